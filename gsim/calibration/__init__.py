@@ -1,0 +1,1 @@
+"""Measure a live server, fit a profile, judge it on held-out load."""

@@ -1,0 +1,73 @@
+"""Values and seams: what everything else in gsim is said in."""
+
+from gsim.core.batch import Batch, Chunk
+from gsim.core.content import block_hashes, shared_tokens
+from gsim.core.decision import HOLD, REJECT, Decision, Migration, Verdict
+from gsim.core.errors import ConfigError, GsimError, InputError, ProfileError, SimulationError, TraceError
+from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress
+from gsim.core.protocols import (
+    BatchPredictor,
+    Engine,
+    Estimator,
+    LatencyModel,
+    Learner,
+    Oracle,
+    Placed,
+    Predictor,
+    QueueOrder,
+    Randomised,
+    Rectifier,
+    Router,
+)
+from gsim.core.registry import build, entries, lookup, register
+from gsim.core.request import Content, Dependency, Job, Request, Session
+from gsim.core.streams import Streams
+from gsim.core.view import ActiveRequests, ClusterView, StaticView
+
+__all__ = [
+    "HOLD",
+    "REJECT",
+    "ActiveRequests",
+    "Batch",
+    "BatchPredictor",
+    "Chunk",
+    "ClusterView",
+    "Completion",
+    "ConfigError",
+    "Content",
+    "Decision",
+    "Dependency",
+    "Engine",
+    "EngineEvent",
+    "Estimator",
+    "EventKind",
+    "Gauges",
+    "GsimError",
+    "InputError",
+    "Job",
+    "LatencyModel",
+    "Learner",
+    "Migration",
+    "Oracle",
+    "Placed",
+    "Predictor",
+    "ProfileError",
+    "Progress",
+    "QueueOrder",
+    "Randomised",
+    "Rectifier",
+    "Request",
+    "Router",
+    "Session",
+    "SimulationError",
+    "StaticView",
+    "Streams",
+    "TraceError",
+    "Verdict",
+    "block_hashes",
+    "build",
+    "entries",
+    "lookup",
+    "register",
+    "shared_tokens",
+]

@@ -1,0 +1,54 @@
+"""Prompt content as KV blocks: a chain of block hashes, as vLLM's prefix cache computes it.
+
+A block's hash covers its parent's hash and its own tokens, so equal hashes mean equal prefixes. Tokens are named by
+(segment, offset): equal names are equal tokens.
+"""
+
+from __future__ import annotations
+
+from gsim.core.request import Content
+
+
+def block_hashes(content: Content, block_size: int, parent: int = 0, skip: int = 0) -> list[int]:
+    """The hashes of the full blocks of ``content``, in order.
+
+    ``parent`` is the hash of the block before the content (0 at the start of a prompt); ``skip`` leading tokens of the
+    content are left out (they belong to blocks that exist already). Hashes are 64-bit integers, equal on every
+    64-bit platform; a collision (about 2**-61 a pair) would only make one block too many hit.
+    """
+    hashes: list[int] = []
+    parts: list[tuple[int, int, int]] = []
+    room = block_size
+    for segment, tokens in content:
+        offset = 0
+        if skip:
+            offset = min(skip, tokens)
+            skip -= offset
+        while offset < tokens:
+            taken = min(room, tokens - offset)
+            if taken == block_size:
+                # The common case: the block lies inside one segment.
+                parent = hash((parent, segment, offset))
+                hashes.append(parent)
+            else:
+                parts.append((segment, offset, taken))
+                room -= taken
+                if room == 0:
+                    parent = hash((parent, *parts))
+                    hashes.append(parent)
+                    parts = []
+                    room = block_size
+            offset += taken
+    return hashes
+
+
+def shared_tokens(left: Content, right: Content) -> int:
+    """How many leading tokens two prompts have in common."""
+    shared = 0
+    for (segment_l, tokens_l), (segment_r, tokens_r) in zip(left, right, strict=False):
+        if segment_l != segment_r:
+            break
+        shared += min(tokens_l, tokens_r)
+        if tokens_l != tokens_r:
+            break
+    return shared

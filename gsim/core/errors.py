@@ -1,0 +1,44 @@
+"""The errors that gsim raises on purpose, as one tree.
+
+    GsimError
+    +-- ConfigError      a configuration that cannot be simulated (names the field, the value, what is allowed)
+    +-- InputError       a file or row that cannot be read (names the file, the row or field, the value)
+    |   +-- TraceError   a trace row that is refused
+    |   +-- ProfileError a latency profile that is refused, or asked outside its domain
+    +-- SimulationError  an invariant broke while the clock ran: a bug in gsim or in a policy
+
+Anything else that escapes is a bug. Messages are written for the person who typed the command.
+"""
+
+from __future__ import annotations
+
+
+class GsimError(Exception):
+    """The root: catch it to catch everything that gsim raises on purpose."""
+
+
+class ConfigError(GsimError):
+    """A configuration that cannot be simulated."""
+
+
+class InputError(GsimError):
+    """A file, row or field that cannot be read."""
+
+
+class TraceError(InputError):
+    """A trace that is refused, with file, row and reason."""
+
+    def __init__(self, path: object, row: int | None, reason: str) -> None:
+        self.path = str(path)
+        self.row = row
+        self.reason = reason
+        where = self.path if row is None else f"{self.path}, row {row}"
+        super().__init__(f"{where}: {reason}")
+
+
+class ProfileError(InputError):
+    """A latency profile that is refused, or that was asked outside its domain."""
+
+
+class SimulationError(GsimError):
+    """An invariant broke while the clock ran (a bug in gsim or in a policy, never in the input)."""

@@ -1,0 +1,168 @@
+"""The seams: five protocols, and the small optional ones beside them. Implementations are final dataclasses.
+
+Nothing in routing, prediction, estimation or rectifying may assume that time is simulated or that an engine is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from gsim.core.batch import Batch
+from gsim.core.decision import Decision, Migration
+from gsim.core.events import Completion, EngineEvent, Gauges, Progress
+from gsim.core.request import Job, Request
+from gsim.core.view import ActiveRequests, ClusterView
+
+
+class LatencyModel(Protocol):
+    """How long iterations take on one GPU with one model. Pure: the same question has the same answer."""
+
+    def iteration_s(self, batch: Batch) -> float:
+        """Seconds of one iteration (> 0); raises ``ProfileError`` outside the profile's domain."""
+        ...
+
+    def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:
+        """Seconds of ``iterations`` pure-decode iterations in a row: exactly the sum of that many ``iteration_s``.
+
+        ``context_tokens`` is the sum over sequences, ``max_context_tokens`` the longest, both before the first
+        iteration; every iteration adds one token to each sequence.
+        """
+        ...
+
+    def decode_run_iterations(self, sequences: int, context_tokens: int, max_context_tokens: int, span_s: float) -> int:
+        """The largest number of iterations whose ``decode_run_s`` is at most ``span_s``."""
+        ...
+
+
+class Engine(Protocol):
+    """One serving engine: a state machine in simulated time, no event loop inside."""
+
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+        """Queue a job. ``kv_tokens``: leading tokens whose KV arrives with it (copied from another instance)."""
+        ...
+
+    def abort(self, request_id: int, now_s: float) -> Progress:
+        """Take a request out (its blocks return at the next iteration boundary); ``KeyError`` if it is not here."""
+        ...
+
+    def next_event_s(self) -> float:
+        """When the next event happens if nobody interferes; ``inf`` when idle."""
+        ...
+
+    def advance(self, to_s: float) -> list[EngineEvent]:
+        """Run up to and including ``to_s``; the events since the last call, in time order."""
+        ...
+
+    def gauges(self, now_s: float) -> Gauges:
+        """What a scraper would read at ``now_s`` (which does not disturb the engine)."""
+        ...
+
+    def progress(self, now_s: float) -> tuple[list[int], list[int]]:
+        """Request ids on this engine and output tokens of each by ``now_s``."""
+        ...
+
+    def set_speed(self, factor: float, now_s: float) -> None:
+        """From the next iteration on, iterations take ``1 / factor`` of their normal time (1.0: as profiled)."""
+        ...
+
+    def busy_s(self, now_s: float) -> float:
+        """Seconds spent in iterations up to ``now_s``."""
+        ...
+
+
+class Router(Protocol):
+    """Where a request goes. Values in, an index out; ties broken by a stated rule."""
+
+    def route(self, request: Request, view: ClusterView) -> Decision: ...
+
+
+@runtime_checkable
+class Randomised(Protocol):
+    """A policy that draws random numbers: it is handed its own named stream before the run."""
+
+    def seed(self, rng: np.random.Generator) -> None: ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns from finished requests."""
+
+    def observe_completion(self, completion: Completion) -> None: ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A policy that wants to know where a request was really sent (also by other hands: migrations, retries)."""
+
+    def placed(self, request: Request, instance: int) -> None: ...
+
+
+@runtime_checkable
+class QueueOrder(Protocol):
+    """A router that holds requests and says in which order they are asked again (smallest key first)."""
+
+    def queue_key(self, request: Request, view: ClusterView) -> float: ...
+
+
+class Predictor(Protocol):
+    """Output length, from what a client reveals."""
+
+    def predict(self, request: Request, generated_tokens: int = 0) -> float:
+        """Expected total output tokens (> ``generated_tokens``); re-asked as tokens appear."""
+        ...
+
+    def observe(self, request: Request, output_tokens: int) -> None:
+        """Learn from a finished request."""
+        ...
+
+
+@runtime_checkable
+class BatchPredictor(Protocol):
+    """A predictor that can re-predict many requests at once (the monitor asks for all active ones)."""
+
+    def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """Predicted totals for requests whose first prediction was ``first``; arrays of equal length."""
+        ...
+
+
+@runtime_checkable
+class Oracle(Protocol):
+    """A *declared* oracle: it is shown the truth. Only predictors and the optimum's plan may be one."""
+
+    def reveal(self, job: Job) -> None: ...
+
+
+class Estimator(Protocol):
+    """Black-box estimates per instance, written into the learned signals of the view."""
+
+    def attach(self, view: ClusterView) -> None:
+        """Take a view's learned arrays over; they are written in place from then on."""
+        ...
+
+    def dispatched(self, instance: int, request: Request, now_s: float) -> None: ...
+
+    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None: ...
+
+    def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
+        """``tokens`` output tokens of one request arrived over ``span_s`` seconds on ``instance``."""
+        ...
+
+    def finished(self, completion: Completion) -> None: ...
+
+    def refresh(self, now_s: float) -> None:
+        """Time has passed: apply idle decay and staleness."""
+        ...
+
+
+class Rectifier(Protocol):
+    """Who moves, when."""
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two reviews (``inf``: never)."""
+        ...
+
+    def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]: ...

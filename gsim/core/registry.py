@@ -1,0 +1,104 @@
+"""One touch point to extend gsim: ``@register("router", "my_router")`` on a dataclass.
+
+The dataclass's fields are its configuration: they become the Hydra schema of the group (typed, with their
+defaults), ``--help`` lists the name, and the contract tests pick it up. Where the object itself cannot carry its
+configuration in its fields (an engine also needs a profile), ``config=`` names the dataclass that does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gsim.core.errors import ConfigError
+
+T = TypeVar("T", bound=type)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered implementation: its group, its name, the class to build and the dataclass of its options."""
+
+    group: str
+    name: str
+    cls: type
+    config: type
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring, as shown by ``--help``."""
+        return (self.cls.__doc__ or "").strip().partition("\n")[0]
+
+
+_ENTRIES: dict[str, dict[str, Entry]] = {}
+
+# Which packages hold the implementations of a group: importing their modules registers them.
+_HOMES: dict[str, tuple[str, ...]] = {
+    "router": ("gsim.routing", "gsim.optimum"),
+    "predictor": ("gsim.prediction",),
+    "estimator": ("gsim.estimation",),
+    "rectifier": ("gsim.migration",),
+    "mechanism": ("gsim.migration",),
+    "engine": ("gsim.engine",),
+    "trace": ("gsim.workload",),
+    "slo": ("gsim.workload",),
+    "study": ("gsim.study",),
+}
+
+
+def register(group: str, name: str, *, config: type | None = None) -> Callable[[T], T]:
+    """Register a class under ``name`` in ``group``; raises ``ConfigError`` when the name is taken."""
+
+    def decorate(cls: T) -> T:
+        options = config or cls
+        if not dataclasses.is_dataclass(options):
+            raise ConfigError(
+                f"{group} '{name}': {options.__name__} must be a dataclass, its fields are the configuration"
+            )
+        taken = _ENTRIES.setdefault(group, {}).get(name)
+        if taken is not None and (taken.cls.__module__, taken.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigError(f"{group} '{name}' is registered twice: by {taken.cls.__module__} and {cls.__module__}")
+        _ENTRIES[group][name] = Entry(group, name, cls, options)
+        return cls
+
+    return decorate
+
+
+def groups() -> list[str]:
+    """The names of all groups that can hold implementations."""
+    return sorted(_HOMES)
+
+
+def entries(group: str) -> dict[str, Entry]:
+    """All implementations of a group by name, sorted (imports the modules of the group's package first)."""
+    for home in _HOMES.get(group, ()):
+        package = importlib.import_module(home)
+        for module in pkgutil.iter_modules(package.__path__):
+            # A module that is a program (python -m gsim.workload) is run, not imported.
+            if module.name != "__main__":
+                importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_ENTRIES.get(group, {}).items()))
+
+
+def lookup(group: str, name: str) -> Entry:
+    """The implementation ``name`` of ``group``; raises ``ConfigError`` that lists what there is."""
+    known = entries(group)
+    if name not in known:
+        raise ConfigError(f"unknown {group} '{name}'; there are: {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def build(group: str, name: str, **fields: Any) -> Any:
+    """Build ``name`` of ``group`` from its fields; raises ``ConfigError`` on an unknown name or field."""
+    entry = lookup(group, name)
+    allowed = [f.name for f in dataclasses.fields(entry.config) if f.init]
+    unknown = sorted(set(fields) - set(allowed))
+    if unknown:
+        raise ConfigError(
+            f"{group} '{name}' has no field {', '.join(unknown)}; its fields are: {', '.join(allowed) or 'none'}"
+        )
+    return entry.config(**fields)

@@ -1,0 +1,136 @@
+"""What a policy can see: telemetry as a struct of arrays, one NumPy array per signal over instances.
+
+Every signal has a class and an age:
+
+- *static*: known when the pool is set up;
+- *router-local*: counted by the gateway itself, exact and fresh;
+- *scraped*: read from each instance's metrics every ``telemetry.interval_s``; ``scraped_s`` says when;
+- *learned*: estimated from what passed through the gateway (first tokens, streamed tokens, completions).
+
+The arrays are maintained in place. Policies read them, never write, and never keep a reference to one across calls
+expecting the past. Costly signals (predictions, prefix matches, migration costs) are functions: only the policy that
+calls them pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsim.core.request import Request
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class StaticView:
+    """What is known of every instance when the pool is set up (arrays of length ``n``)."""
+
+    gpu: tuple[str, ...]
+    model: tuple[str, ...]
+    nominal_tpot_s: Floats
+    """Decode seconds per token and sequence at a reference load (16 sequences of 512 tokens of context)."""
+    nominal_prefill_s_per_token: Floats
+    """Prefill seconds per prompt token (one prompt of 512 tokens alone)."""
+    nominal_tokens_per_s: Floats
+    """Decode throughput at a full batch (64 sequences of 512 tokens of context, or what fits): a capacity weight."""
+    kv_capacity_tokens: Ints
+    max_num_seqs: Ints
+    max_num_batched_tokens: Ints
+    block_size: int
+    price_per_hour: Floats
+    layout: tuple[str, ...]
+    """KV layout (model, dtype, block size, tensor parallelism): KV can be copied only between equal layouts."""
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """The state of the pool as the gateway sees it now. All arrays have one entry per instance."""
+
+    static: StaticView
+    now_s: float = 0.0
+    # --- router-local: exact ---------------------------------------------------------------------------------------
+    available: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    """False while an instance is known to be down."""
+    in_flight: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Requests dispatched and not yet finished."""
+    in_flight_prefill_tokens: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Prompt tokens of those that have not shown their first token."""
+    in_flight_tokens: Floats = field(default_factory=lambda: np.zeros(0))
+    """Outstanding tokens: prompt plus predicted output of every request in flight (dropped when it finishes)."""
+    # --- scraped ---------------------------------------------------------------------------------------------------
+    running: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    waiting: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    kv_usage: Floats = field(default_factory=lambda: np.zeros(0))
+    scraped_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """When each instance was last scraped successfully (-inf: never)."""
+    # --- learned ---------------------------------------------------------------------------------------------------
+    queue_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """Estimated queueing delay that a request sent now would see."""
+    prefill_s_per_token: Floats = field(default_factory=lambda: np.zeros(0))
+    tpot_s: Floats = field(default_factory=lambda: np.zeros(0))
+    """Estimated decode seconds per output token."""
+    # --- costly: computed when called --------------------------------------------------------------------------------
+    predict: Callable[[Request], float] = field(default=lambda request: float(request.max_output_tokens))
+    """Predicted total output tokens of the request being routed (by the configured predictor; at least 1)."""
+    prefix_tokens: Callable[[Request], Ints] = field(default=lambda request: np.zeros(0, dtype=np.int64))
+    """Prompt tokens that each instance probably has cached, from the gateway's own approximate prefix index."""
+    move_cost_s: Callable[[int, int, Ints], Floats] = field(default=lambda tokens, source, targets: np.zeros(0))
+    """Estimated seconds that a request of ``tokens`` context stands still when moved from ``source`` to each target."""
+
+    def __len__(self) -> int:
+        return len(self.static.gpu)
+
+    @classmethod
+    def of(cls, static: StaticView) -> ClusterView:
+        """A fresh view of an idle pool: nothing in flight, nothing scraped, nominal speeds as first estimates."""
+        n = len(static.gpu)
+        return cls(
+            static=static,
+            available=np.ones(n, dtype=np.bool_),
+            in_flight=np.zeros(n, dtype=np.int64),
+            in_flight_prefill_tokens=np.zeros(n, dtype=np.int64),
+            in_flight_tokens=np.zeros(n),
+            running=np.zeros(n, dtype=np.int64),
+            waiting=np.zeros(n, dtype=np.int64),
+            kv_usage=np.zeros(n),
+            scraped_s=np.full(n, -np.inf),
+            queue_s=np.zeros(n),
+            prefill_s_per_token=static.nominal_prefill_s_per_token.copy(),
+            tpot_s=static.nominal_tpot_s.copy(),
+            prefix_tokens=lambda request: np.zeros(n, dtype=np.int64),
+        )
+
+
+@dataclass(slots=True)
+class ActiveRequests:
+    """Every dispatched, unfinished request, as the gateway sees it (arrays of equal length, oldest first)."""
+
+    request_id: Ints
+    instance: Ints
+    prompt_tokens: Ints
+    """Of the original request."""
+    generated_tokens: Ints
+    """Output tokens streamed so far, over all instances it was on."""
+    predicted_tokens: Floats
+    """Predicted total output tokens, re-predicted from what was generated."""
+    arrival_s: Floats
+    dispatched_s: Floats
+    """When it was sent to the instance where it is now."""
+    deadline_s: Floats
+    moves: Ints
+    """How often it was migrated."""
+    moving: Bools
+    """A migration of it is under way."""
+    previous: Ints
+    """The instance that it was on before its last move (-1: none)."""
+    moved_s: Floats
+    """When it last moved (-inf: never)."""
+
+    def __len__(self) -> int:
+        return len(self.request_id)

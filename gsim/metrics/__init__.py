@@ -1,0 +1,1 @@
+"""Records to tables: goodput, latency, attainment, confidence intervals."""

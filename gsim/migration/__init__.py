@@ -1,0 +1,1 @@
+"""Rectifiers (who moves, when) and mechanisms (how state moves, at what cost)."""

@@ -1,0 +1,1 @@
+"""Output-length predictors: what a request will cost, from what its client reveals."""

@@ -1,0 +1,1 @@
+"""Routers, one per file: where a request goes."""

@@ -1,0 +1,1 @@
+"""Grid x seeds: storage, resume, provenance, progress, figures, report."""

@@ -1,0 +1,1 @@
+"""Who asks for what, when: trace formats, arrivals, lengths, sessions, SLOs."""
