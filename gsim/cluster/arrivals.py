@@ -1,0 +1,134 @@
+"""Sessions in simulated time: who arrives when, and what starts when something else has ended (closed loop)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from math import inf, nan
+from typing import Any
+
+import simpy
+
+from gsim.cluster.records import SessionLog, Status
+from gsim.core import Job, Session, TraceError
+
+Submit = Callable[[Job], None]
+Refuse = Callable[[Job, float], None]
+
+
+class _Open:
+    """A session under way."""
+
+    __slots__ = ("blocked", "children", "missed", "ready_s", "session", "unfinished")
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.unfinished = len(session.jobs)
+        self.missed = 0
+        # Per parent, the jobs that wait for it; per job, how many parents are still missing and its earliest start.
+        self.children: dict[int, list[Job]] = {}
+        self.blocked: dict[int, int] = {}
+        self.ready_s: dict[int, float] = {}
+        for job in session.jobs:
+            if job.after:
+                self.blocked[job.request.request_id] = len(job.after)
+                for dependency in job.after:
+                    self.children.setdefault(dependency.request_id, []).append(job)
+
+
+class Arrivals:
+    """Submits every session's jobs when they are due, and knows when there is nothing more to come."""
+
+    def __init__(self, env: simpy.Environment, sessions: Iterator[Session], submit: Submit, refuse: Refuse) -> None:
+        self.env = env
+        self.log = SessionLog()
+        self.finished = False
+        """All sessions have arrived (their later turns may still be to come)."""
+        self._sessions = sessions
+        self._submit = submit
+        self._refuse = refuse
+        self._open: dict[int, _Open] = {}
+        self.waiting = 0
+        """Jobs that wait for another job of their session, or for their tool gap."""
+
+    def run(self) -> Generator[simpy.Event, Any, None]:
+        """The SimPy process."""
+        env = self.env
+        submit = self._submit
+        for session in self._sessions:
+            delay_s = session.arrival_s - env.now
+            if delay_s > 0:
+                yield env.timeout(delay_s)
+            elif session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, env.now):
+                reason = f"session {session.session_id} arrives at {session.arrival_s} s, before its predecessor"
+                raise TraceError("trace", None, reason)
+            if len(session.jobs) == 1 and session.slo_s == inf and not session.jobs[0].after:
+                submit(session.jobs[0])
+            else:
+                self._start(session)
+        self.finished = True
+
+    def _start(self, session: Session) -> None:
+        opened = _Open(session)
+        self._open[session.session_id] = opened
+        self.waiting += len(opened.blocked)
+        for job in session.jobs:
+            if not job.after:
+                self._submit(job)
+
+    def dispatched(self, job: Job, now_s: float) -> None:
+        """A job was sent to an instance: children that wait for its dispatch may start."""
+        self._met(job, now_s, on_completion=False)
+
+    def ended(self, job: Job, status: Status, now_s: float) -> None:
+        """A job ended: its children may start; where it was lost or refused they never will."""
+        opened = self._open.get(job.request.session_id)
+        if opened is None:
+            return
+        opened.unfinished -= 1
+        if status is not Status.FINISHED or now_s > job.request.deadline_s:
+            opened.missed += 1
+        if status is Status.FINISHED:
+            self._met(job, now_s, on_completion=True)
+        else:
+            self._abandon(opened, job, now_s)
+        if opened.unfinished == 0 and self._open.pop(job.request.session_id, None) is not None:
+            session = opened.session
+            row = (session.session_id, len(session.jobs), session.arrival_s, now_s, session.slo_s, opened.missed)
+            self.log.add(row)
+
+    def _met(self, parent: Job, now_s: float, *, on_completion: bool) -> None:
+        opened = self._open.get(parent.request.session_id)
+        if opened is None:
+            return
+        parent_id = parent.request.request_id
+        for job in opened.children.get(parent_id, ()):
+            job_id = job.request.request_id
+            for dependency in job.after:
+                if dependency.request_id != parent_id or dependency.on_completion is not on_completion:
+                    continue
+                if job_id not in opened.blocked:
+                    continue
+                opened.blocked[job_id] -= 1
+                due_s = max(opened.ready_s.get(job_id, 0.0), now_s + dependency.delay_s)
+                opened.ready_s[job_id] = due_s
+                if opened.blocked[job_id] == 0:
+                    del opened.blocked[job_id]
+                    self._submit_at(job, due_s)
+
+    def _submit_at(self, job: Job, due_s: float) -> None:
+        timeout = simpy.Timeout(self.env, max(due_s - self.env.now, 0.0))
+        timeout.callbacks.append(lambda _event: self._submit_now(job))
+
+    def _submit_now(self, job: Job) -> None:
+        self.waiting -= 1
+        self._submit(job.arriving(self.env.now))
+
+    def _abandon(self, opened: _Open, parent: Job, now_s: float) -> None:
+        """Every descendant that has not started fails with its parent: an agent whose call is lost stops there."""
+        for job in opened.children.get(parent.request.request_id, ()):
+            job_id = job.request.request_id
+            if job_id in opened.blocked:
+                del opened.blocked[job_id]
+                self.waiting -= 1
+                # It never arrived: its row says so, and it counts as missed when the gateway reports its end.
+                self._refuse(job._replace(request=job.request._replace(arrival_s=nan)), now_s)

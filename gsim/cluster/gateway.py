@@ -1,0 +1,340 @@
+"""The gateway: every request passes it. It asks the router, dispatches, observes, and keeps what a router may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isnan, nan
+from typing import Any
+
+import simpy
+
+from gsim.cluster.active import Active, ActiveTable
+from gsim.cluster.held import HeldQueue
+from gsim.cluster.instance import Instance
+from gsim.cluster.prefix_index import PrefixIndex
+from gsim.cluster.records import RequestLog, Status
+from gsim.cluster.scenario import Scenario
+from gsim.core import (
+    HOLD,
+    REJECT,
+    ClusterView,
+    Completion,
+    EngineEvent,
+    EventKind,
+    Job,
+    Learner,
+    Oracle,
+    Placed,
+    Request,
+    SimulationError,
+)
+
+OnEnd = Callable[[Job, Status, float], None]
+OnDispatch = Callable[[Job, float], None]
+
+
+class Gateway:
+    """Routes what arrives, follows it to its end, and is the only one who writes the view's local signals."""
+
+    def __init__(self, env: simpy.Environment, scenario: Scenario, view: ClusterView) -> None:
+        self.env = env
+        self.view = view
+        self.log = RequestLog()
+        self.active: dict[int, Active] = {}
+        """Every request that has arrived and not ended, by id."""
+        self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
+        self.table: ActiveTable | None = None
+        """Rows for the rectifier; None where nobody reviews."""
+        self.counters = dict.fromkeys(("decisions", "dispatches", "migrations", "moves_back", "retries"), 0)
+        self.decisions: list[dict[str, Any]] = []
+        self.on_end: OnEnd = _nobody
+        self.on_dispatch: OnDispatch | None = None
+        self.ended_s = 0.0
+        self.ended_by_instance = [[0, 0, 0] for _ in self.instances]
+        """Requests ended, tokens generated, preemptions, per instance."""
+        self._scenario = scenario
+        self._router = scenario.router
+        self._estimator = scenario.estimator
+        needs = scenario.needs
+        self._estimates = "estimates" in needs
+        self._predicts = "prediction" in needs
+        self._scrapes = "scrape" in needs and scenario.telemetry.in_flight_correction
+        self._oracle = scenario.predictor if isinstance(scenario.predictor, Oracle) else None
+        self._learners = [p for p in (scenario.router, scenario.rectifier) if isinstance(p, Learner)]
+        self._placed = [p for p in (scenario.router, scenario.rectifier) if isinstance(p, Placed)]
+        self._observe = scenario.predictor.observe
+        self._held = HeldQueue(env, scenario.router, scenario.max_hold_s, self._give_up)
+        self.prefix_index: PrefixIndex | None = None
+        if "prefix" in needs:
+            telemetry = scenario.telemetry
+            capacity = view.static.kv_capacity_tokens
+            self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
+            view.prefix_tokens = self.prefix_index.match
+        view.predict = self._predict
+
+    # ------------------------------------------------------------------------------------------------- arrival
+    def submit(self, job: Job) -> None:
+        """A request arrives (its ``arrival_s`` is now)."""
+        active = Active(job)
+        request_id = job.request.request_id
+        if request_id in self.active:
+            raise SimulationError(f"request {request_id} arrives while a request of the same id is active")
+        self.active[request_id] = active
+        if self._oracle is not None:
+            self._oracle.reveal(job)
+        self.place(active)
+
+    def place(self, active: Active) -> None:
+        """Ask the router where a request goes, and do it."""
+        view = self.view
+        view.now_s = now_s = self.env.now
+        request = active.job.request
+        self.counters["decisions"] += 1
+        decision = self._router.route(request, view)
+        if self._scenario.telemetry.log_decisions:
+            self._log_decision(active, decision)
+        if decision is HOLD:
+            self._held.add(active, view)
+        elif decision is REJECT:
+            self.end(active, Status.REJECTED, now_s)
+        else:
+            instance = int(decision)  # type: ignore[arg-type]
+            if not 0 <= instance < len(self.instances):
+                raise SimulationError(
+                    f"{type(self._router).__name__} chose instance {instance} of {len(self.instances)}"
+                )
+            self.dispatch(active, instance)
+
+    def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None:
+        """Send a request to an instance (``kv_tokens``: leading tokens whose KV is already there)."""
+        now_s = self.env.now
+        view = self.view
+        job = active.job
+        request = job.request
+        active.instance = instance
+        active.dispatched_s = now_s
+        active.instance_first_token_s = nan
+        view.in_flight[instance] += 1
+        view.in_flight_prefill_tokens[instance] += request.prompt_tokens
+        if self._predicts:
+            if isnan(active.predicted_tokens):
+                active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+            active.charged_tokens = active.origin.request.prompt_tokens + active.predicted_tokens
+            view.in_flight_tokens[instance] += active.charged_tokens
+        if self._scrapes:
+            view.waiting[instance] += 1
+        if self._estimates:
+            self._estimator.dispatched(instance, request, now_s)
+        for policy in self._placed:
+            policy.placed(request, instance)
+        if self.prefix_index is not None and request.content:
+            self.prefix_index.insert(request, instance)
+        if self.table is not None:
+            self.table.add(active, now_s)
+        self.counters["dispatches"] += 1
+        first_time = self.on_dispatch is not None and job is active.origin
+        self.instances[instance].submit(job, now_s, kv_tokens)
+        if first_time and self.on_dispatch is not None:
+            self.on_dispatch(job, now_s)
+
+    # ----------------------------------------------------------------------------------------------- observation
+    def _on_event(self, instance: int, event: EngineEvent) -> None:
+        active = self.active.get(event.request_id)
+        if active is None or active.instance != instance:
+            raise SimulationError(f"instance {instance} reports on request {event.request_id}, which is not there")
+        kind = event.kind
+        if kind == EventKind.FIRST_TOKEN:
+            self._first_token(active, event)
+        elif kind == EventKind.FINISHED:
+            self._finished(active, event)
+        elif kind == EventKind.PREEMPTED:
+            active.preemptions += 1
+            self.ended_by_instance[instance][2] += 1
+        else:
+            self._leave(active)
+            self.end(active, Status.REJECTED, event.time_s)
+
+    def _first_token(self, active: Active, event: EngineEvent) -> None:
+        instance = active.instance
+        request = active.job.request
+        active.instance_first_token_s = event.time_s
+        active.cached_tokens += event.cached_tokens
+        if isnan(active.first_token_s):
+            active.first_token_s = event.time_s
+        self.view.in_flight_prefill_tokens[instance] -= request.prompt_tokens
+        if self._estimates:
+            self._estimator.first_token(instance, request, active.dispatched_s, event.time_s)
+
+    def _finished(self, active: Active, event: EngineEvent) -> None:
+        origin = active.origin
+        instance = active.instance
+        total = active.generated_before + event.generated_tokens
+        self._leave(active)
+        if self._estimates or self._learners:
+            completion = Completion(
+                active.job.request,
+                instance,
+                active.dispatched_s,
+                active.instance_first_token_s,
+                event.time_s,
+                event.generated_tokens,
+                total,
+            )
+            if self._estimates:
+                self._estimator.finished(completion)
+            for policy in self._learners:
+                policy.observe_completion(completion)
+        active.generated_before = total
+        self._observe(origin.request, total)
+        self.end(active, Status.FINISHED, event.time_s)
+
+    def _leave(self, active: Active) -> None:
+        """Take a request out of the view's local signals: it is no longer on its instance."""
+        view = self.view
+        instance = active.instance
+        view.in_flight[instance] -= 1
+        if isnan(active.instance_first_token_s):
+            view.in_flight_prefill_tokens[instance] -= active.job.request.prompt_tokens
+        if self._predicts:
+            view.in_flight_tokens[instance] -= active.charged_tokens
+        if self._scrapes:
+            # A finished request was running; one that never ran was waiting.
+            gauge = view.waiting if isnan(active.instance_first_token_s) else view.running
+            if gauge[instance] > 0:
+                gauge[instance] -= 1
+
+    # ---------------------------------------------------------------------------------------------------- moving
+    def detach(self, active: Active) -> bool:
+        """Take a request from its instance, keeping what it has generated; False if it has ended by now.
+
+        Afterwards the request is nowhere: the caller places it again (``dispatch`` or ``place``).
+        """
+        now_s = self.env.now
+        self.instances[active.instance].sync(now_s)
+        request_id = active.origin.request.request_id
+        if self.active.get(request_id) is not active:
+            return False
+        progress = self.instances[active.instance].abort(request_id, now_s)
+        self._resume(active, progress.generated_tokens)
+        return True
+
+    def _resume(self, active: Active, generated_tokens: int) -> None:
+        self._leave(active)
+        active.generated_before += generated_tokens
+        active.job = active.job.resumed(generated_tokens)
+        active.instance = -1
+
+    def crash(self, instance: int, *, retry: bool) -> None:
+        """An instance dies. What was on it is retried through the router by token ids, or fails."""
+        now_s = self.env.now
+        self.instances[instance].sync(now_s)
+        streamed = dict(zip(*self.instances[instance].progress(now_s), strict=True))
+        self.view.available[instance] = False
+        self.instances[instance].crash(now_s)
+        if self.prefix_index is not None:
+            self.prefix_index.clear(instance)
+        lost = [active for active in self.active.values() if active.instance == instance]
+        for active in lost:
+            self._resume(active, streamed.get(active.origin.request.request_id, 0))
+        for active in lost:
+            if active.moving:
+                continue  # whoever moves it finds it nowhere, and places it
+            if retry:
+                self.counters["retries"] += 1
+                active.recomputed_tokens += active.job.request.prompt_tokens
+                self.place(active)
+            else:
+                self.end(active, Status.FAILED, now_s)
+
+    def restart(self, instance: int) -> None:
+        """A dead instance is back, empty."""
+        self.view.available[instance] = True
+        self.ask_held()
+
+    # ------------------------------------------------------------------------------------------------------- end
+    def end(self, active: Active, status: Status, now_s: float) -> None:
+        """The request ends, for good: its row is written."""
+        origin = active.origin
+        request = origin.request
+        del self.active[request.request_id]
+        if self.table is not None:
+            self.table.remove(active)
+        if now_s > self.ended_s:
+            self.ended_s = now_s
+        finished = status is Status.FINISHED
+        if active.instance >= 0:
+            tally = self.ended_by_instance[active.instance]
+            tally[0] += 1
+            tally[1] += active.generated_before
+        self.log.add(
+            (
+                request.request_id,
+                request.session_id,
+                request.turn,
+                self.log.task_code(request.task),
+                active.instance,
+                status,
+                request.arrival_s,
+                active.dispatched_s,
+                active.first_token_s,
+                now_s if finished else nan,
+                request.slo_s,
+                request.prompt_tokens,
+                origin.output_tokens,
+                active.generated_before,
+                active.cached_tokens,
+                active.recomputed_tokens,
+                active.preemptions,
+                active.migrations,
+                active.predicted_tokens,
+            )
+        )
+        if self._scenario.telemetry.log_decisions:
+            row = {
+                "time_s": now_s,
+                "request_id": request.request_id,
+                "what": status.name.lower(),
+                "instance": active.instance,
+            }
+            self.decisions.append(row)
+        self.on_end(origin, status, now_s)
+        if self._held:
+            self.ask_held()
+
+    def ask_held(self) -> None:
+        """Something changed: ask the router again for the requests that it holds, until it holds one again."""
+        self._held.ask(self.place)
+
+    def _give_up(self, active: Active) -> None:
+        self.end(active, Status.REJECTED, self.env.now)
+
+    # ------------------------------------------------------------------------------------------------ predictions
+    def _predict(self, request: Request) -> float:
+        """The view's ``predict``: asked once per request, remembered until it ends."""
+        active = self.active[request.request_id]
+        if isnan(active.predicted_tokens):
+            active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+        # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
+        return max(active.predicted_tokens - active.generated_before, 1.0)
+
+    def _log_decision(self, active: Active, decision: object) -> None:
+        view = self.view
+        self.decisions.append(
+            {
+                "time_s": self.env.now,
+                "request_id": active.origin.request.request_id,
+                "what": "route",
+                "instance": decision if isinstance(decision, int) else getattr(decision, "value", str(decision)),
+                "predicted_tokens": active.predicted_tokens,
+                "in_flight": view.in_flight.tolist(),
+                "queue_s": view.queue_s.tolist(),
+                "prefill_s_per_token": view.prefill_s_per_token.tolist(),
+                "tpot_s": view.tpot_s.tolist(),
+                "waiting": view.waiting.tolist(),
+                "kv_usage": view.kv_usage.tolist(),
+            }
+        )
+
+
+def _nobody(job: Job, status: Status, now_s: float) -> None:
+    """Nobody waits for the end of this request."""

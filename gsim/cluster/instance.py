@@ -1,0 +1,108 @@
+"""One instance of the pool: an engine that is woken when something observable happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import simpy
+
+from gsim.core import Engine, EngineEvent, Gauges, Job, Progress
+from gsim.engine import make_engine
+
+if TYPE_CHECKING:
+    from gsim.cluster.scenario import InstanceSpec
+
+OnEvent = Callable[[int, EngineEvent], None]
+
+
+class Instance:
+    """Keeps one SimPy timeout armed at the engine's next event, and hands what happens to the gateway."""
+
+    def __init__(self, env: simpy.Environment, index: int, spec: InstanceSpec, on_event: OnEvent) -> None:
+        self.index = index
+        self.spec = spec
+        self.wakeups = 0
+        self._env = env
+        self._on_event = on_event
+        self._engine = self._fresh_engine()
+        self._armed: simpy.Event | None = None
+        self._due_s = inf
+        self._busy_before_s = 0.0
+        self._speed = 1.0
+
+    def _fresh_engine(self) -> Engine:
+        return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits)
+
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+        """Queue a job on the engine."""
+        self._engine.submit(job, now_s, kv_tokens)
+        self._arm(now_s)
+
+    def abort(self, request_id: int, now_s: float) -> Progress:
+        """Take a request out. Call ``sync`` first: what happened before ``now_s`` must be told before."""
+        progress = self._engine.abort(request_id, now_s)
+        self._arm(now_s)
+        return progress
+
+    def sync(self, now_s: float) -> None:
+        """Tell everything that has happened up to ``now_s``."""
+        if self._due_s <= now_s:
+            self._deliver(now_s)
+            self._arm(now_s)
+
+    def gauges(self, now_s: float) -> Gauges:
+        """What a scraper reads."""
+        return self._engine.gauges(now_s)
+
+    def progress(self, now_s: float) -> tuple[list[int], list[int]]:
+        """Request ids here and the tokens that each has streamed."""
+        return self._engine.progress(now_s)
+
+    def set_speed(self, factor: float, now_s: float) -> None:
+        """Slow down (below 1) or restore (1) the instance from its next iteration on."""
+        self._speed = factor
+        self._engine.set_speed(factor, now_s)
+        self._arm(now_s)
+
+    def crash(self, now_s: float) -> None:
+        """Lose everything on the instance: a fresh, empty engine takes the old one's place."""
+        self._busy_before_s += self._engine.busy_s(now_s)
+        self._engine = self._fresh_engine()
+        if self._speed != 1.0:
+            self._engine.set_speed(self._speed, now_s)
+        self._arm(now_s)
+
+    def busy_s(self, now_s: float) -> float:
+        """Seconds spent computing up to ``now_s``."""
+        return self._busy_before_s + self._engine.busy_s(now_s)
+
+    def _arm(self, now_s: float) -> None:
+        due_s = self._engine.next_event_s()
+        if due_s == self._due_s:
+            return
+        self._due_s = due_s
+        if due_s == inf:
+            self._armed = None
+            return
+        # A timeout that no longer counts stays in SimPy's queue and is ignored when it fires: cheaper than removal.
+        delay_s = due_s - now_s
+        timeout = simpy.Timeout(self._env, delay_s if delay_s > 0 else 0.0)
+        timeout.callbacks.append(self._wake)
+        self._armed = timeout
+
+    def _wake(self, event: Any) -> None:
+        if event is not self._armed:
+            return
+        self.wakeups += 1
+        # The engine's own time, not the clock's: now + (due - now) may differ from due in the last bit.
+        due_s = self._due_s
+        self._deliver(due_s)
+        self._arm(max(due_s, self._env.now))
+
+    def _deliver(self, to_s: float) -> None:
+        index = self.index
+        on_event = self._on_event
+        for event in self._engine.advance(to_s):
+            on_event(index, event)

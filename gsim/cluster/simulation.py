@@ -1,0 +1,134 @@
+"""One run: sessions through a gateway onto a pool, until the last request has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from math import inf
+from typing import Any
+
+import numpy as np
+import simpy
+
+from gsim.cluster.active import Active, ActiveTable
+from gsim.cluster.arrivals import Arrivals
+from gsim.cluster.gateway import Gateway
+from gsim.cluster.records import InstanceSummary, RunResult, Status
+from gsim.cluster.scenario import InstanceSpec, Scenario
+from gsim.cluster.telemetry import Sampler, Scraper, StreamObserver
+from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Streams
+from gsim.core.errors import SimulationError
+
+
+def simulate(scenario: Scenario, sessions: Iterator[Session], seed: int) -> RunResult:
+    """Run ``sessions`` through ``scenario`` to the end of the last request.
+
+    The policies of a scenario keep what they learn, so a scenario is for one run. Equal scenario, sessions and seed
+    give equal results, bit by bit. Raises ``SimulationError`` where a policy breaks its contract.
+    """
+    return _Run(scenario, sessions, Streams(seed)).result()
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, sessions: Iterator[Session], streams: Streams) -> None:
+        self.env = env = simpy.Environment()
+        self.scenario = scenario
+        self.view = ClusterView.of(static_view(scenario.instances))
+        self.gateway = gateway = Gateway(env, scenario, self.view)
+        self.arrivals = Arrivals(env, sessions, gateway.submit, self._refuse)
+        self.done = env.event()
+        gateway.on_end = self._ended
+        gateway.on_dispatch = self.arrivals.dispatched
+        policies = ("router", "predictor", "estimator", "rectifier", "mechanism")
+        for name in policies:
+            policy = getattr(scenario, name)
+            if isinstance(policy, Randomised):
+                policy.seed(streams.stream(name))
+        scenario.estimator.attach(self.view)
+        self._start_processes()
+
+    def _start_processes(self) -> None:
+        env, scenario, gateway = self.env, self.scenario, self.gateway
+        telemetry = scenario.telemetry
+        needs = scenario.needs
+        # Order matters at equal times: a scrape at t sees the pool before the request that arrives at t.
+        self.scraper = Scraper(gateway, scenario.scrape_interval_s)
+        if "scrape" in needs:
+            env.process(self.scraper.run())
+        if "estimates" in needs:
+            env.process(StreamObserver(gateway, scenario.estimator, telemetry.stream_interval_s).run())
+        self.sampler = None
+        if telemetry.sample_interval_s is not None:
+            self.sampler = Sampler(gateway, telemetry.sample_interval_s)
+            env.process(self.sampler.run())
+        if scenario.rectifier is not None and scenario.rectifier.interval_s < inf:
+            gateway.table = ActiveTable()
+        env.process(self._arrive())
+
+    def _arrive(self) -> Generator[simpy.Event, Any, None]:
+        yield from self.arrivals.run()
+        self._check_done()
+
+    def _refuse(self, job: Job, now_s: float) -> None:
+        """A job that will never be sent: its row is written as failed."""
+        active = Active(job)
+        self.gateway.active[job.request.request_id] = active
+        self.gateway.end(active, Status.FAILED, now_s)
+
+    def _ended(self, job: Job, status: Status, now_s: float) -> None:
+        self.arrivals.ended(job, status, now_s)
+        self._check_done()
+
+    def _check_done(self) -> None:
+        arrivals = self.arrivals
+        if arrivals.finished and not arrivals.waiting and not self.gateway.active and not self.done.triggered:
+            self.done.succeed()
+
+    def result(self) -> RunResult:
+        """Run, and gather what the run leaves."""
+        self.env.run(until=self.done)
+        gateway = self.gateway
+        if gateway.active:
+            raise SimulationError(f"the run ended with {len(gateway.active)} requests still active")
+        end_s = gateway.ended_s
+        tallies = zip(gateway.instances, gateway.ended_by_instance, strict=True)
+        counters = dict(gateway.counters, wakeups=sum(instance.wakeups for instance in gateway.instances))
+        counters["scrapes"] = self.scraper.scrapes
+        return RunResult(
+            requests=gateway.log.columns("request_id"),
+            tasks=tuple(gateway.log.tasks),
+            sessions=self.arrivals.log.columns("session_id"),
+            instances=tuple(
+                InstanceSummary(
+                    name=instance.spec.name,
+                    gpu=instance.spec.profile.gpu,
+                    requests=tally[0],
+                    generated_tokens=tally[1],
+                    busy_s=instance.busy_s(end_s),
+                    preemptions=tally[2],
+                )
+                for instance, tally in tallies
+            ),
+            duration_s=end_s,
+            samples=self.sampler.columns() if self.sampler is not None else {},
+            decisions=gateway.decisions,
+            counters=counters,
+        )
+
+
+def static_view(instances: tuple[InstanceSpec, ...]) -> StaticView:
+    """What is known of a pool before anything runs on it."""
+    profiles = [spec.profile for spec in instances]
+    limits = [spec.limits for spec in instances]
+    return StaticView(
+        gpu=tuple(profile.gpu for profile in profiles),
+        model=tuple(profile.model.name for profile in profiles),
+        nominal_tpot_s=np.array([profile.nominal_tpot_s for profile in profiles]),
+        nominal_prefill_s_per_token=np.array([profile.nominal_prefill_s_per_token for profile in profiles]),
+        nominal_tokens_per_s=np.array([profile.nominal_tokens_per_s for profile in profiles]),
+        kv_capacity_tokens=np.array([limit.kv_blocks * limit.block_size for limit in limits], dtype=np.int64),
+        max_num_seqs=np.array([limit.max_num_seqs for limit in limits], dtype=np.int64),
+        max_num_batched_tokens=np.array([limit.max_num_batched_tokens for limit in limits], dtype=np.int64),
+        block_size=limits[0].block_size,
+        price_per_hour=np.array([profile.price_per_hour for profile in profiles]),
+        layout=tuple(profile.layout for profile in profiles),
+    )
