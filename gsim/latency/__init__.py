@@ -1,1 +1,25 @@
 """How long an iteration takes: profiles in, seconds out."""
+
+from gsim.latency.constant import ConstantTime
+from gsim.latency.domain import Domain, Extent
+from gsim.latency.load import load_profile, profile_names, search_path
+from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.profile import Profile, Provenance, constant_profile, prefill_s, unloaded_latency_s
+from gsim.latency.roofline import SoftRoofline
+
+__all__ = [
+    "ConstantTime",
+    "Domain",
+    "Extent",
+    "ModelShape",
+    "Profile",
+    "Provenance",
+    "SoftRoofline",
+    "constant_profile",
+    "load_profile",
+    "model_shape",
+    "prefill_s",
+    "profile_names",
+    "search_path",
+    "unloaded_latency_s",
+]

@@ -1,0 +1,117 @@
+"""Typed reading of a profile's YAML fields: every error names the file, the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gsim.core.errors import ProfileError
+
+
+class Fields:
+    """The fields of one mapping in a YAML file; each is read once, by type, and what nobody reads is refused."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any], where: str = "") -> None:
+        self.path = path
+        self.where = where
+        self._values = dict(values)
+        self._read: set[str] = set()
+
+    def error(self, key: str, reason: str) -> ProfileError:
+        """A ``ProfileError`` about one field."""
+        return ProfileError(f"{self.path}: {self.where}{key}: {reason}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def _take(self, key: str) -> Any:
+        if key not in self._values:
+            raise self.error(key, f"is missing (there are: {', '.join(map(str, self._values)) or 'no fields'})")
+        self._read.add(key)
+        return self._values[key]
+
+    def number(self, key: str, default: float | None = None, *, low: float = 0.0, above: bool = False) -> float:
+        """A finite number of at least ``low`` (``above``: greater than ``low``)."""
+        if default is not None and key not in self._values:
+            return default
+        return self._number(key, self._take(key), low, above)
+
+    def _number(self, key: str, value: Any, low: float, above: bool) -> float:
+        allowed = f"a finite number {'above' if above else 'of at least'} {low:g}"
+        try:
+            # YAML 1.1 reads 1e-5 as text; whoever writes it means a number.
+            number = float(value) if not isinstance(value, bool) else math.nan
+        except (TypeError, ValueError):
+            raise self.error(key, f"must be {allowed}, not {value!r}") from None
+        if not math.isfinite(number) or number < low or (above and number == low):
+            raise self.error(key, f"must be {allowed}, not {value!r}")
+        return number
+
+    def integer(self, key: str, default: int | None = None, *, low: int = 1) -> int:
+        """A whole number of at least ``low``."""
+        if default is not None and key not in self._values:
+            return default
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise self.error(key, f"must be a whole number of at least {low}, not {value!r}")
+        return value
+
+    def text(self, key: str, default: str | None = None, allowed: tuple[str, ...] = ()) -> str:
+        """Text, not empty; one of ``allowed`` where that is given."""
+        if default is not None and key not in self._values:
+            return default
+        value = self._take(key)
+        text = value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else ""
+        if not text.strip() or (allowed and text not in allowed):
+            what = f"one of {', '.join(allowed)}" if allowed else "text"
+            raise self.error(key, f"must be {what}, not {value!r}")
+        return text.strip()
+
+    def numbers(self, key: str, *, low: float = 0.0, above: bool = True) -> list[float]:
+        """A list of finite numbers; a hole in it is named by its position."""
+        value = self._take(key)
+        if not isinstance(value, list) or not value:
+            raise self.error(key, f"must be a list of numbers, not {value!r}")
+        return [self._number(f"{key}[{i}]", item, low, above) for i, item in enumerate(value)]
+
+    def rows(self, key: str, *, low: float = 0.0, above: bool = True) -> list[list[float]]:
+        """A list of lists of finite numbers; a hole is named by its position."""
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(row, list) for row in value):
+            raise self.error(key, f"must be a list of rows of numbers, not {value!r}")
+        return [
+            [self._number(f"{key}[{i}][{j}]", item, low, above) for j, item in enumerate(row)]
+            for i, row in enumerate(value)
+        ]
+
+    def mapping(self, key: str) -> Fields:
+        """A nested mapping."""
+        value = self._take(key)
+        if not isinstance(value, Mapping):
+            raise self.error(key, f"must be a mapping of fields, not {value!r}")
+        return Fields(self.path, value, f"{self.where}{key}.")
+
+    def done(self) -> None:
+        """Refuse fields that nobody read: a misspelt field must not be ignored."""
+        unknown = [str(key) for key in self._values if key not in self._read]
+        if unknown:
+            allowed = ", ".join(sorted(self._read))
+            raise self.error(unknown[0], f"is not a field of a profile here; the fields are: {allowed}")
+
+
+def read_yaml(path: Path) -> Fields:
+    """The top-level fields of a YAML file; raises ``ProfileError`` with the line on a syntax error."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not valid YAML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(values, Mapping):
+        raise ProfileError(f"{path}: must hold a mapping of fields, not {type(values).__name__}")
+    return Fields(path, values)

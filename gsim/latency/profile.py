@@ -1,0 +1,147 @@
+"""A profile: one GPU serving one model, with its limits, its price and where its numbers come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gsim.core.batch import Batch, Chunk
+from gsim.core.errors import ProfileError
+from gsim.core.protocols import LatencyModel
+from gsim.latency.constant import ConstantTime
+from gsim.latency.domain import Domain, Extent
+from gsim.latency.models import ModelShape, model_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a profile's numbers come from and how far to trust them."""
+
+    source: str
+    """Publication, repository or machine."""
+    basis: str
+    """What was measured and what was derived."""
+    engine_version: str
+    """The serving engine (and version) that was timed."""
+    date: str
+    licence: str
+    """Licence of the source."""
+    uncertainty: str
+    """Stated trust, in words or percent."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Measured latency of a GPU and model, with the limits of one instance on it."""
+
+    name: str
+    gpu: str
+    model: ModelShape
+    latency: LatencyModel
+    kv_tokens: int
+    """KV capacity of one instance (tokens)."""
+    max_num_batched_tokens: int
+    """vLLM's default for this class of GPU: tokens computed in one iteration at most."""
+    max_num_seqs: int
+    """vLLM's default for this class of GPU: sequences in a batch at most."""
+    max_model_len: int
+    """Longest sequence (prompt and output) that an instance takes."""
+    price_per_hour: float
+    """USD per hour of one instance."""
+    layout: str
+    """KV layout: KV can be copied only between instances of equal layout."""
+    provenance: Provenance
+    domain: Domain
+    price_source: str = ""
+    """Where the price comes from, or that it is an assumption."""
+
+    def __post_init__(self) -> None:
+        for field in ("kv_tokens", "max_num_batched_tokens", "max_num_seqs", "max_model_len"):
+            if getattr(self, field) < 1:
+                raise ProfileError(f"{self.name}: {field} must be at least 1, not {getattr(self, field)}")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ProfileError(
+                f"{self.name}: max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least max_num_seqs "
+                f"({self.max_num_seqs}), as vLLM requires"
+            )
+        if not self.price_per_hour >= 0.0:
+            raise ProfileError(f"{self.name}: price_per_hour must be 0 or more, not {self.price_per_hour}")
+        for field, asked, limit in (
+            ("max_num_seqs", self.max_num_seqs, self.domain.limit.sequences),
+            ("max_num_batched_tokens", self.max_num_batched_tokens, self.domain.limit.batch_tokens),
+            ("max_model_len", self.max_model_len, self.domain.limit.context_tokens),
+        ):
+            if asked > limit:
+                raise ProfileError(
+                    f"{self.name}: {field} ({asked}) is beyond the profile's domain, which ends at {limit}"
+                )
+
+    @property
+    def nominal_tpot_s(self) -> float:
+        """Decode seconds per token and sequence at 16 sequences of 512 tokens of context (or what fits)."""
+        sequences = self._fitting(16, 512)
+        return self.latency.iteration_s(Batch((), sequences, 512 * sequences, 512))
+
+    @property
+    def nominal_prefill_s_per_token(self) -> float:
+        """Prefill seconds per token of one prompt of 512 tokens alone."""
+        return prefill_s(self, 512) / 512
+
+    @property
+    def nominal_tokens_per_s(self) -> float:
+        """Decode throughput at 64 sequences of 512 tokens of context (or what fits)."""
+        sequences = self._fitting(64, 512)
+        return sequences / self.latency.iteration_s(Batch((), sequences, 512 * sequences, 512))
+
+    def _fitting(self, sequences: int, context_tokens: int) -> int:
+        return max(1, min(sequences, self.max_num_seqs, self.kv_tokens // context_tokens))
+
+
+def prefill_s(profile: Profile, prompt_tokens: int, cached_tokens: int = 0) -> float:
+    """Seconds from the start of a prompt's prefill to its first token, on an otherwise idle instance.
+
+    The prompt runs in chunks of ``max_num_batched_tokens``; ``cached_tokens`` of it have their KV already.
+    """
+    total_s = 0.0
+    done = cached_tokens
+    while done < prompt_tokens:
+        tokens = min(prompt_tokens - done, profile.max_num_batched_tokens)
+        # A sequence that computes a single token counts as a decode.
+        batch = Batch((), 1, done, done) if tokens == 1 else Batch((Chunk(tokens, done),), 0, 0, 0)
+        total_s += profile.latency.iteration_s(batch)
+        done += tokens
+    return total_s
+
+
+def unloaded_latency_s(profile: Profile, prompt_tokens: int, output_tokens: int) -> float:
+    """End-to-end seconds of a request that has an idle instance for itself: its prefill, then its decode run."""
+    if prompt_tokens < 1 or output_tokens < 1:
+        raise ValueError(f"prompt_tokens and output_tokens must be at least 1, not {prompt_tokens} and {output_tokens}")
+    first_token_s = prefill_s(profile, prompt_tokens)
+    return first_token_s + profile.latency.decode_run_s(1, prompt_tokens, prompt_tokens, output_tokens - 1)
+
+
+def constant_profile(
+    iteration_s: float,
+    *,
+    kv_tokens: int = 1 << 30,
+    max_num_seqs: int = 256,
+    max_num_batched_tokens: int = 8192,
+    max_model_len: int = 1 << 20,
+    name: str = "constant",
+) -> Profile:
+    """A profile whose iterations all take ``iteration_s``: what queueing theory can be compared with."""
+    extent = Extent(max_num_seqs, max_num_batched_tokens, max_model_len)
+    return Profile(
+        name=name,
+        gpu="constant",
+        model=model_shape("llama-3.1-8b"),
+        latency=ConstantTime(iteration_s),
+        kv_tokens=kv_tokens,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_num_seqs=max_num_seqs,
+        max_model_len=max_model_len,
+        price_per_hour=0.0,
+        layout="constant",
+        provenance=Provenance("none", "assumed: every iteration takes the same time", "none", "none", "none", "exact"),
+        domain=Domain(extent, extent, name),
+    )
