@@ -1,0 +1,173 @@
+"""GoodServe's rectify step: re-predict every active request's finish, move those that would miss and can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
+from gsim.core.view import Floats, Ints
+from gsim.migration.slots import Slots
+
+#: Rows of the requests x instances matrix that are looked at together: it stays in the processor's cache.
+_CHUNK_ROWS = 128
+_CHOICES = ("largest_t", "weakest", "fastest")
+
+
+class _Outlook(NamedTuple):
+    """What the monitor expects of the requests that it looks at (arrays of equal length)."""
+
+    row: Ints
+    """Their rows in ``ActiveRequests``."""
+    remaining_tokens: Floats
+    finish_s: Floats
+    """Where they are."""
+    latest_s: Floats
+    """When they must finish at a target to count as saved."""
+
+    def part(self, start: int, stop: int) -> _Outlook:
+        """Some of them."""
+        at = slice(start, stop)
+        return _Outlook(self.row[at], self.remaining_tokens[at], self.finish_s[at], self.latest_s[at])
+
+
+@register("rectifier", "risk_monitor")
+@dataclass
+class RiskMonitor:
+    """Migrates requests that will miss their deadline to a just-good-enough instance that still makes it.
+
+    A request is at risk when now + remaining tokens x TPOT (and, before its first token, what is left of queueing and
+    prefill) lies beyond its deadline less ``margin_s``. A target qualifies when now + cost of the move (queueing there
+    included) + remaining tokens x its TPOT is ``target_margin_s`` ahead of the deadline and ``min_gain_s`` better than
+    staying. Requests are served by earliest deadline; ties: the older request, the lower instance index.
+    """
+
+    interval_s: float = 1.0
+    """Seconds between two reviews."""
+    margin_s: float = 0.0
+    """Act when the predicted finish is later than the deadline less this (negative: wait until it is that late)."""
+    target_margin_s: float = 0.5
+    """A target must make the deadline with this to spare: estimates err, and requests must not wander."""
+    min_gain_s: float = 0.5
+    """A target must finish the request at least this much earlier than staying would."""
+    max_moves: int = 2
+    """Migrations per request."""
+    max_inflight: int = 1
+    """Migrations that an instance takes part in at a time, as source or target."""
+    no_return_s: float = 30.0
+    """A request does not go back to the instance it came from for this long after a move."""
+    choice: str = "largest_t"
+    """Which qualifying target: ``largest_t`` (latest finish that makes it), ``weakest`` (slowest card by nominal decode
+    speed, then latest finish) or ``fastest`` (earliest finish)."""
+    max_candidates: int = 2048
+    """Requests at risk that one review weighs against targets, at most (earliest deadline first)."""
+    needs: ClassVar[frozenset[str]] = frozenset({"scrape", "estimates", "prediction"})
+    _slots: Slots = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.interval_s > 0:
+            raise ConfigError(f"rectifier.interval_s must be greater than 0, not {self.interval_s}")
+        for name in ("target_margin_s", "min_gain_s", "no_return_s"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"rectifier.{name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("max_moves", "max_inflight", "max_candidates"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"rectifier.{name} must be 1 or more, not {getattr(self, name)}")
+        if self.choice not in _CHOICES:
+            raise ConfigError(f"rectifier.choice '{self.choice}' is unknown; allowed: {', '.join(_CHOICES)}")
+        self._slots = Slots(self.max_inflight)
+
+    def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
+        """The moves that save requests, given what is moving already."""
+        self._slots.refresh(active, len(view))
+        outlook = self._at_risk(active, view)
+        if not len(outlook.row):
+            return ()
+        return list(self._rescues(outlook, active, view))
+
+    def _at_risk(self, active: ActiveRequests, view: ClusterView) -> _Outlook:
+        remaining = np.maximum(active.predicted_tokens - active.generated_tokens, 1.0)
+        source = active.instance
+        finish_s = view.now_s + remaining * view.tpot_s[source]
+        finish_s += _wait_s(active, view)
+        latest_s = active.deadline_s - self.target_margin_s
+        open_ = view.available & (self._slots.free > 0)
+        if not open_.any():
+            nobody = np.zeros(0)
+            return _Outlook(np.zeros(0, dtype=np.int64), nobody, nobody, nobody)
+        # The best that any target could do (its queue and speed taken apart): what misses even so is beyond rescue.
+        best_s = view.now_s + view.queue_s[open_].min() + remaining * view.tpot_s[open_].min()
+        rows = np.flatnonzero(
+            (finish_s > active.deadline_s - self.margin_s)
+            & (best_s <= np.minimum(latest_s, finish_s - self.min_gain_s))
+            & (active.moves < self.max_moves)
+            & ~active.moving
+            & (self._slots.free[source] > 0)
+        )
+        rows = rows[np.argsort(active.deadline_s[rows], kind="stable")][: self.max_candidates]
+        return _Outlook(rows, remaining[rows], finish_s[rows], latest_s[rows])
+
+    def _rescues(self, outlook: _Outlook, active: ActiveRequests, view: ClusterView) -> Iterator[Migration]:
+        free = self._slots.free
+        for start in range(0, len(outlook.row), _CHUNK_ROWS):
+            part = outlook.part(start, start + _CHUNK_ROWS)
+            if not (view.available & (free > 0)).any():
+                return
+            # Whom a move that costs nothing but the queue would save: the others need no closer look.
+            reach_s = view.now_s + view.queue_s + part.remaining_tokens[:, None] * view.tpot_s
+            savable = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
+            savable &= view.available
+            savable[np.arange(len(part.row)), active.instance[part.row]] = False
+            for k in np.flatnonzero(savable.any(axis=1)).tolist():
+                row = int(part.row[k])
+                source = int(active.instance[row])
+                targets = np.flatnonzero(savable[k] & (free > 0))
+                if not len(targets) or free[source] <= 0:
+                    continue
+                target = self._target(part.part(k, k + 1), targets, active, view)
+                if target is not None:
+                    request_id = int(active.request_id[row])
+                    self._slots.take(request_id, source, target)
+                    yield Migration(request_id, target, "at risk")
+
+    def _target(self, one: _Outlook, targets: Ints, active: ActiveRequests, view: ClusterView) -> int | None:
+        """The just-good-enough target of one request, its move's cost included; None if none makes it."""
+        row = int(one.row[0])
+        tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
+        if view.now_s - active.moved_s[row] < self.no_return_s:
+            targets = targets[targets != active.previous[row]]
+        static = view.static
+        room = static.kv_capacity_tokens[targets] * (1.0 - view.kv_usage[targets])
+        targets = targets[room >= tokens + one.remaining_tokens[0]]
+        if not len(targets):
+            return None
+        cost_s = view.move_cost_s(tokens, int(active.instance[row]), targets)
+        finish_s = view.now_s + cost_s + one.remaining_tokens[0] * view.tpot_s[targets]
+        good = finish_s <= min(float(one.latest_s[0]), float(one.finish_s[0]) - self.min_gain_s)
+        if not good.any():
+            return None
+        targets, finish_s = targets[good], finish_s[good]
+        if self.choice == "fastest":
+            return int(targets[np.argmin(finish_s)])
+        if self.choice == "weakest":
+            slowest = static.nominal_tpot_s[targets]
+            finish_s = np.where(slowest == slowest.max(), finish_s, -np.inf)
+        return int(targets[np.argmax(finish_s)])
+
+
+def _wait_s(active: ActiveRequests, view: ClusterView) -> Floats:
+    """What is left of queueing and prefill before a first token: the estimate for a request sent when this one was.
+
+    0 once tokens stream. A request that has waited longer than estimated is expected to need its prefill yet.
+    """
+    wait_s = np.zeros(len(active))
+    rows = np.flatnonzero(active.generated_tokens == 0)
+    if len(rows):
+        source = active.instance[rows]
+        prefill_s = active.prompt_tokens[rows] * view.prefill_s_per_token[source]
+        due_s = active.dispatched_s[rows] + view.queue_s[source] + prefill_s
+        wait_s[rows] = np.maximum(due_s - view.now_s, prefill_s)
+    return wait_s
