@@ -1,0 +1,1 @@
+"""Speed, judged by ratios within one run or by counts; kept apart from the tests."""
