@@ -2,6 +2,7 @@
 
 from gsim.latency.constant import ConstantTime
 from gsim.latency.domain import Domain, Extent
+from gsim.latency.grid import IterationGrid
 from gsim.latency.load import load_profile, profile_names, search_path
 from gsim.latency.models import ModelShape, model_shape
 from gsim.latency.profile import Profile, Provenance, constant_profile, prefill_s, unloaded_latency_s
@@ -11,6 +12,7 @@ __all__ = [
     "ConstantTime",
     "Domain",
     "Extent",
+    "IterationGrid",
     "ModelShape",
     "Profile",
     "Provenance",

@@ -71,12 +71,15 @@ class Fields:
             raise self.error(key, f"must be {what}, not {value!r}")
         return text.strip()
 
-    def numbers(self, key: str, *, low: float = 0.0, above: bool = True) -> list[float]:
-        """A list of finite numbers; a hole in it is named by its position."""
+    def integers(self, key: str, *, low: int = 1) -> list[int]:
+        """A list of whole numbers of at least ``low``."""
         value = self._take(key)
         if not isinstance(value, list) or not value:
-            raise self.error(key, f"must be a list of numbers, not {value!r}")
-        return [self._number(f"{key}[{i}]", item, low, above) for i, item in enumerate(value)]
+            raise self.error(key, f"must be a list of whole numbers, not {value!r}")
+        for i, item in enumerate(value):
+            if isinstance(item, bool) or not isinstance(item, int) or item < low:
+                raise self.error(f"{key}[{i}]", f"must be a whole number of at least {low}, not {item!r}")
+        return value
 
     def rows(self, key: str, *, low: float = 0.0, above: bool = True) -> list[list[float]]:
         """A list of lists of finite numbers; a hole is named by its position."""

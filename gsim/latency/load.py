@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from gsim.core.errors import ProfileError
@@ -11,6 +12,7 @@ from gsim.core.protocols import LatencyModel
 from gsim.latency.constant import ConstantTime
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
+from gsim.latency.grid import IterationGrid
 from gsim.latency.models import ModelShape, model_shape
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
@@ -154,20 +156,58 @@ def _provenance(fields: Fields) -> Provenance:
 
 
 def _latency(fields: Fields, domain: Domain) -> LatencyModel:
-    kind = fields.text("kind", allowed=("parametric", "constant"))
-    latency: LatencyModel
-    if kind == "constant":
-        latency = ConstantTime(fields.number("iteration_ms", above=True) / 1e3)
-    else:
-        latency = SoftRoofline(
-            domain=domain,
-            weights_s=fields.number("weights_ms", above=True) / 1e3,
-            token_s=fields.number("token_ms") / 1e3,
-            sharpness=fields.number("sharpness", low=1.0),
-            sequence_s=fields.number("sequence_ms") / 1e3,
-            context_token_s=fields.number("context_token_ms") / 1e3,
-            square_token_s=fields.number("square_token_ms") / 1e3,
-            overhead_s=fields.number("overhead_ms") / 1e3,
-        )
+    kind = fields.text("kind", allowed=("parametric", "iteration", "constant"))
+    try:
+        latency = _KINDS[kind](fields, domain)
+    except ProfileError as error:
+        if str(fields.path) in str(error):
+            raise
+        raise ProfileError(f"{fields.path}: {error}") from None
     fields.done()
     return latency
+
+
+def _constant(fields: Fields, _domain: Domain) -> LatencyModel:
+    return ConstantTime(fields.number("iteration_ms", above=True) / 1e3)
+
+
+def _parametric(fields: Fields, domain: Domain) -> LatencyModel:
+    return SoftRoofline(
+        domain=domain,
+        weights_s=fields.number("weights_ms", above=True) / 1e3,
+        token_s=fields.number("token_ms") / 1e3,
+        sharpness=fields.number("sharpness", low=1.0),
+        sequence_s=fields.number("sequence_ms") / 1e3,
+        context_token_s=fields.number("context_token_ms") / 1e3,
+        square_token_s=fields.number("square_token_ms") / 1e3,
+        overhead_s=fields.number("overhead_ms") / 1e3,
+    )
+
+
+def _iteration(fields: Fields, domain: Domain) -> LatencyModel:
+    decode, prefill = fields.mapping("decode"), fields.mapping("prefill")
+    latency = IterationGrid(
+        domain=domain,
+        decode_batches=tuple(decode.integers("batch")),
+        decode_contexts=tuple(decode.integers("context", low=0)),
+        decode_s=_seconds(decode),
+        prefill_tokens=tuple(prefill.integers("tokens")),
+        prefill_contexts=tuple(prefill.integers("context", low=0)),
+        prefill_s=_seconds(prefill),
+        square_token_s=fields.number("square_token_ms") / 1e3,
+        overhead_s=fields.number("overhead_ms") / 1e3,
+    )
+    decode.done()
+    prefill.done()
+    return latency
+
+
+def _seconds(fields: Fields) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(value / 1e3 for value in row) for row in fields.rows("ms"))
+
+
+_KINDS: dict[str, Callable[[Fields, Domain], LatencyModel]] = {
+    "constant": _constant,
+    "parametric": _parametric,
+    "iteration": _iteration,
+}

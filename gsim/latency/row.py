@@ -1,0 +1,83 @@
+"""Decode time of one batch size against context: a piecewise linear function, and its sums in closed form.
+
+In a run of pure decodes the mean context grows by exactly 1 per iteration, so the time of n iterations is a sum of the
+function at c, c + 1, ... c + n - 1. With whole-numbered knots that sum is exact for fractional c too: with k = floor(c)
+and w = c - k, f(c + i) = (1 - w) f(k + i) + w f(k + i + 1), so the sum is F(k + n) - F(k) + w (f(k + n) - f(k)), where
+F is the cumulative sum of f over whole numbers, kept at the knots and closed in between.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from gsim.latency.roofline import UNBOUNDED_ITERATIONS
+
+
+class DecodeRow:
+    """Seconds of a decode iteration by mean context, linear between whole-numbered knots and beyond the last."""
+
+    __slots__ = ("_knots", "_slopes", "_sums", "_times_s")
+
+    def __init__(self, contexts: Sequence[int], times_s: Sequence[float]) -> None:
+        """Knots in rising order with their times (at least one); below the first, its slope carries on down to 0."""
+        knots, times = list(contexts), list(times_s)
+        if len(knots) == 1:
+            slopes = [0.0]
+        else:
+            slopes = [(b - a) / (y - x) for x, y, a, b in zip(knots, knots[1:], times, times[1:])]
+            slopes.append(slopes[-1])
+        if knots[0] > 0:
+            # Time must not fall towards short contexts faster than it could: never below 0, never rising.
+            slope = min(max(slopes[0], 0.0), times[0] / knots[0] * 0.5)
+            times.insert(0, times[0] - slope * knots[0])
+            knots.insert(0, 0)
+            slopes.insert(0, slope)
+        sums = [0.0]
+        for j in range(len(knots) - 1):
+            n = knots[j + 1] - knots[j]
+            sums.append(sums[-1] + n * times[j] + slopes[j] * (n * (n - 1) // 2))
+        self._knots, self._times_s, self._slopes, self._sums = knots, times, slopes, sums
+
+    def at(self, context: float) -> float:
+        """Seconds of one iteration at a mean context (0 or more)."""
+        j = bisect_right(self._knots, context) - 1
+        return self._times_s[j] + self._slopes[j] * (context - self._knots[j])
+
+    def _before(self, context: int) -> tuple[float, float]:
+        """The sum of all iterations at whole contexts below ``context``, and the time at it."""
+        j = bisect_right(self._knots, context) - 1
+        n = context - self._knots[j]
+        time_s, slope = self._times_s[j], self._slopes[j]
+        return self._sums[j] + n * time_s + slope * (n * (n - 1) // 2), time_s + slope * n
+
+    def run_s(self, context: float, iterations: int) -> float:
+        """Seconds of ``iterations`` iterations that start at mean context ``context``."""
+        whole = int(context)
+        start_sum, start_s = self._before(whole)
+        end_sum, end_s = self._before(whole + iterations)
+        return end_sum - start_sum + (context - whole) * (end_s - start_s)
+
+    def iterations(self, context: float, span_s: float) -> int:
+        """The largest number of iterations from mean context ``context`` whose ``run_s`` is at most ``span_s``."""
+        if span_s == float("inf"):
+            return UNBOUNDED_ITERATIONS
+        if span_s <= 0.0:
+            return 0
+        whole = int(context)
+        weight = context - whole
+        start_sum, start_s = self._before(whole)
+        target = span_s + start_sum + weight * start_s
+        # Solve sums + x t + s x (x - 1) / 2 + w (t + s x) = target in the piece where the sum passes the target.
+        j = max(bisect_right(self._sums, target) - 1, 0)
+        half = 0.5 * self._slopes[j]
+        linear = self._times_s[j] + (2.0 * weight - 1.0) * half
+        rest = target - self._sums[j] - weight * self._times_s[j]
+        root = linear * linear + 4.0 * half * rest
+        x = 2.0 * rest / (linear + root**0.5) if root > 0.0 else 0.0
+        n = max(self._knots[j] + int(x) - whole, 0)
+        while n > 0 and self.run_s(context, n) > span_s:
+            n -= 1
+        while self.run_s(context, n + 1) <= span_s:
+            n += 1
+        return n
