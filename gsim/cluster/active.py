@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from math import nan
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gsim.core import ActiveRequests, BatchPredictor, Job, Predictor, Request
 from gsim.core.view import Floats, Ints
+
+if TYPE_CHECKING:
+    from gsim.cluster.moves import Move
 
 
 class Active:
@@ -24,6 +28,8 @@ class Active:
         "instance_first_token_s",
         "job",
         "migrations",
+        "move",
+        "moved_from",
         "moving",
         "origin",
         "predicted_tokens",
@@ -54,6 +60,10 @@ class Active:
         """Tokens that were computed again because the request moved or its instance crashed."""
         self.preemptions = 0
         self.migrations = 0
+        self.moved_from = -1
+        """The instance that it was on before its last move."""
+        self.move: Move | None = None
+        """Its last move, until it has shown a token at the target."""
         self.moving = False
         self.held = False
         self.slot = -1

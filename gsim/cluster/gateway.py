@@ -25,6 +25,7 @@ from gsim.core import (
     Learner,
     Oracle,
     Placed,
+    Progress,
     Request,
     SimulationError,
 )
@@ -45,7 +46,9 @@ class Gateway:
         self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
         self.table: ActiveTable | None = None
         """Rows for the rectifier; None where nobody reviews."""
-        self.counters = dict.fromkeys(("decisions", "dispatches", "migrations", "moves_back", "retries"), 0)
+        counted = ("decisions", "dispatches", "refused_connections", "retries", "migrations", "moves_back")
+        counted += ("moves_refused", "moves_given_up", "moves_ended", "moves_fell_back")
+        self.counters = dict.fromkeys(counted, 0)
         self.decisions: list[dict[str, Any]] = []
         self.on_end: OnEnd = _nobody
         self.on_dispatch: OnDispatch | None = None
@@ -103,7 +106,12 @@ class Gateway:
                 raise SimulationError(
                     f"{type(self._router).__name__} chose instance {instance} of {len(self.instances)}"
                 )
-            self.dispatch(active, instance)
+            if view.available[instance]:
+                self.dispatch(active, instance)
+            else:
+                # The connection is refused: the request waits until something changes, as if the router held it.
+                self.counters["refused_connections"] += 1
+                self._held.add(active, view)
 
     def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None:
         """Send a request to an instance (``kv_tokens``: leading tokens whose KV is already there)."""
@@ -111,6 +119,7 @@ class Gateway:
         view = self.view
         job = active.job
         request = job.request
+        first_time = isnan(active.dispatched_s)
         active.instance = instance
         active.dispatched_s = now_s
         active.instance_first_token_s = nan
@@ -132,7 +141,6 @@ class Gateway:
         if self.table is not None:
             self.table.add(active, now_s)
         self.counters["dispatches"] += 1
-        first_time = self.on_dispatch is not None and job is active.origin
         self.instances[instance].submit(job, now_s, kv_tokens)
         if first_time and self.on_dispatch is not None:
             self.on_dispatch(job, now_s)
@@ -161,6 +169,14 @@ class Gateway:
         active.cached_tokens += event.cached_tokens
         if isnan(active.first_token_s):
             active.first_token_s = event.time_s
+        move = active.move
+        if move is not None:
+            # What the target had cached was not computed again.
+            move.next_token_s = event.time_s
+            hit = min(event.cached_tokens, move.computed_tokens)
+            move.computed_tokens -= hit
+            active.recomputed_tokens -= hit
+            active.move = None
         self.view.in_flight_prefill_tokens[instance] -= request.prompt_tokens
         if self._estimates:
             self._estimator.first_token(instance, request, active.dispatched_s, event.time_s)
@@ -204,8 +220,8 @@ class Gateway:
                 gauge[instance] -= 1
 
     # ---------------------------------------------------------------------------------------------------- moving
-    def detach(self, active: Active) -> bool:
-        """Take a request from its instance, keeping what it has generated; False if it has ended by now.
+    def detach(self, active: Active) -> Progress | None:
+        """Take a request from its instance, keeping what it has generated; None if it has ended by now.
 
         Afterwards the request is nowhere: the caller places it again (``dispatch`` or ``place``).
         """
@@ -213,16 +229,17 @@ class Gateway:
         self.instances[active.instance].sync(now_s)
         request_id = active.origin.request.request_id
         if self.active.get(request_id) is not active:
-            return False
+            return None
         progress = self.instances[active.instance].abort(request_id, now_s)
         self._resume(active, progress.generated_tokens)
-        return True
+        return progress
 
     def _resume(self, active: Active, generated_tokens: int) -> None:
         self._leave(active)
         active.generated_before += generated_tokens
         active.job = active.job.resumed(generated_tokens)
         active.instance = -1
+        active.move = None
 
     def crash(self, instance: int, *, retry: bool) -> None:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
@@ -237,8 +254,9 @@ class Gateway:
         for active in lost:
             self._resume(active, streamed.get(active.origin.request.request_id, 0))
         for active in lost:
-            if active.moving:
-                continue  # whoever moves it finds it nowhere, and places it
+            if active.moving and self.table is not None:
+                self.table.set_moving(active, False)
+            active.moving = False
             if retry:
                 self.counters["retries"] += 1
                 active.recomputed_tokens += active.job.request.prompt_tokens
