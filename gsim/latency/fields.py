@@ -28,6 +28,10 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def is_mapping(self, key: str) -> bool:
+        """True where the field holds fields of its own."""
+        return isinstance(self._values.get(key), Mapping)
+
     def _take(self, key: str) -> Any:
         if key not in self._values:
             raise self.error(key, f"is missing (there are: {', '.join(map(str, self._values)) or 'no fields'})")

@@ -99,6 +99,19 @@ def _profile_file(path: Path) -> Profile:
 
 
 def _model(fields: Fields) -> ModelShape:
+    """A model of the catalogue by name, or a shape of its own that states its numbers."""
+    if fields.is_mapping("model"):
+        own = fields.mapping("model")
+        shape = ModelShape(
+            name=own.text("name"),
+            bytes_per_value=own.integer("bytes_per_value", 2),
+            **{
+                key: own.integer(key)
+                for key in ("layers", "hidden", "heads", "kv_heads", "head_dim", "parameters", "max_position")
+            },
+        )
+        own.done()
+        return shape
     try:
         return model_shape(fields.text("model"))
     except ProfileError as error:
@@ -106,7 +119,12 @@ def _model(fields: Fields) -> ModelShape:
 
 
 def _kv_tokens(fields: Fields, model: ModelShape) -> int:
-    """KV capacity: as stated, checked against the card's memory, or what the weights leave of it."""
+    """KV capacity: as stated, checked against the card's memory, or what the weights leave of it.
+
+    A server that was measured says its capacity itself: then the card's memory need not be stated.
+    """
+    if "memory_gb" not in fields and "kv_tokens" in fields:
+        return fields.integer("kv_tokens")
     memory_bytes = fields.number("memory_gb", above=True) * 1e9
     room_bytes = _MEMORY_UTILISATION * memory_bytes - model.weight_bytes - _RESERVED_BYTES
     room_tokens = int(room_bytes // model.kv_bytes_per_token)
