@@ -46,7 +46,14 @@ class Gateway:
         self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
         self.table: ActiveTable | None = None
         """Rows for the rectifier; None where nobody reviews."""
-        counted = ("decisions", "dispatches", "refused_connections", "retries", "migrations", "moves_back")
+        counted: tuple[str, ...] = (
+            "decisions",
+            "dispatches",
+            "refused_connections",
+            "retries",
+            "migrations",
+            "moves_back",
+        )
         counted += ("moves_refused", "moves_given_up", "moves_ended", "moves_fell_back")
         self.counters = dict.fromkeys(counted, 0)
         self.decisions: list[dict[str, Any]] = []

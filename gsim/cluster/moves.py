@@ -8,16 +8,18 @@ which the gateway has: it is never lost and never in two places.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from math import nan
 from typing import Any
 
+import numpy as np
 import simpy
 
 from gsim.cluster.active import Active
 from gsim.cluster.gateway import Gateway
 from gsim.cluster.links import LinkNetwork
+from gsim.cluster.records import Columns
 from gsim.core import Migration
 from gsim.migration import Mechanism, Step
 from gsim.migration.mechanism import blocks_of
@@ -66,6 +68,11 @@ class Move:
     outcome: Outcome = Outcome.UNDER_WAY
     back: bool = False
     """The target is the instance that the request last came from."""
+
+
+def move_columns(log: list[Move]) -> Columns:
+    """The moves as columns, one per field of ``Move``."""
+    return {field.name: np.array([getattr(move, field.name) for move in log]) for field in fields(Move)}
 
 
 class Moves:
@@ -124,11 +131,11 @@ class Moves:
         request = active.origin.request
         limits = self._gateway.instances[target].spec.limits
         longest = request.prompt_tokens + request.max_output_tokens
-        return longest <= min(limits.max_model_len, limits.kv_blocks * limits.block_size)
+        return longest <= int(min(limits.max_model_len, limits.kv_blocks * limits.block_size))
 
     def _has_room(self, target: int, tokens: int) -> bool:
         gauges = self._gateway.instances[target].gauges(self._gateway.env.now)
-        return tokens <= self._static.kv_capacity_tokens[target] * (1.0 - gauges.kv_usage)
+        return tokens <= float(self._static.kv_capacity_tokens[target]) * (1.0 - gauges.kv_usage)
 
     # -------------------------------------------------------------------------------------------------- carry out
     def _run(self, active: Active, move: Move, mechanism: Mechanism) -> Generator[simpy.Event, Any, None]:

@@ -125,6 +125,8 @@ class RunResult:
     """Simulated time at which the last request ended."""
     samples: Columns = field(default_factory=dict)
     """State of the instances over time (only with ``telemetry.sample_interval_s``)."""
+    moves: Columns = field(default_factory=dict)
+    """One row per migration that was decided, in time order (fields of ``moves.Move``); empty without a rectifier."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """What happened to requests and what the router saw (only with ``telemetry.log_decisions``), in time order."""
     counters: dict[str, int] = field(default_factory=dict)

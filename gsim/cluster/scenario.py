@@ -87,6 +87,8 @@ class Scenario:
             raise ConfigError(f"pool.instances: block_size differs between instances ({sizes}); it must be one value")
         if not self.max_hold_s > 0 or math.isnan(self.max_hold_s):
             raise ConfigError(f"max_hold_s must be greater than 0, not {self.max_hold_s}")
+        if self.faults is not None:
+            self.faults.check(len(self.instances))
         if self.mechanism is None and self.rectifier is not None and self.rectifier.interval_s < math.inf:
             raise ConfigError("a rectifier that migrates needs a mechanism; choose one of the group 'mechanism'")
 

@@ -11,12 +11,17 @@ import simpy
 
 from gsim.cluster.active import Active, ActiveTable
 from gsim.cluster.arrivals import Arrivals
+from gsim.cluster.faults import Faults
 from gsim.cluster.gateway import Gateway
+from gsim.cluster.links import LinkNetwork
+from gsim.cluster.monitor import Monitor
+from gsim.cluster.moves import Moves, move_columns
 from gsim.cluster.records import InstanceSummary, RunResult, Status
 from gsim.cluster.scenario import InstanceSpec, Scenario
 from gsim.cluster.telemetry import Sampler, Scraper, StreamObserver
 from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Streams
 from gsim.core.errors import SimulationError
+from gsim.migration import LinkConfig, MoveCosts
 
 
 def simulate(scenario: Scenario, sessions: Iterator[Session], seed: int) -> RunResult:
@@ -44,6 +49,7 @@ class _Run:
             if isinstance(policy, Randomised):
                 policy.seed(streams.stream(name))
         scenario.estimator.attach(self.view)
+        self._streams = streams
         self._start_processes()
 
     def _start_processes(self) -> None:
@@ -60,9 +66,36 @@ class _Run:
         if telemetry.sample_interval_s is not None:
             self.sampler = Sampler(gateway, telemetry.sample_interval_s)
             env.process(self.sampler.run())
-        if scenario.rectifier is not None and scenario.rectifier.interval_s < inf:
-            gateway.table = ActiveTable()
+        self._start_rectifier()
+        self._start_faults()
         env.process(self._arrive())
+
+    def _start_rectifier(self) -> None:
+        """The monitor, and what carries its migrations out."""
+        env, scenario, gateway = self.env, self.scenario, self.gateway
+        self.moves: Moves | None = None
+        self.network: LinkNetwork | None = None
+        self.monitor: Monitor | None = None
+        if scenario.mechanism is None or scenario.rectifier is None or scenario.rectifier.interval_s == inf:
+            return
+        gateway.table = ActiveTable()
+        link = (scenario.link or LinkConfig()).resolve()
+        kv_bytes = [spec.profile.model.kv_bytes_per_token for spec in scenario.instances]
+        MoveCosts(scenario.mechanism, link, np.array(kv_bytes, dtype=np.float64)).attach(self.view)
+        self.network = LinkNetwork(env, link)
+        self.moves = Moves(gateway, scenario.mechanism, self.network, kv_bytes)
+        predictor = scenario.predictor if "prediction" in scenario.needs else None
+        self.monitor = Monitor(gateway, scenario.rectifier, predictor, self.moves)
+        env.process(self.monitor.run())
+
+    def _start_faults(self) -> None:
+        self.faults: Faults | None = None
+        config = self.scenario.faults
+        if config is None or not config.active:
+            return
+        rng = self._streams.stream("faults")
+        self.faults = Faults(config, self.gateway, self.scraper, rng, self.moves, self.network)
+        self.faults.start()
 
     def _arrive(self) -> Generator[simpy.Event, Any, None]:
         yield from self.arrivals.run()
@@ -93,6 +126,10 @@ class _Run:
         tallies = zip(gateway.instances, gateway.ended_by_instance, strict=True)
         counters = dict(gateway.counters, wakeups=sum(instance.wakeups for instance in gateway.instances))
         counters["scrapes"] = self.scraper.scrapes
+        if self.monitor is not None:
+            counters["reviews"] = self.monitor.reviews
+        if self.faults is not None:
+            counters.update(self.faults.counts)
         return RunResult(
             requests=gateway.log.columns("request_id"),
             tasks=tuple(gateway.log.tasks),
@@ -110,6 +147,7 @@ class _Run:
             ),
             duration_s=end_s,
             samples=self.sampler.columns() if self.sampler is not None else {},
+            moves=move_columns(self.moves.log) if self.moves is not None else {},
             decisions=gateway.decisions,
             counters=counters,
         )

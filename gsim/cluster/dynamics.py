@@ -1,0 +1,113 @@
+"""A load that changes while the run goes on: steps and bursts of the request rate, drift of the output lengths.
+
+They transform the sessions of any trace, in order of arrival, and keep requests and random draws as they are: a run
+with a burst is paired with the run without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+from gsim.core import ConfigError, Job, Session
+
+
+@dataclass(frozen=True)
+class LoadStep:
+    """From ``at_s`` on, for ``for_s`` seconds, sessions arrive ``factor`` times as fast."""
+
+    at_s: float = 60.0
+    """When the step begins."""
+    for_s: float = inf
+    """How long it lasts (a short one is a burst)."""
+    factor: float = 2.0
+    """Of the rate: the gaps between arrivals become 1 / ``factor``."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at_s < inf:
+            raise ConfigError(f"dynamics.load_step.at_s must be 0 or more, not {self.at_s}")
+        if not self.for_s > 0:
+            raise ConfigError(f"dynamics.load_step.for_s must be greater than 0, not {self.for_s}")
+        if not 0 < self.factor < inf:
+            raise ConfigError(f"dynamics.load_step.factor must be greater than 0, not {self.factor}")
+
+    def warp(self, arrival_s: float) -> float:
+        """The new time of an arrival."""
+        late_s = arrival_s - self.at_s
+        if late_s <= 0:
+            return arrival_s
+        # Arrivals that the step takes up: those of for_s * factor seconds of the original trace.
+        if late_s <= self.for_s * self.factor:
+            return self.at_s + late_s / self.factor
+        return arrival_s - self.for_s * (self.factor - 1.0)
+
+    def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
+        """The sessions at their new times (later turns follow their predecessors, as before)."""
+        for session in sessions:
+            shift_s = self.warp(session.arrival_s) - session.arrival_s
+            if shift_s == 0:
+                yield session
+                continue
+            jobs = tuple(job if job.after else job.arriving(job.request.arrival_s + shift_s) for job in session.jobs)
+            yield session._replace(arrival_s=session.arrival_s + shift_s, jobs=jobs)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Outputs grow or shrink from ``at_s`` on: what a predictor that was trained before does not know."""
+
+    at_s: float = 60.0
+    """When the drift begins."""
+    over_s: float = 0.0
+    """How long it takes to reach ``factor`` (linearly); 0: at once."""
+    factor: float = 1.5
+    """Of the output length, in the end. ``max_output_tokens`` still holds."""
+    task: str | None = None
+    """Only this task class drifts; None: all."""
+
+    def __post_init__(self) -> None:
+        for name in ("at_s", "over_s"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"dynamics.drift.{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 < self.factor < inf:
+            raise ConfigError(f"dynamics.drift.factor must be greater than 0, not {self.factor}")
+
+    def factor_at(self, arrival_s: float) -> float:
+        """What an output's length is multiplied by."""
+        late_s = arrival_s - self.at_s
+        if late_s < 0:
+            return 1.0
+        share = 1.0 if self.over_s == 0 else min(late_s / self.over_s, 1.0)
+        return 1.0 + share * (self.factor - 1.0)
+
+    def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
+        """The sessions with drifted outputs (by the arrival of their session; prompts stay as recorded)."""
+        for session in sessions:
+            factor = self.factor_at(session.arrival_s)
+            if factor == 1.0:
+                yield session
+            else:
+                yield session._replace(jobs=tuple(self._drifted(job, factor) for job in session.jobs))
+
+    def _drifted(self, job: Job, factor: float) -> Job:
+        if self.task is not None and job.request.task != self.task:
+            return job
+        tokens = min(max(round(job.output_tokens * factor), 1), job.request.max_output_tokens)
+        return job._replace(output_tokens=tokens)
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """How the load changes during a run."""
+
+    load_steps: tuple[LoadStep, ...] = ()
+    """Applied one after the other, each to the arrivals as the ones before it left them."""
+    drift: Drift | None = None
+    """None: output lengths do not drift."""
+
+    def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
+        """The sessions as they arrive under these dynamics."""
+        for step in self.load_steps:
+            sessions = step.apply(sessions)
+        return sessions if self.drift is None else self.drift.apply(sessions)
