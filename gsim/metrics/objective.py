@@ -1,0 +1,56 @@
+"""``--goodput``-style objectives: besides its deadline, what a request must keep to count as good.
+
+The notation is that of ``vllm bench serve --goodput``: ``ttft:MS tpot:MS e2el:MS``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsim.core import ConfigError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Limits in milliseconds that hold for every request, on top of its own ``slo_s`` (``inf``: no limit)."""
+
+    ttft_ms: float = math.inf
+    tpot_ms: float = math.inf
+    e2el_ms: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("ttft", "tpot", "e2el"):
+            value = getattr(self, f"{name}_ms")
+            if not value > 0:
+                raise ConfigError(f"goodput {name}:{value} must be greater than 0 (milliseconds)")
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Read ``"ttft:500 e2el:6000"`` (empty: no limit); raises ``ConfigError`` naming the word it cannot read."""
+        limits: dict[str, float] = {}
+        for word in text.replace(",", " ").split():
+            key, _, value = word.partition(":")
+            if key not in ("ttft", "tpot", "e2el"):
+                raise ConfigError(f"goodput '{word}': unknown metric '{key}'; allowed: ttft, tpot, e2el")
+            try:
+                limits[f"{key}_ms"] = float(value)
+            except ValueError:
+                raise ConfigError(f"goodput '{word}': '{value}' is not a number of milliseconds") from None
+        return cls(**limits)
+
+    def met(self, requests: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Which requests finished inside their own deadline and all limits (booleans, one per row)."""
+        e2e = requests["finished_s"] - requests["arrival_s"]
+        good = (requests["status"] == 0) & (e2e <= requests["slo_s"]) & (e2e * 1e3 <= self.e2el_ms)
+        if self.ttft_ms < math.inf:
+            good &= (requests["first_token_s"] - requests["arrival_s"]) * 1e3 <= self.ttft_ms
+        if self.tpot_ms < math.inf:
+            tokens = requests["generated_tokens"]
+            decode = requests["finished_s"] - requests["first_token_s"]
+            good &= (tokens <= 1) | (decode * 1e3 <= self.tpot_ms * np.maximum(tokens - 1, 1))
+        return np.asarray(good)

@@ -1,0 +1,96 @@
+"""A run's numbers against figures worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gsim.cluster.records import InstanceSummary
+from gsim.core import ConfigError
+from gsim.metrics import Objective, instance_usage, summarise
+
+
+def columns(**given):
+    """Five requests: three in time, one late, one rejected."""
+    nan = math.nan
+    rows = {
+        "arrival_s": [0.0, 1.0, 2.0, 3.0, 4.0],
+        "first_token_s": [0.5, 1.25, 2.5, 4.0, nan],
+        "finished_s": [2.5, 3.25, 5.0, 13.0, nan],
+        "slo_s": [6.0, 6.0, 6.0, 6.0, 6.0],
+        "status": [0, 0, 0, 0, 1],
+        "prompt_tokens": [100, 100, 100, 100, 100],
+        "generated_tokens": [11, 1, 6, 10, 0],
+        "cached_tokens": [0, 50, 0, 0, 0],
+        "preemptions": [0, 0, 2, 0, 0],
+        "migrations": [0, 0, 0, 1, 0],
+    }
+    rows.update(given)
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def test_counts_and_goodput_by_hand():
+    row = summarise(columns())
+    assert (row["requests"], row["completed"], row["rejected"], row["good"]) == (5, 4, 1, 3)
+    assert row["attainment"] == pytest.approx(3 / 5)
+    assert row["goodput_rps"] == pytest.approx(3 / 4.0)  # arrivals span 4 s
+    assert row["offered_rps"] == pytest.approx(5 / 4.0)
+    assert row["request_goodput"] == pytest.approx(3 / 13.0)  # the last request ends at 13 s
+    assert row["output_throughput"] == pytest.approx(28 / 13.0)
+    assert (row["preempted"], row["preemptions"], row["migrations"]) == (1, 2, 1)
+    assert row["cached_fraction"] == pytest.approx(50 / 500)
+
+
+def test_latencies_by_hand():
+    row = summarise(columns())
+    assert row["mean_ttft_ms"] == pytest.approx(1000 * (0.5 + 0.25 + 0.5 + 1.0) / 4)
+    assert row["mean_e2el_ms"] == pytest.approx(1000 * (2.5 + 2.25 + 3.0 + 10.0) / 4)
+    # One token has no time per further token: the second request does not count.
+    assert row["mean_tpot_ms"] == pytest.approx(1000 * (2.0 / 10 + 2.5 / 5 + 9.0 / 9) / 3)
+    assert row["p50_e2el_ms"] == pytest.approx(1000 * (2.5 + 3.0) / 2)
+
+
+def test_warm_up_is_simulated_but_not_counted():
+    row = summarise(columns(), warmup_s=2.0)
+    assert (row["requests"], row["good"]) == (3, 1)
+    assert row["goodput_rps"] == pytest.approx(1 / 2.0)  # from the cut at 2 s to the last arrival at 4 s
+
+
+def test_nothing_counted_is_nan_not_zero():
+    row = summarise(columns(), warmup_s=100.0)
+    assert row["requests"] == 0
+    assert math.isnan(row["attainment"])
+    assert math.isnan(row["mean_e2el_ms"])
+
+
+def test_sessions_need_all_requests_and_their_own_makespan():
+    sessions = {
+        "arrival_s": np.array([0.0, 1.0, 2.0]),
+        "finished_s": np.array([5.0, 20.0, 4.0]),
+        "slo_s": np.array([10.0, 10.0, math.inf]),
+        "missed": np.array([0, 0, 1]),
+    }
+    row = summarise(columns(), sessions)
+    assert (row["sessions"], row["good_sessions"]) == (3, 1)
+    assert row["session_goodput_rps"] == pytest.approx(1 / 2.0)
+    assert row["mean_makespan_ms"] == pytest.approx(1000 * (5 + 19 + 2) / 3)
+
+
+def test_objective_adds_limits_in_milliseconds():
+    assert summarise(columns(), objective=Objective.parse("ttft:400"))["good"] == 1
+    assert summarise(columns(), objective=Objective.parse("tpot:300"))["good"] == 2  # 200 ms, and one single token
+    assert summarise(columns(), objective=Objective.parse("e2el:2400"))["good"] == 1
+    assert Objective.parse("") == Objective()
+
+
+@pytest.mark.parametrize("text", ["ttlt:5", "ttft:soon", "ttft:0", "ttft"])
+def test_unreadable_objectives_name_the_word(text):
+    with pytest.raises(ConfigError, match="goodput"):
+        Objective.parse(text)
+
+
+def test_usage_shares_and_utilisation():
+    instances = [InstanceSummary("a", "A40", 1, 10, 2.0, 0), InstanceSummary("b", "H800", 3, 30, 5.0, 1)]
+    first, second = instance_usage(instances, 10.0)
+    assert (first["share"], second["share"]) == (0.25, 0.75)
+    assert (first["utilisation"], second["utilisation"]) == (0.2, 0.5)
