@@ -1,0 +1,151 @@
+"""Black-box estimates by exponential moving average, aware of what was just sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gsim.core import ClusterView, Completion, ConfigError, Request, register
+from gsim.estimation.decode import DecodeModel
+from gsim.estimation.prefill import PrefillModel
+
+_REFERENCE_SEQUENCES = 16
+"""Of ``StaticView.nominal_tpot_s``."""
+_FULL_SEQUENCES = 64
+"""Of ``StaticView.nominal_tokens_per_s``."""
+
+
+@register("estimator", "ema")
+@dataclass
+class Ema:
+    """Exponential moving averages of queueing delay, prefill speed and TPOT; the queue counts what was just sent.
+
+    Learns from first tokens, streamed tokens and completions only. With base, pace, p as in ``PrefillModel``:
+
+        queue_s = base + pace * prompt tokens in flight without a first token
+        tpot_s  = EMA of streamed seconds per token, corrected for the change of the number in flight since
+
+    *Cold start*: nominal speeds, no queue. *Bursts*: feedback takes seconds, so both formulas read the gateway's own
+    exact counters; a plain average would send everything that arrives meanwhile to one place (herding).
+    *Idle decay*: base halves every ``decay_s`` while an instance has no prefill outstanding, TPOT drifts back to its
+    nominal value every ``stale_s`` without news: else one bad moment keeps an instance out of use for good.
+    *Staleness*: a request that has waited longer than the estimate is itself news: the estimate is at least its wait.
+
+    Source: GoodServe (arXiv 2605.16867) for the black box and the moving average; the corrections are this project's.
+    """
+
+    alpha: float = 0.2
+    """Weight of a new sample (first token, or one interval of streamed tokens)."""
+    batch_slope: float = 1.0
+    """How much of the nominal growth of TPOT per request in flight to apply between samples (0: none)."""
+    decay_s: float = 5.0
+    """Half-life of the queueing base while nobody waits."""
+    stale_s: float = 60.0
+    """Half-life of what is known of TPOT without news."""
+    _view: ClusterView = field(init=False, repr=False, compare=False)
+    _prefill: list[PrefillModel] = field(default_factory=list, init=False, repr=False, compare=False)
+    _decode: list[DecodeModel] = field(default_factory=list, init=False, repr=False, compare=False)
+    _waiting: list[dict[int, tuple[int, float]]] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Per instance: requests without a first token, oldest first: prompt tokens ahead of it, when it was sent."""
+    _overdue_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    _refreshed_s: float = field(default=0.0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise ConfigError(f"estimator.alpha must be in (0, 1], not {self.alpha}")
+        if not 0 <= self.batch_slope < float("inf"):
+            raise ConfigError(f"estimator.batch_slope must be 0 or more, not {self.batch_slope}")
+        for name in ("decay_s", "stale_s"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"estimator.{name} must be greater than 0, not {getattr(self, name)}")
+
+    def attach(self, view: ClusterView) -> None:
+        """Take over the learned arrays of ``view``: nominal speeds, empty queues."""
+        static = view.static
+        n = len(view)
+        self._view = view
+        self._refreshed_s = view.now_s
+        self._prefill = [PrefillModel(self.alpha, float(p)) for p in static.nominal_prefill_s_per_token]
+        full_s = _FULL_SEQUENCES / static.nominal_tokens_per_s
+        slopes = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (_FULL_SEQUENCES - _REFERENCE_SEQUENCES)
+        self._decode = [
+            DecodeModel(self.alpha, float(tpot), float(_REFERENCE_SEQUENCES), self.batch_slope * float(slope))
+            for tpot, slope in zip(static.nominal_tpot_s, slopes, strict=True)
+        ]
+        self._waiting = [{} for _ in range(n)]
+        self._overdue_s = [0.0] * n
+        for instance in range(n):
+            self._write(instance)
+
+    def dispatched(self, instance: int, request: Request, now_s: float) -> None:
+        """A request was sent: it lengthens the queue and the batch at once."""
+        ahead = int(self._view.in_flight_prefill_tokens[instance]) - request.prompt_tokens
+        self._waiting[instance][request.request_id] = (max(ahead, 0), now_s)
+        self._write(instance)
+
+    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
+        """Its first token: what it had to wait, and how long it was prefilled."""
+        waiting = self._waiting[instance]
+        sent = waiting.pop(request.request_id, None)
+        if sent is not None and waiting:
+            self._forget_older(waiting, sent[1])
+        self._overdue_s[instance] = 0.0
+        self._prefill[instance].learn(request.prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s)
+        self._write(instance)
+
+    def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
+        """Tokens arrived: seconds per token."""
+        self._decode[instance].learn(span_s / tokens, int(self._view.in_flight[instance]), now_s)
+        self._write(instance)
+
+    def finished(self, completion: Completion) -> None:
+        """A request ended; its mean pace counts where no stream told more."""
+        instance = completion.instance
+        model = self._decode[instance]
+        if completion.output_tokens > 1 and model.learned_s < completion.first_token_s:
+            span_s = completion.finished_s - completion.first_token_s
+            in_flight = int(self._view.in_flight[instance]) + 1
+            model.learn(span_s / (completion.output_tokens - 1), in_flight, completion.finished_s)
+        self._write(instance)
+
+    def refresh(self, now_s: float) -> None:
+        """Decay what is idle or stale, and see who has waited for too long."""
+        span_s = now_s - self._refreshed_s
+        self._refreshed_s = now_s
+        keep_base = 0.5 ** (span_s / self.decay_s)
+        keep_level = 0.5 ** (span_s / self.stale_s)
+        outstanding = self._view.in_flight_prefill_tokens.tolist()
+        nominal = self._view.static.nominal_tpot_s.tolist()
+        for instance, tokens in enumerate(outstanding):
+            if tokens == 0:
+                self._waiting[instance].clear()
+                self._overdue_s[instance] = 0.0
+                self._prefill[instance].base_s *= keep_base
+            elif self._waiting[instance]:
+                _, sent_s = next(iter(self._waiting[instance].values()))
+                self._overdue_s[instance] = now_s - sent_s
+            model = self._decode[instance]
+            if now_s - model.learned_s > self.stale_s:
+                model.level_s += (1.0 - keep_level) * (nominal[instance] - model.level_s)
+                model.level_in_flight += (1.0 - keep_level) * (_REFERENCE_SEQUENCES - model.level_in_flight)
+            self._write(instance)
+
+    def _write(self, instance: int) -> None:
+        view = self._view
+        prefill = self._prefill[instance]
+        queue_s = prefill.base_s + prefill.pace_s_per_token * float(view.in_flight_prefill_tokens[instance])
+        overdue_s = self._overdue_s[instance]
+        view.queue_s[instance] = queue_s if queue_s > overdue_s else overdue_s
+        view.prefill_s_per_token[instance] = prefill.prefill_s_per_token
+        view.tpot_s[instance] = self._decode[instance].tpot_s(int(view.in_flight[instance]))
+
+    @staticmethod
+    def _forget_older(waiting: dict[int, tuple[int, float]], sent_s: float) -> None:
+        # Served in order of arrival, a request that was sent earlier and has no first token yet is no longer here:
+        # it was migrated, rejected or lost, and the estimator is not told.
+        while waiting:
+            oldest = next(iter(waiting))
+            if waiting[oldest][1] >= sent_s:
+                return
+            del waiting[oldest]

@@ -1,0 +1,48 @@
+"""The mean length of a request's task class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gsim.core import ConfigError, Request, register
+from gsim.core.view import Floats
+from gsim.prediction.overrun import overrun, overrun_all
+
+
+@register("predictor", "class_mean")
+@dataclass
+class ClassMean:
+    """The running mean of finished requests of the same task class.
+
+    Starts at ``prior_tokens``, which counts as ``prior_weight`` observations.
+    """
+
+    prior_tokens: float = 256.0
+    """The mean before anything was observed."""
+    prior_weight: float = 5.0
+    """How many observations the prior counts for."""
+    _sums: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.prior_tokens < float("inf"):
+            raise ConfigError(f"predictor.prior_tokens must be 1 or more, not {self.prior_tokens}")
+        if not 0 < self.prior_weight < float("inf"):
+            raise ConfigError(f"predictor.prior_weight must be greater than 0, not {self.prior_weight}")
+
+    def predict(self, request: Request, generated_tokens: int = 0) -> float:
+        """The class's mean, or a quarter beyond what was generated once that is more."""
+        total, weight = self._sums.get(request.task, (self.prior_tokens, 1.0))
+        return overrun(total / weight, generated_tokens)
+
+    def observe(self, request: Request, output_tokens: int) -> None:
+        """Count a finished request in."""
+        prior = (self.prior_tokens * self.prior_weight, self.prior_weight)
+        total, weight = self._sums.get(request.task, prior)
+        self._sums[request.task] = (total + output_tokens, weight + 1.0)
+
+    def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> Floats:
+        """The first prediction stands until it is overrun."""
+        return overrun_all(np.asarray(first, dtype=np.float64), generated_tokens)

@@ -1,0 +1,20 @@
+"""The predicted end-to-end latency of a request on every instance, from what the view has learned."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gsim.core import ClusterView
+from gsim.core.view import Floats
+
+
+def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_tokens: float, out: Floats) -> Floats:
+    """T = q + p * L_in + d * L_out in seconds per instance, written into ``out``.
+
+    ``prompt_tokens``: the tokens that must be prefilled, one number or one per instance. Source: the GoodServe paper
+    (arXiv 2605.16867), Eq. 1.
+    """
+    np.multiply(view.tpot_s, output_tokens, out=out)
+    out += view.queue_s
+    out += view.prefill_s_per_token * prompt_tokens
+    return out
