@@ -24,11 +24,13 @@ class MoveCosts:
 
     def attach(self, view: ClusterView) -> None:
         """Let ``view.move_cost_s`` answer with this pool's costs."""
-        layouts: dict[str, int] = {}
-        codes = np.array([layouts.setdefault(layout, len(layouts)) for layout in view.static.layout], dtype=np.int64)
+        layouts = _codes(view.static.layout)
+        models = _codes(view.static.model)
 
         def move_cost_s(tokens: int, source: int, targets: Ints) -> Floats:
-            return self.estimate_s(view, codes, tokens, source, targets)
+            costs = self.estimate_s(view, layouts, tokens, source, targets)
+            # Another model cannot continue the text.
+            return np.where(models[targets] == models[source], costs, np.inf)
 
         view.move_cost_s = move_cost_s
 
@@ -63,3 +65,9 @@ class MoveCosts:
         slowed = 1.0 - (1.0 - self.link.busy_factor) * np.clip(load, 0.0, 1.0)
         rates: Floats = self.link.rate_bytes_per_s * slowed
         return rates
+
+
+def _codes(names: tuple[str, ...]) -> Ints:
+    """Equal names as equal numbers."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(name, len(known)) for name in names], dtype=np.int64)

@@ -1,0 +1,262 @@
+"""Rectifiers: who moves, and who must not."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gsim.core import ConfigError, build, entries
+from gsim.migration.llumnix import Llumnix, freeness_blocks
+from gsim.migration.risk_monitor import RiskMonitor
+from gsim.migration.slo_rebalance import SloRebalance
+
+
+def test_the_group_lists_the_rectifiers():
+    assert {"none", "risk_monitor", "llumnix", "slo_rebalance"} <= set(entries("rectifier"))
+
+
+def test_none_never_reviews(pool, requests):
+    nobody = build("rectifier", "none")
+    assert nobody.interval_s == np.inf
+    assert list(nobody.review(requests(5, deadline_s=0.0), pool(2))) == []
+
+
+# --------------------------------------------------------------------------------------------------- risk monitor
+def at_risk(requests, n=1, **columns):
+    """200 tokens to go at 0.05 s each take 10 s; the deadline is in 6 s."""
+    return requests(n, deadline_s=columns.pop("deadline_s", 6.0), **columns)
+
+
+def test_a_request_that_will_make_it_stays(pool, requests):
+    view = pool(3, tpot_s=[0.02, 0.01, 0.01])
+    assert RiskMonitor().review(requests(4, deadline_s=10.0), view) == ()
+
+
+def test_a_request_at_risk_goes_to_the_instance_that_is_just_good_enough(pool, requests):
+    view = pool(4, tpot_s=[0.05, 0.005, 0.02, 0.028])
+    (move,) = RiskMonitor().review(at_risk(requests), view)
+    # 0.028 would finish at 5.7 s, inside the deadline but not with the margin of 0.5 s; 0.02 is the slowest that does.
+    assert (move.request_id, move.target) == (0, 2)
+
+
+def test_fastest_takes_the_fastest(pool, requests):
+    view = pool(4, tpot_s=[0.05, 0.005, 0.02, 0.025])
+    (move,) = RiskMonitor(choice="fastest").review(at_risk(requests), view)
+    assert move.target == 1
+
+
+def test_weakest_takes_the_slowest_card(pool, requests):
+    view = pool(3, tpot_s=[0.05, 0.02, 0.024])
+    view.tpot_s[:] = [0.05, 0.024, 0.02]
+    assert RiskMonitor(choice="weakest").review(at_risk(requests), view)[0].target == 2
+    assert RiskMonitor(choice="largest_t").review(at_risk(requests), view)[0].target == 1
+
+
+def test_nobody_moves_where_no_target_makes_it(pool, requests):
+    view = pool(3, tpot_s=[0.05, 0.04, 0.04])
+    assert RiskMonitor().review(at_risk(requests), view) == ()
+
+
+def test_the_cost_of_the_move_counts(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    view.move_cost_s = lambda tokens, source, targets: np.full(len(targets), 1.6)
+    assert list(RiskMonitor().review(at_risk(requests), view)) == []
+    view.move_cost_s = lambda tokens, source, targets: np.full(len(targets), 1.4)
+    assert len(RiskMonitor().review(at_risk(requests), view)) == 1
+
+
+def test_the_cost_is_asked_for_the_whole_context(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    asked = []
+
+    def cost(tokens, source, targets):
+        asked.append((tokens, source, targets.tolist()))
+        return np.zeros(len(targets))
+
+    view.move_cost_s = cost
+    RiskMonitor().review(at_risk(requests, prompt_tokens=300, generated_tokens=10), view)
+    assert asked == [(310, 0, [1])]
+
+
+def test_a_request_does_not_go_back_at_once(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    view.now_s = 10.0
+    moved = at_risk(requests, deadline_s=16.0, previous=1, moved_s=9.0, moves=1)
+    assert list(RiskMonitor().review(moved, view)) == []
+    assert len(RiskMonitor(no_return_s=0.5).review(moved, view)) == 1
+
+
+@pytest.mark.parametrize("columns", [{"moves": 2}, {"moving": True}])
+def test_moved_enough_or_moving_stays(pool, requests, columns):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    assert list(RiskMonitor().review(at_risk(requests, **columns), view)) == []
+
+
+def test_down_and_full_instances_are_no_targets(pool, requests):
+    view = pool(3, tpot_s=[0.05, 0.02, 0.02])
+    view.available[1] = False
+    view.kv_usage[2] = 0.999
+    assert list(RiskMonitor().review(at_risk(requests), view)) == []
+
+
+def test_one_move_at_a_time_per_instance_by_earliest_deadline(pool, requests):
+    view = pool(3, tpot_s=[0.05, 0.02, 0.02])
+    active = at_risk(requests, 4, deadline_s=[6.0, 5.5, 5.8, 6.0])
+    monitor = RiskMonitor()
+    moves = monitor.review(active, view)
+    assert [move.request_id for move in moves] == [1]
+    # While it moves, its source and its target are taken.
+    active.moving[1] = True
+    assert list(monitor.review(active, view)) == []
+    active.moving[1] = False
+    active.instance[1] = moves[0].target
+    assert [move.request_id for move in monitor.review(active, view)] == [2]
+
+
+def test_a_waiting_request_is_judged_by_its_queue_and_prefill(pool, requests):
+    view = pool(2, tpot_s=[0.02, 0.02])
+    view.queue_s[0] = 8.0
+    waiting = requests(1, generated_tokens=0, predicted_tokens=200.0, deadline_s=6.0)
+    assert len(RiskMonitor().review(waiting, view)) == 1
+    view.queue_s[0] = 1.0
+    assert list(RiskMonitor().review(waiting, view)) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"interval_s": 0.0}, {"min_gain_s": -1.0}, {"max_moves": 0}, {"max_inflight": 0}, {"choice": "luckiest"}],
+)
+def test_bad_fields_of_the_monitor_are_named(fields):
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        RiskMonitor(**fields)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 200), instances=st.integers(1, 20))
+@pytest.mark.parametrize("name", ["risk_monitor", "llumnix", "slo_rebalance"])
+def test_every_rectifier_keeps_the_rules(pool, requests, name, seed, n, instances):
+    rng = np.random.default_rng(seed)
+    view = pool(instances, tpot_s=rng.uniform(0.005, 0.1, instances), kv_tokens=20_000)
+    view.now_s = 50.0
+    view.queue_s[:] = rng.exponential(1.0, instances)
+    view.kv_usage[:] = rng.uniform(0, 1, instances)
+    view.running[:] = rng.integers(0, 400, instances)
+    view.waiting[:] = rng.integers(0, 50, instances)
+    view.in_flight[:] = view.running + view.waiting
+    view.available[:] = rng.random(instances) < 0.8
+    active = requests(
+        n,
+        instance=rng.integers(0, instances, n),
+        generated_tokens=rng.integers(0, 200, n),
+        predicted_tokens=rng.uniform(201, 800, n),
+        deadline_s=rng.uniform(40.0, 80.0, n),
+        moves=rng.integers(0, 4, n),
+        moving=rng.random(n) < 0.1,
+        previous=rng.integers(-1, instances, n),
+        moved_s=rng.uniform(0, 50, n),
+    )
+    rectifier = build("rectifier", name)
+    moves = rectifier.review(active, view)
+    assert len({move.request_id for move in moves}) == len(moves)
+    ends = np.zeros(instances, dtype=int)
+    for move in moves:
+        source = active.instance[move.request_id]
+        assert move.target != source
+        assert view.available[move.target]
+        assert not active.moving[move.request_id]
+        assert active.moves[move.request_id] < rectifier.max_moves
+        back = active.previous[move.request_id] == move.target
+        assert not (back and view.now_s - active.moved_s[move.request_id] < rectifier.no_return_s)
+        ends[[source, move.target]] += 1
+    assert ends.max() <= 1
+    assert list(build("rectifier", name).review(active, view)) == list(moves)
+
+
+def test_a_review_of_80000_requests_on_512_instances_takes_milliseconds(pool, requests):
+    rng = np.random.default_rng(1)
+    view = pool(512, tpot_s=rng.uniform(0.01, 0.06, 512))
+    view.queue_s[:] = rng.exponential(0.5, 512)
+    active = requests(
+        80_000,
+        instance=rng.integers(0, 512, 80_000),
+        generated_tokens=rng.integers(1, 300, 80_000),
+        predicted_tokens=rng.uniform(301, 600, 80_000),
+        deadline_s=rng.uniform(0.0, 20.0, 80_000),
+    )
+    monitor = RiskMonitor()
+    spans = []
+    for _ in range(5):
+        began = time.process_time()
+        moves = monitor.review(active, view)
+        spans.append(time.process_time() - began)
+    assert len(moves) > 50
+    # A generous guard: about 20 ms on an idle core, most of it for the requests that do move.
+    assert min(spans) < 0.15
+
+
+# -------------------------------------------------------------------------------------------------------- llumnix
+def test_freeness_is_free_blocks_per_request(pool):
+    view = pool(3, kv_tokens=16_000)
+    view.running[:] = [10, 5, 0]
+    view.waiting[:] = [0, 5, 0]
+    view.in_flight[:] = [10, 10, 0]
+    view.in_flight_prefill_tokens[:] = [0, 1600, 0]
+    view.kv_usage[:] = [0.5, 0.5, 0.0]
+    assert freeness_blocks(view).tolist() == [50.0, 40.0, np.inf]
+
+
+def full_and_free(pool):
+    view = pool(3, kv_tokens=16_000)
+    view.running[:] = [100, 100, 5]
+    view.in_flight[:] = view.running
+    view.kv_usage[:] = [0.95, 0.8, 0.1]
+    return view
+
+
+def test_llumnix_moves_from_the_fullest_to_the_freest(pool, requests):
+    active = requests(3, instance=[0, 0, 1], prompt_tokens=[500, 100, 50])
+    (move,) = Llumnix().review(active, full_and_free(pool))
+    assert (move.request_id, move.target) == (1, 2)
+
+
+@pytest.mark.parametrize(("pick", "chosen"), [("shortest", 1), ("longest", 0), ("last_come", 2)])
+def test_llumnix_picks(pool, requests, pick, chosen):
+    active = requests(3, prompt_tokens=[500, 100, 200], dispatched_s=[0.0, 1.0, 2.0])
+    (move,) = Llumnix(pick=pick).review(active, full_and_free(pool))
+    assert move.request_id == chosen
+
+
+def test_llumnix_leaves_a_balanced_pool_alone(pool, requests):
+    view = pool(3, kv_tokens=160_000)
+    view.running[:] = 10
+    assert list(Llumnix().review(requests(9, instance=[0, 1, 2] * 3), view)) == []
+
+
+# -------------------------------------------------------------------------------------------------- slo_rebalance
+def test_mitigation_relieves_the_slowest_into_the_most_loaded_that_is_below(pool, requests):
+    view = pool(4, tpot_s=[0.099, 0.08, 0.07, 0.09])
+    active = requests(5, instance=[0, 0, 1, 2, 3], prompt_tokens=[300, 100, 50, 50, 50])
+    (move,) = SloRebalance(tpot_slo_s=0.1, consolidate_below=0.0).review(active, view)
+    assert (move.request_id, move.target, move.reason) == (1, 1, "mitigate")
+
+
+def test_consolidation_empties_the_least_loaded_into_a_busier_one(pool, requests):
+    view = pool(3, tpot_s=[0.03, 0.05, 0.01])
+    active = requests(3, instance=[0, 0, 1], prompt_tokens=[300, 100, 50])
+    (move,) = SloRebalance(tpot_slo_s=0.1).review(active, view)
+    # Instance 2 is idle: neither emptied nor filled.
+    assert (move.request_id, move.target, move.reason) == (1, 1, "consolidate")
+
+
+def test_the_objective_follows_the_requests_where_none_is_given(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.01])
+    # 210 tokens in 10 s: 0.0476 s a token, which instance 0 misses.
+    (move,) = SloRebalance(consolidate_below=0.0).review(requests(2), view)
+    assert (move.request_id, move.target) == (0, 1)
+
+
+def test_thresholds_must_be_in_order():
+    with pytest.raises(ConfigError, match="target_below"):
+        SloRebalance(target_below=0.99)
