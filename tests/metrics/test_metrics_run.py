@@ -1,11 +1,11 @@
 """A run's numbers against figures worked out by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from gsim.cluster.records import InstanceSummary
 from gsim.core import ConfigError
 from gsim.metrics import Objective, instance_usage, summarise
 
@@ -90,7 +90,10 @@ def test_unreadable_objectives_name_the_word(text):
 
 
 def test_usage_shares_and_utilisation():
-    instances = [InstanceSummary("a", "A40", 1, 10, 2.0, 0), InstanceSummary("b", "H800", 3, 30, 5.0, 1)]
+    instances = [
+        SimpleNamespace(name="a", gpu="A40", requests=1, generated_tokens=10, busy_s=2.0, preemptions=0),
+        SimpleNamespace(name="b", gpu="H800", requests=3, generated_tokens=30, busy_s=5.0, preemptions=1),
+    ]
     first, second = instance_usage(instances, 10.0)
     assert (first["share"], second["share"]) == (0.25, 0.75)
     assert (first["utilisation"], second["utilisation"]) == (0.2, 0.5)

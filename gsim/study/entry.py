@@ -1,0 +1,202 @@
+"""The entry: compose the configuration, run what it asks for, say where the results are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gsim.core import GsimError, lookup
+from gsim.study.cell import compute
+from gsim.study.compose import compose, hydra_session, plain, register_schema
+from gsim.study.grid import Cell, grid
+from gsim.study.listing import listing, option_help
+from gsim.study.progress import say, watching
+from gsim.study.settings import Settings, read_seeds
+from gsim.study.store import RunStore, writable
+from gsim.study.study import Context, Findings, options_of
+from gsim.study.sweep import RUNS, missing_runs, sweep
+from gsim.study.version import code_digest, provenance
+
+_HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 an error that was said, 130 interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(words)
+    except KeyboardInterrupt:
+        say("interrupted: finished runs are kept; the same command continues where this one stopped")
+        return 130
+    except (GsimError, HydraException, OmegaConfBaseException) as error:
+        say(f"error: {_message(error)}")
+        return 1
+
+
+def _message(error: Exception) -> str:
+    cause = error.__cause__
+    text = str(error)
+    if cause is not None and isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
+        text = f"{text}\n{cause}"
+    return text.strip()
+
+
+def _main(words: list[str]) -> int:
+    if words and words[0] == "compare":
+        from gsim.study.comparing import compare_command
+
+        print(compare_command(words[1:]))  # noqa: T201
+        return 0
+    experiments = register_schema()
+    if any(word in ("--help", "-h") for word in words):
+        named = [word for word in words if not word.startswith("-")]
+        print(option_help(*named) if len(named) == 2 else listing(experiments))  # noqa: T201
+        return 0
+    if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
+        return _hydra_itself(words)
+    explain = bool(words) and words[0] == "explain"
+    dry = "--dry-run" in words
+    overrides = [word for word in words[1 if explain else 0 :] if word not in ("--dry-run", "-m", "--multirun")]
+    request = next((word.partition("=")[2] for word in overrides if word.startswith("request=")), None)
+    if explain:
+        overrides = [word for word in overrides if not word.startswith("request=")]
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, overrides)
+        if explain:
+            from gsim.study.explain import explain_command
+
+            print(explain_command(plain(config), request))  # noqa: T201
+            return 0
+        if config.study is not None:
+            return _study(plain(config), int(config.hydra.launcher.get("n_jobs", 1)), dry)
+        cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
+        return _cells(hydra, config, cells, multirun, dry)
+
+
+def _hydra_itself(words: list[str]) -> int:
+    """Hydra's own flags (``--cfg``, ``--info`` ...) are answered by Hydra."""
+    import hydra
+
+    @hydra.main(version_base="1.3", config_path=None, config_name="config")
+    def shown(_config: DictConfig) -> None:
+        """Never runs: the flags only show."""
+
+    sys.argv = [sys.argv[0], *words]
+    shown()
+    return 0
+
+
+def _single(values: Mapping[str, Any]) -> Cell:
+    return Cell((), {}, Settings.read(values), read_seeds(values["seeds"]))
+
+
+def results_folder(values: Mapping[str, Any]) -> Path:
+    """``out``, or ``results/NAME``."""
+    out = values.get("out")
+    return Path(str(out)) if out else Path("results") / str(values["name"])
+
+
+def _cells(
+    hydra: Hydra,
+    config: DictConfig,
+    cells: Sequence[Cell],
+    multirun: bool,
+    dry: bool,
+) -> int:
+    values = plain(config)
+    extensions = tuple(values["extensions"])
+    out = results_folder(values)
+    for cell in cells:
+        cell.settings.scenario()  # every policy and profile is built once before anything runs
+    if dry:
+        from gsim.study.dry_run import forecast
+
+        print(forecast(cells, RunStore(out / RUNS), code_digest(extensions)))  # noqa: T201
+        return 0
+    writable(out)
+    if multirun:
+        computed = sweep(hydra, config, cells, out, extensions)
+    else:
+        computed = _one(cells[0], out, extensions, str(values["name"]))
+    from gsim.study.report_run import write_cells
+
+    total = sum(len(cell.seeds) for cell in cells)
+    say(f"{computed} runs computed, {total - computed} were there already")
+    print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
+    _describe(values, out, cells[0].seeds, extensions)
+    _where(out)
+    return 0
+
+
+def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:
+    code = code_digest(extensions)
+    store = RunStore(out / RUNS)
+    keys = [key for _, absent in missing_runs([cell], store, code) for key in absent]
+    if not keys:
+        return 0
+    with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
+        return compute(cell.settings, cell.seeds, store.folder, code)
+
+
+def _study(values: dict[str, Any], n_jobs: int, dry: bool) -> int:
+    entry = lookup("study", str(values["study"]))
+    study = options_of(entry.config, values)
+    seeds = read_seeds(values["seeds"])
+    extensions = tuple(values["extensions"])
+    out = results_folder(values)
+    if dry:
+        print(f"{values['name']}: would run study '{entry.name}' into {out}")  # noqa: T201
+        return 0
+    writable(out)
+    context = Context(
+        name=str(values["name"]),
+        out=out,
+        seeds=seeds,
+        settings=Settings.read(values),
+        n_jobs=n_jobs,
+        extensions=extensions,
+    )
+    findings: Findings = study.run(context)
+    print(write_findings(findings, out))  # noqa: T201
+    _describe(values, out, seeds, extensions)
+    _where(out)
+    return 0
+
+
+def write_findings(findings: Findings, out: Path) -> str:
+    """Write a study's tables, figures and notes; returns what is printed."""
+    from gsim.study.figure import save
+    from gsim.study.table import frame_table
+
+    shown = []
+    for name, frame in findings.tables.items():
+        frame.to_csv(out / f"{name}.csv", index=False, float_format="%.9g", lineterminator="\n")
+        shown.append(frame_table(name, frame))
+    for name, figure in findings.figures.items():
+        save(figure, out / name)
+    if findings.notes:
+        (out / "findings.txt").write_text("\n".join(findings.notes) + "\n")
+    return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
+
+
+def _describe(values: Mapping[str, Any], out: Path, seeds: tuple[int, ...], extensions: tuple[str, ...]) -> None:
+    """A results folder says what made it: the configuration and the provenance."""
+    import yaml
+
+    (out / "config.yaml").write_text(yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None))
+    story = json.dumps(provenance(seeds, extensions), indent=2)
+    (out / "provenance.json").write_text(story + "\n")
+
+
+def _where(out: Path) -> None:
+    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))
+    print(f"\nresults in {shlex.quote(str(out))}: {', '.join(files)}")  # noqa: T201

@@ -1,0 +1,110 @@
+"""Experiment files: ``experiments/NAME.yaml`` is ``experiment=NAME``, without any header.
+
+A file says what differs from the default configuration, in plain YAML::
+
+    question: Which router serves most requests in time as the load grows?
+    router: least_load                      # another option of a group ...
+    trace: {name: paper, requests: 2000}    # ... with fields; without name: fields of the default option
+    warmup_s: 5                             # a top-level value
+    sweep:                                  # makes it a multirun: every combination is a cell
+      trace.rate_per_s: [10, 60, 80]
+      router:
+        - random
+        - {router: goodserve, rectifier: risk_monitor}   # several overrides that go together
+    figure: {x: trace.rate_per_s, y: [goodput_rps]}
+    study: ground_truth                     # or: not a sweep, but a study of gsim/study with its own fields
+
+Files are looked up in ``./experiments`` first, then in the checkout, then in the installed package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gsim.core import InputError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SWEEP_AXIS = "a field such as trace.rate_per_s, or a group, with a list of values"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment file, read: the overrides of groups, and the values that are merged after them."""
+
+    name: str
+    path: Path
+    question: str
+    groups: Mapping[str, str]
+    """Group -> option."""
+    values: Mapping[str, Any]
+    """Everything else, as it is merged into the configuration."""
+
+    def node(self) -> dict[str, Any]:
+        """The configuration node: Hydra's ``defaults`` with ``override`` entries, then the values."""
+        overrides = [{f"override /{group}": option} for group, option in self.groups.items()]
+        node: dict[str, Any] = {"defaults": [*overrides, "_self_"], **self.values}
+        node["name"] = self.name
+        if "sweep" in self.values:
+            node["hydra"] = {"mode": "MULTIRUN"}
+        return node
+
+
+def search_path() -> list[Path]:
+    """Folders of experiment files: the user's own, the checkout's, the wheel's."""
+    folders = (Path("experiments"), _PACKAGE.parent / "experiments", _PACKAGE / "_data" / "experiments")
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def read_experiments(groups: set[str]) -> dict[str, Experiment]:
+    """All experiments by name, sorted; of equal names the first folder's. Raises ``InputError`` naming the file."""
+    found: dict[str, Experiment] = {}
+    for folder in search_path():
+        for path in sorted(folder.glob("*.yaml")):
+            if path.stem not in found:
+                found[path.stem] = read_experiment(path, groups)
+    return dict(sorted(found.items()))
+
+
+def read_experiment(path: Path, groups: set[str]) -> Experiment:
+    """One file; raises ``InputError`` naming the file and what is wrong with it."""
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{path}: must be a mapping of names to values")
+    chosen: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if key == "launcher":
+            chosen["hydra/launcher"] = str(value)
+        elif key not in groups:
+            values[key] = value
+        elif isinstance(value, str):
+            chosen[key] = value
+        elif isinstance(value, dict):
+            fields = dict(value)
+            if "name" in fields:
+                chosen[key] = str(fields.pop("name"))
+            if fields:
+                values[key] = fields
+        else:
+            raise InputError(f"{path}: {key} must be an option's name or a mapping of fields, not {value!r}")
+    _check_sweep(path, content.get("sweep"))
+    question = " ".join(str(content.get("question", "")).split())
+    return Experiment(path.stem, path, question, chosen, values)
+
+
+def _check_sweep(path: Path, sweep: Any) -> None:
+    if sweep is None:
+        return
+    if not isinstance(sweep, dict) or not sweep:
+        raise InputError(f"{path}: sweep must be a mapping; each entry is {_SWEEP_AXIS}")
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{path}: sweep.{key} must be {_SWEEP_AXIS}, not {values!r}")

@@ -1,0 +1,35 @@
+"""The user's own policies: every ``./extensions/*.py`` is imported at the start, so what it registers can be chosen."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gsim.core import ConfigError
+
+FOLDER = "extensions"
+
+
+def extension_files() -> tuple[str, ...]:
+    """The absolute paths of the extension files in the working directory, sorted."""
+    return tuple(str(path.resolve()) for path in sorted(Path(FOLDER).glob("*.py")) if not path.name.startswith("_"))
+
+
+def load_extensions(files: Iterable[str]) -> None:
+    """Import each file once per process; raises ``ConfigError`` naming the file that cannot be imported."""
+    for file in files:
+        name = f"gsim_extension_{Path(file).stem}"
+        if name in sys.modules and sys.modules[name].__file__ == file:
+            continue
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{file}: not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise ConfigError(f"{file}: {type(error).__name__}: {error}") from error

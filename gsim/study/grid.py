@@ -1,0 +1,120 @@
+"""The grid of a multirun: which cells there are, and the Hydra overrides that make each of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from gsim.core import ConfigError
+from gsim.study.compose import plain
+from gsim.study.options import RUN_GROUPS
+from gsim.study.settings import Settings, read_seeds
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A grid point and a policy: one configuration, all its seeds."""
+
+    overrides: tuple[str, ...]
+    """What the job is launched with."""
+    swept: Mapping[str, Any]
+    """Swept field -> its value here, in the grid's order."""
+    settings: Settings
+    seeds: tuple[int, ...]
+
+    def value(self, field: str) -> Any:
+        """The value of a field of the configuration (of a group: the option's name)."""
+        return lookup(self.settings.plain(), field)
+
+    def keys(self, code: str) -> list[str]:
+        """The content addresses of the cell's runs, one per seed."""
+        return [self.settings.key(seed, code) for seed in self.seeds]
+
+
+def lookup(values: Mapping[str, Any], field: str) -> Any:
+    """A field of a plain configuration by its dotted name; a group's value is its option's name."""
+    found: Any = values
+    for part in field.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            raise ConfigError(f"the configuration has no field '{field}'")
+        found = found[part]
+    return found["name"] if isinstance(found, Mapping) and field in RUN_GROUPS else found
+
+
+def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cell]:
+    """All cells, the last axis fastest. A list on the command line replaces the experiment's axis of that field.
+
+    Raises ``ConfigError`` (or Hydra's own error) where any cell cannot be composed, before anything runs.
+    """
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+    axes: dict[str, list[dict[str, Any]]] = {}
+    for field, entries in (plain_sweep(config)).items():
+        axes[field] = [dict(entry) if isinstance(entry, Mapping) else {field: entry} for entry in entries]
+    fixed: list[str] = []
+    for override in parsed:
+        field = override.get_key_element()
+        if override.is_sweep_override():
+            axes[field] = [{field: _Raw(text)} for text in _swept_texts(override)]
+        else:
+            axes.pop(field, None)
+            fixed.append(str(override.input_line))
+    fixed = [text for text in fixed if not text.startswith("hydra.mode=")]
+    cells = []
+    for point in itertools.product(*axes.values()):
+        merged = {field: value for entry in point for field, value in entry.items()}
+        cells.append(_cell(hydra, config, fixed, merged))
+    return cells
+
+
+def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
+    """The experiment's ``sweep`` as plain values."""
+    sweep = plain(config).get("sweep") or {}
+    return {str(field): list(entries) for field, entries in sweep.items()}
+
+
+class _Raw(str):
+    """Text that is in Hydra's override syntax already."""
+
+    __slots__ = ()
+
+
+def _swept_texts(override: Override) -> list[str]:
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: give the values one by one (a,b,c), range(...) or glob(...)")
+    return [str(text) for text in override.sweep_string_iterator()]
+
+
+def _cell(hydra: Hydra, config: DictConfig, fixed: list[str], swept: Mapping[str, Any]) -> Cell:
+    # Groups first: an option replaces its whole node, a field then changes the new one.
+    ordered = sorted(swept.items(), key=lambda item: "." in item[0])
+    overrides = (*fixed, *(f"{field}={_literal(value)}" for field, value in ordered))
+    composed = hydra.config_loader.load_sweep_config(config, list(overrides))
+    values = plain(composed)
+    settings = Settings.read(values)
+    found = {field: lookup(values, field) for field in swept}
+    return Cell(overrides, found, settings, read_seeds(values["seeds"]))
+
+
+def _literal(value: Any) -> str:
+    """A value in Hydra's override syntax."""
+    if isinstance(value, _Raw):
+        return str(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(_literal(item) for item in value) + "]"
+    if isinstance(value, str):
+        return value if value.replace("_", "").isalnum() else json.dumps(value)
+    return repr(value)

@@ -1,0 +1,86 @@
+"""Pools: which GPUs serve, and the ready-made ones of the group ``pool``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gsim.cluster import InstanceSpec
+from gsim.core import ConfigError
+from gsim.engine import EngineConfig
+from gsim.latency import load_profile
+
+
+@dataclass(frozen=True)
+class InstanceGroup:
+    """Some equal instances."""
+
+    profile: str
+    """Name of a profile (``./profiles`` first, then what gsim brings), or a path."""
+    count: int = 1
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Engine options that differ here from the run's ``engine`` (``max_num_seqs`` ...)."""
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """The instances that serve."""
+
+    instances: tuple[InstanceGroup, ...] = ()
+    copies: int = 1
+    """The whole list this many times: scales a pool without changing its mixture."""
+
+    def __post_init__(self) -> None:
+        if not self.instances:
+            raise ConfigError("pool.instances is empty; give a list such as [{profile: h800-llama-3.1-8b, count: 2}]")
+        if self.copies < 1:
+            raise ConfigError(f"pool.copies must be 1 or more, not {self.copies}")
+        for group in self.instances:
+            if group.count < 1:
+                raise ConfigError(f"pool.instances: count of '{group.profile}' must be 1 or more, not {group.count}")
+
+    def build(self, engine: EngineConfig) -> tuple[InstanceSpec, ...]:
+        """The instances, each with its profile loaded; named by their GPU and a number where there are several."""
+        allowed = [f.name for f in dataclasses.fields(EngineConfig)]
+        rows: list[tuple[InstanceGroup, EngineConfig]] = []
+        for group in self.instances:
+            unknown = sorted(set(group.engine) - set(allowed))
+            if unknown:
+                raise ConfigError(
+                    f"pool.instances '{group.profile}': engine has no field '{unknown[0]}'; "
+                    f"its fields are: {', '.join(allowed)}"
+                )
+            rows += [(group, dataclasses.replace(engine, **group.engine))] * group.count
+        profiles = {group.profile: load_profile(group.profile) for group in self.instances}
+        rows = rows * self.copies
+        totals = Counter(profiles[group.profile].gpu for group, _ in rows)
+        seen: Counter[str] = Counter()
+        specs = []
+        for group, options in rows:
+            profile = profiles[group.profile]
+            name = f"{profile.gpu}-{seen[profile.gpu]}" if totals[profile.gpu] > 1 else profile.gpu
+            seen[profile.gpu] += 1
+            specs.append(InstanceSpec(name, profile, options))
+        return tuple(specs)
+
+
+def _pool(*profiles: str | tuple[str, int]) -> PoolConfig:
+    pairs = [(p, 1) if isinstance(p, str) else p for p in profiles]
+    return PoolConfig(tuple(InstanceGroup(name, count) for name, count in pairs))
+
+
+#: The ready-made pools: name -> (what it is, the pool).
+POOLS: Mapping[str, tuple[str, PoolConfig]] = {
+    "paper": (
+        "One each of V100, A40, A800, H800 with Llama-3.1-8B (the GoodServe testbed).",
+        _pool("v100-llama-3.1-8b", "a40-llama-3.1-8b", "a800-llama-3.1-8b", "h800-llama-3.1-8b"),
+    ),
+    "uniform": ("Four A800 with Llama-3.1-8B: a control without any heterogeneity.", _pool(("a800-llama-3.1-8b", 4))),
+    "two_tier": (
+        "One H800 and four A40 with Llama-3.1-8B: few strong cards, many weak ones.",
+        _pool("h800-llama-3.1-8b", ("a40-llama-3.1-8b", 4)),
+    ),
+}

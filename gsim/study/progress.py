@@ -1,0 +1,79 @@
+"""Progress on standard error: what is done, what is left, for how long."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+T = TypeVar("T")
+_POLL_S = 0.25
+
+
+def say(text: str) -> None:
+    """One line of talk (standard error)."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        Left(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+        speed_estimate_period=120.0,
+    )
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """The items one by one, with a bar (only where standard error is a terminal)."""
+    size = total if total is not None else (len(items) if isinstance(items, Sequence) else None)
+    with _bar() as bar:
+        task = bar.add_task(description, total=size)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+@contextmanager
+def watching(description: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+    """A bar that follows work done elsewhere: ``done`` is asked a few times a second by a thread.
+
+    Where standard error is no terminal, a line every 20 seconds takes its place.
+    """
+    stop = threading.Event()
+    with _bar() as bar:
+        task = bar.add_task(description, total=total)
+
+        def follow() -> None:
+            quiet_s = 0.0
+            while not stop.wait(_POLL_S):
+                count = done()
+                bar.update(task, completed=count)
+                quiet_s += _POLL_S
+                if bar.disable and quiet_s >= 20.0:
+                    quiet_s = 0.0
+                    say(f"{description}: {count} of {total}")
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            bar.update(task, completed=done())

@@ -1,0 +1,92 @@
+"""What a run or a sweep leaves in its results folder: tables, rows, figure; and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsim.core import ConfigError
+from gsim.metrics import mean_interval
+from gsim.study import results as res
+from gsim.study import table
+from gsim.study.grid import Cell
+from gsim.study.store import RunStore
+
+_SHOWN = (
+    "requests",
+    "completed",
+    "rejected",
+    "failed",
+    "preempted",
+    "migrated",
+    "offered_rps",
+    "goodput_rps",
+    "attainment",
+    "session_goodput_rps",
+    "session_attainment",
+    "mean_ttft_ms",
+    "p99_ttft_ms",
+    "mean_tpot_ms",
+    "p99_tpot_ms",
+    "mean_e2el_ms",
+    "p50_e2el_ms",
+    "p90_e2el_ms",
+    "p99_e2el_ms",
+    "cached_fraction",
+)
+
+
+def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, code: str) -> str:
+    """Write results.csv, paired.csv, instances.csv, requests.parquet and the figure; returns the text to print."""
+    store = RunStore(out / "runs")
+    name = str(values["name"])
+    compared = [str(field) for field in values["compare"]]
+    results = res.collect(cells, store, code, compared)
+    res.write_csv(out / "results.csv", res.cell_rows(name, results))
+    res.write_csv(out / "instances.csv", res.instance_rows(name, results))
+    res.write_requests(out / "requests.parquet", results, store, code)
+    if len(results) == 1:
+        return _single(results[0])
+    comparisons = res.compare(results)
+    res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
+    metrics = figure_metrics(values, results)
+    from gsim.study.figure import save, sweep_figure
+
+    save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
+    parts = [table.sweep_table(results, metric) for metric in metrics]
+    verdicts = table.verdicts(results, comparisons, metrics[0])
+    if verdicts:
+        parts.append(f"{metrics[0]}:\n" + "\n".join(f"  {line}" for line in verdicts))
+    return "\n\n".join(parts)
+
+
+def _single(result: res.CellResult) -> str:
+    metrics = {metric: mean_interval(result.metric(metric)) for metric in _SHOWN}
+    known = {metric: tuple(interval) for metric, interval in metrics.items() if interval.mean == interval.mean}
+    usage = res.instance_rows("", [result])
+    seeds = ", ".join(str(seed) for seed in result.cell.seeds)
+    return f"{result.label} (seeds {seeds})\n" + table.run_table(known, usage)
+
+
+def figure_axis(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> str | None:
+    """The swept field of the horizontal axis: ``figure.x``, else the first numeric one of the grid."""
+    asked = (values.get("figure") or {}).get("x")
+    swept = list(results[0].point)
+    if asked is not None:
+        if asked not in swept:
+            raise ConfigError(f"figure.x '{asked}' is not swept; swept: {', '.join(swept) or 'nothing'}")
+        return str(asked)
+    numeric = (f for f in swept if all(type(result.point[f]) in (int, float) for result in results))
+    return next(numeric, None)
+
+
+def figure_metrics(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> list[str]:
+    """The metrics of the figure's panels: ``figure.y``, else goodput and attainment."""
+    asked = (values.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
+    metrics = [str(metric) for metric in ([asked] if isinstance(asked, str) else asked)]
+    known = results[0].summaries[0]["metrics"]
+    unknown = [metric for metric in metrics if metric not in known]
+    if unknown:
+        raise ConfigError(f"figure.y '{unknown[0]}' is no metric; there are: {', '.join(known)}")
+    return metrics

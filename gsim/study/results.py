@@ -1,0 +1,196 @@
+"""From stored runs to a study's results: one tidy row per cell, paired comparisons, rows of all requests."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gsim.metrics import Paired, mean_interval, paired_difference
+from gsim.study.grid import Cell
+from gsim.study.store import RunStore
+
+#: Metrics that are given with the bounds of their 95 % interval over seeds.
+BOUNDED = ("goodput_rps", "attainment", "session_goodput_rps", "session_attainment")
+#: Metrics whose paired differences are tabled.
+COMPARED = ("goodput_rps", "attainment", "mean_e2el_ms", "p99_e2el_ms")
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell and its runs' summaries, in the order of the seeds."""
+
+    cell: Cell
+    summaries: tuple[Mapping[str, Any], ...]
+    label: str
+    """The policy's name in figures: what is compared, in words."""
+    point: Mapping[str, Any]
+    """The swept fields that are not compared: the cell's grid point."""
+
+    def metric(self, name: str) -> np.ndarray[Any, Any]:
+        """One value per seed (NaN where the runs have no such metric)."""
+        return np.array([summary["metrics"].get(name, math.nan) for summary in self.summaries], dtype=float)
+
+
+def collect(cells: Sequence[Cell], store: RunStore, code: str, compared: Sequence[str]) -> list[CellResult]:
+    """Read the summaries of all cells, in the grid's order."""
+    results = []
+    for cell in cells:
+        summaries = tuple(store.summary(key) for key in cell.keys(code))
+        point = {field: value for field, value in cell.swept.items() if field not in compared}
+        results.append(CellResult(cell, summaries, _label(cell, compared), point))
+    return results
+
+
+def _label(cell: Cell, compared: Sequence[str]) -> str:
+    words = []
+    for field in compared:
+        value = cell.value(field)
+        if value in ("none", None):
+            continue
+        words.append(str(value) if isinstance(value, str) else f"{field.rpartition('.')[2]}={value}")
+    return " + ".join(words)
+
+
+def cell_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """One tidy row per cell: what it is, then means over seeds, those of ``BOUNDED`` with their 95 % bounds."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"experiment": name}
+        row.update({f: v for f, v in result.cell.swept.items() if f not in ("router", "rectifier")})
+        row["router"] = result.cell.value("router")
+        row["rectifier"] = result.cell.value("rectifier")
+        row["seeds"] = len(result.summaries)
+        names = dict.fromkeys(metric for summary in result.summaries for metric in summary["metrics"])
+        ordered = [*(n for n in BOUNDED if n in names), *(n for n in names if n not in BOUNDED)]
+        for metric in ordered:
+            mean, low, high = mean_interval(result.metric(metric))
+            row[metric] = mean
+            if metric in BOUNDED:
+                row[f"{metric}_low"], row[f"{metric}_high"] = low, high
+        rows.append(row)
+    return rows
+
+
+def instance_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """One row per cell and instance: its share of the requests and its utilisation, means over seeds."""
+    rows = []
+    for result in results:
+        head = {"experiment": name, **result.cell.swept, "router": result.cell.value("router")}
+        for runs in zip(*(summary["instances"] for summary in result.summaries), strict=True):
+            row = {**head, "instance": runs[0]["name"], "gpu": runs[0]["gpu"]}
+            for metric in ("requests", "share", "generated_tokens", "utilisation", "preemptions"):
+                row[metric] = float(np.mean([run[metric] for run in runs]))
+            rows.append(row)
+    return rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two policies at one grid point, by one metric."""
+
+    point: Mapping[str, Any]
+    metric: str
+    first: str
+    second: str
+    result: Paired
+
+
+def compare(results: Sequence[CellResult], metrics: Iterable[str] = COMPARED) -> list[Comparison]:
+    """All pairs of policies at each grid point, over the seeds that both have."""
+    found = []
+    for group in by_point(results):
+        for (a, b), metric in itertools.product(itertools.combinations(group, 2), metrics):
+            seeds = [seed for seed in a.cell.seeds if seed in b.cell.seeds]
+            values = ([result.metric(metric)[result.cell.seeds.index(seed)] for seed in seeds] for result in (a, b))
+            found.append(Comparison(a.point, metric, a.label, b.label, paired_difference(*values)))
+    return found
+
+
+def by_point(results: Sequence[CellResult]) -> list[list[CellResult]]:
+    """The cells of each grid point, in order."""
+    groups: dict[str, list[CellResult]] = {}
+    for result in results:
+        groups.setdefault(repr(result.point), []).append(result)
+    return list(groups.values())
+
+
+def paired_rows(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """The comparisons as tidy rows."""
+    return [
+        {
+            "experiment": name,
+            **c.point,
+            "metric": c.metric,
+            "first": c.first,
+            "second": c.second,
+            "difference": c.result.mean,
+            "difference_low": c.result.low,
+            "difference_high": c.result.high,
+            "p_value": c.result.p_value,
+            "pairs": c.result.pairs,
+            "significant": c.result.significant,
+        }
+        for c in comparisons
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows as CSV, numbers in nine significant digits: the same rows give the same bytes."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_text(row.get(name)) for name in names] for row in rows)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)).lower()
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.9g}"
+    return str(value)
+
+
+def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, code: str) -> None:
+    """All requests of all runs, with the swept fields, router, rectifier and seed in front."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    temporary = path.with_suffix(".tmp")
+    writer = None
+    for result in results:
+        cell = result.cell
+        head = {**cell.swept, "router": cell.value("router"), "rectifier": cell.value("rectifier")}
+        for seed, key in zip(cell.seeds, cell.keys(code), strict=True):
+            rows = store.rows(key)
+            columns = {name: pa.array([_scalar(value)] * len(rows)) for name, value in head.items()}
+            columns["seed"] = pa.array([seed] * len(rows), type=pa.int32())
+            columns |= {name: _decoded(rows[name]) for name in rows.column_names}
+            table = pa.table(columns)
+            if writer is None:
+                writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer.write_table(table.cast(writer.schema))
+    if writer is not None:
+        writer.close()
+        temporary.replace(path)
+
+
+def _decoded(column: Any) -> Any:
+    import pyarrow as pa
+
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _scalar(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return value
+    return float(value) if isinstance(value, int | float) else str(value)

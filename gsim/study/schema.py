@@ -1,0 +1,167 @@
+"""The Hydra schema, made from the registry: a configuration node is ``{name: ..., **fields of the dataclass}``.
+
+Hydra (OmegaConf) knows fewer types than Python. A field whose type it does not know is untyped in the schema; the
+dataclass itself still checks the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from gsim.core import ConfigError
+
+_PLAIN = (int, float, bool, str, Path, bytes)
+
+
+def node(name: str, config: type | None, values: Mapping[str, Any] | None = None) -> type:
+    """The structured-config class of one option: ``name`` first, then the fields of ``config`` with their defaults.
+
+    A field without a default becomes mandatory (``???``). ``config`` may be None: an option without fields.
+    ``values`` replace defaults.
+    """
+    own = values or {}
+    fields: list[tuple[str, Any, Any]] = [("name", str, dataclasses.field(default=name))]
+    for field, kind, default in _fields(config) if config is not None else ():
+        if field != "name":
+            fields.append((field, kind, _stored(own[field], kind) if field in own else default))
+    return dataclasses.make_dataclass(config.__name__ if config else name, fields)
+
+
+def tree(config: type) -> dict[str, Any]:
+    """The fields of a study's dataclass as top-level keys: nested dataclasses stay typed, scalars are plain."""
+    values: dict[str, Any] = {}
+    for name, _, default in _fields(config):
+        made = default.default_factory() if default.default is dataclasses.MISSING else default.default
+        values[name] = made
+    return values
+
+
+def construct(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """Build a dataclass from plain values (as Hydra hands them out), nested dataclasses and tuples included.
+
+    ``where`` names the place in error messages. Raises ``ConfigError`` on a field that ``cls`` does not have.
+    """
+    hints = typing.get_type_hints(cls)
+    allowed = [field.name for field in dataclasses.fields(cls) if field.init]
+    unknown = [key for key in values if key not in allowed]
+    if unknown:
+        raise ConfigError(f"{where} has no field '{unknown[0]}'; its fields are: {', '.join(allowed) or 'none'}")
+    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _fields(config: type) -> list[tuple[str, Any, Any]]:
+    hints = typing.get_type_hints(config)
+    kinds = {f.name: annotation(hints[f.name]) for f in dataclasses.fields(config) if f.init}
+    return [(f.name, kinds[f.name], _default(f, kinds[f.name])) for f in dataclasses.fields(config) if f.init]
+
+
+def annotation(hint: Any) -> Any:
+    """The closest type that OmegaConf has for a Python type; ``Any`` where it has none."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is None:
+        return _simple_annotation(hint)
+    if origin is typing.Literal:
+        kinds = {type(value) for value in arguments}
+        return kinds.pop() if len(kinds) == 1 else Any
+    if origin in (typing.Union, types.UnionType):
+        return _union_annotation(arguments)
+    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return list[Any]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return dict[arguments[0], annotation(arguments[1])]  # type: ignore[misc]
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return list[annotation(arguments[0])]  # type: ignore[misc]
+    return Any
+
+
+def _simple_annotation(hint: Any) -> Any:
+    if not isinstance(hint, type):
+        return Any
+    if hint in _PLAIN or issubclass(hint, Enum):
+        return hint
+    if dataclasses.is_dataclass(hint):
+        return dataclasses.make_dataclass(hint.__name__, _fields(hint))
+    return {list: list[Any], tuple: list[Any], dict: dict[str, Any]}.get(hint, Any)
+
+
+def _union_annotation(arguments: tuple[Any, ...]) -> Any:
+    kept = [a for a in arguments if a is not type(None)]
+    if len(kept) == 1:
+        inner = annotation(kept[0])
+        return inner if inner is Any else typing.Optional[inner]  # noqa: UP045 - a value, not an annotation
+    if set(kept) == {int, float}:
+        return typing.Optional[float] if len(kept) < len(arguments) else float  # noqa: UP045
+    return Any
+
+
+def _default(field: dataclasses.Field[Any], kind: Any) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return _stored(field.default, kind)
+    if field.default_factory is not dataclasses.MISSING:
+        return _stored(field.default_factory(), kind)
+    return dataclasses.field(default="???")
+
+
+def _stored(value: Any, kind: Any) -> Any:
+    made = _typed(plain_value(value), kind)
+    if made is None or isinstance(made, _PLAIN) or isinstance(made, Enum):
+        return dataclasses.field(default=made)
+    return dataclasses.field(default_factory=lambda: made)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Plain values as instances of the schema's own dataclasses, where the schema has some."""
+    arguments = [a for a in typing.get_args(kind) if a is not type(None)]
+    if isinstance(value, dict) and dataclasses.is_dataclass(kind):
+        kinds = {f.name: f.type for f in dataclasses.fields(kind)}
+        return typing.cast(type, kind)(**{key: _typed(item, kinds[key]) for key, item in value.items()})
+    if isinstance(value, list):
+        return [_typed(item, arguments[0] if arguments else Any) for item in value]
+    if isinstance(value, dict) and typing.get_origin(kind) is dict:
+        return {key: _typed(item, arguments[1]) for key, item in value.items()}
+    return _typed(value, arguments[0]) if isinstance(value, dict) and len(arguments) == 1 else value
+
+
+def plain_value(value: Any) -> Any:
+    """A value as OmegaConf stores it: dataclasses as mappings, tuples and sets as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain_value(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {key: plain_value(item) for key, item in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return [plain_value(item) for item in items]
+    return value
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if value is None:
+        return None
+    if origin in (typing.Union, types.UnionType):
+        inner = [a for a in arguments if a is not type(None)]
+        return _value(inner[0], value, where) if len(inner) == 1 else value
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return construct(typing.cast(type, hint), dict(value), where)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return _sequence(origin or hint, arguments, value, where)
+    if isinstance(value, Mapping):
+        inner_hint = arguments[1] if len(arguments) == 2 else Any
+        return {key: _value(inner_hint, item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
+        return hint[value] if value in hint.__members__ else hint(value)
+    return Path(value) if hint is Path else value
+
+
+def _sequence(origin: Any, arguments: tuple[Any, ...], value: Sequence[Any], where: str) -> Any:
+    inner = arguments[0] if arguments else Any
+    items = [_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin in (tuple, set, frozenset):
+        return origin(items)
+    return items
