@@ -1,0 +1,186 @@
+"""What a person asks of the harness: typed options, given as ``key=value`` on the command line."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import MISSING as DATACLASS_MISSING
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gsim.core.errors import ConfigError
+
+
+@dataclass
+class MeasureOptions:
+    """Options of ``measure``: which server, how far, how tight, how long."""
+
+    url: str = MISSING
+    """Where the server answers, without ``/v1``: http://HOST:PORT."""
+    gpu: str = MISSING
+    """Name of the GPU (or processor) that it runs on: the server does not tell."""
+    out: str = "calibration"
+    """Folder of the raw measurements, the profile and the report. An interrupted run goes on in its folder."""
+    model: str | None = None
+    """Served model; not given: the only one that the server serves."""
+    model_config: str | None = None
+    """The model's published ``config.json``, for its shape; not given: gsim's catalogue, by the model's name."""
+    flags: str = ""
+    """The server's command line, as far as it matters: kept with the profile."""
+    max_concurrency: int = 32
+    """Sequences in flight at most, ever."""
+    max_seconds: float = 1800.0
+    """Stop measuring after this time; what is not tight then is reported as such."""
+    timeout_s: float = 60.0
+    """Longest silence of the server inside an answer."""
+    patience_s: float = 30.0
+    """How long to wait for another load on the server to pass."""
+    max_failures: int = 5
+    """Failed answers in a row after which to give up."""
+    tight: float = 0.02
+    """A point is tight when the 95 % interval of its median is within this share of it to either side."""
+    min_repeats: int = 4
+    max_repeats: int = 12
+    window_tokens: int = 16
+    """Decode iterations that are timed per repeat."""
+    injections: int = 4
+    """Prompts injected into one decoding batch per repeat of a mixed step."""
+    checks: int = 12
+    """Points between the grid's, drawn at random: never fitted, they judge the fit."""
+    prefill_tokens: list[int] = field(default_factory=list)
+    """Chunk lengths of the grid; empty: doubling from 16 to the token budget."""
+    prefill_contexts: list[int] = field(default_factory=list)
+    """Cached contexts of prefills; empty: 0, then times four from 256 (rounded to blocks)."""
+    decode_batches: list[int] = field(default_factory=list)
+    """Batch sizes of the grid; empty: doubling from 1 to the limit."""
+    decode_contexts: list[int] = field(default_factory=list)
+    """Contexts of decodes; empty: times four from 64 to the longest."""
+    max_context_tokens: int | None = None
+    """Longest context to measure; not given: what the server takes."""
+    max_num_batched_tokens: int | None = None
+    """The server's token budget; no public endpoint tells it. Not given: vLLM's default of 2048, noted as assumed."""
+    max_num_seqs: int | None = None
+    """The server's batch limit, likewise. Not given: 256, noted as assumed."""
+    kv_blocks: int | None = None
+    """KV blocks, where the server has no ``/metrics``."""
+    block_size: int | None = None
+    """Tokens per KV block, likewise."""
+    low_token: int = 10
+    high_token: int = 1000
+    """Prompts are drawn from the token ids in [low_token, high_token)."""
+    seed: int = 0
+    price_per_hour: float = 0.0
+    """USD per hour, for the profile."""
+
+    def validate(self) -> None:
+        """Refuse what cannot be measured; raises ``ConfigError``."""
+        for name in ("max_concurrency", "max_repeats", "window_tokens", "injections", "max_failures"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("max_seconds", "timeout_s"):
+            require(getattr(self, name) > 0.0, name, getattr(self, name), "above 0")
+        require(self.min_repeats >= 2, "min_repeats", self.min_repeats, "at least 2 (the spread must be known)")
+        require(self.max_repeats >= self.min_repeats, "max_repeats", self.max_repeats, "at least min_repeats")
+        require(0.0 < self.tight < 1.0, "tight", self.tight, "in (0, 1)")
+        require(self.checks >= 0 and self.patience_s >= 0.0, "checks, patience_s", self.checks, "0 or more")
+        require(0 <= self.low_token < self.high_token - 99, "high_token", self.high_token, "low_token + 100 or more")
+        require(self.url.startswith(("http://", "https://")), "url", self.url, "http://HOST:PORT")
+
+
+@dataclass
+class FitOptions:
+    """Options of ``fit`` and ``report``: offline, on the raw measurements of a folder."""
+
+    out: str = "calibration"
+    """The folder that ``measure`` wrote."""
+    name: str | None = None
+    """Name of the profile; not given: gpu and model."""
+
+
+@dataclass
+class ValidateOptions:
+    """Options of ``validate``: a load that calibration did not see, live and simulated."""
+
+    url: str = MISSING
+    out: str = "calibration"
+    """The folder that ``measure`` wrote; its profile is judged."""
+    requests: int = 60
+    rate_per_s: float = 4.0
+    """Poisson arrivals."""
+    prompt_tokens: list[int] = field(default_factory=lambda: [32, 384])
+    """Prompt lengths are uniform in this range."""
+    output_tokens: list[int] = field(default_factory=lambda: [16, 96])
+    """Output lengths are uniform in this range."""
+    repeats: int = 3
+    """Live replays of the same load (fresh prompts): their spread is the noise that a simulator cannot beat."""
+    timeout_s: float = 60.0
+    patience_s: float = 30.0
+    max_concurrency: int = 256
+    seed: int = 1
+
+    def validate(self) -> None:
+        """Refuse what cannot be replayed; raises ``ConfigError``."""
+        require(self.requests >= 10, "requests", self.requests, "at least 10")
+        require(self.repeats >= 2, "repeats", self.repeats, "at least 2 (the spread must be known)")
+        require(self.rate_per_s > 0.0, "rate_per_s", self.rate_per_s, "above 0")
+        for name in ("prompt_tokens", "output_tokens"):
+            span = getattr(self, name)
+            require(len(span) == 2 and 1 <= span[0] <= span[1], name, span, "[low, high] with 1 <= low <= high")
+
+
+T = TypeVar("T", MeasureOptions, FitOptions, ValidateOptions)
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a ``ConfigError`` that names the option, its value and what is allowed, unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"{name} must be {allowed}, not {value}")
+
+
+def parse_options(schema: type[T], arguments: list[str]) -> T:
+    """Options of type ``schema`` from ``key=value`` arguments; raises ``ConfigError`` that names what is wrong."""
+    for argument in arguments:
+        if "=" not in argument:
+            raise ConfigError(f"'{argument}' is not of the form key=value")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(arguments))
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise ConfigError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
+        options: Any = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        known = ", ".join(sorted(schema.__dataclass_fields__))
+        raise ConfigError(f"{str(error).splitlines()[0]} (options: {known})") from None
+    if not isinstance(options, FitOptions):
+        options.validate()
+    return options  # type: ignore[no-any-return]
+
+
+def option_help(schema: Any) -> str:
+    """The options of a command, one a line: name, default, meaning (from the docstrings under the fields)."""
+    meanings = _field_docstrings(schema)
+    lines = []
+    for name, option in schema.__dataclass_fields__.items():
+        value = option.default if option.default is not DATACLASS_MISSING else option.default_factory()
+        default = "(required)" if value == MISSING else f"= {value}"
+        lines.append(f"{name} {default}\n    {meanings.get(name, '')}".rstrip())
+    return "\n".join(lines)
+
+
+def _field_docstrings(schema: Any) -> dict[str, str]:
+    """The string under each field of a dataclass."""
+    body = ast.parse(inspect.cleandoc(inspect.getsource(schema))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field_node, text in pairwise(body.body):
+        if (
+            isinstance(field_node, ast.AnnAssign)
+            and isinstance(field_node.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field_node.target.id] = str(text.value.value)
+    return found

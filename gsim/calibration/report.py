@@ -1,0 +1,106 @@
+"""The fit report: error per region, residual plot, domain. Made offline, from the raw files of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gsim.calibration.fit import Fitted, fit_folder, measured_domain, profile_name, region_table
+from gsim.calibration.measure import relative_half_width
+from gsim.calibration.raw import RawStore
+
+REPORT = "report.md"
+PLOT = "residuals.png"
+
+
+def report_folder(folder: Path, name: str | None = None) -> str:
+    """Fit, then write ``report.md`` and ``residuals.png``; returns the report."""
+    fitted = fit_folder(folder, name)
+    residual_plot(fitted).savefig(folder / PLOT, dpi=120)
+    text = report_text(fitted, folder)
+    (folder / REPORT).write_text(text)
+    return text
+
+
+def report_text(fitted: Fitted, folder: Path) -> str:
+    """The report in Markdown."""
+    meta, tables = fitted.meta, fitted.tables
+    domain = measured_domain(fitted.measurements, meta, profile_name(meta))
+    taken = RawStore(folder).read()
+    dropped: dict[str, int] = {}
+    for m in taken:
+        if m.dropped:
+            reason = m.dropped.partition(":")[0]
+            dropped[reason] = dropped.get(reason, 0) + 1
+    widths = _half_widths(fitted)
+    assumed = f" (assumed, vLLM's defaults: {', '.join(meta['assumed'])})" if meta["assumed"] else ""
+    lines = [
+        f"# Fit of {domain.profile}",
+        "",
+        f"{meta['model']} on {meta['gpu']}, vLLM {meta['version']}, "
+        f"flags: {meta['options'].get('flags') or 'not stated'}.",
+        f"Limits: {meta['kv_blocks']} KV blocks of {meta['block_size']}, {meta['max_num_seqs']} sequences, "
+        f"{meta['max_num_batched_tokens']} batched tokens{assumed}, {meta['max_model_len']} tokens per sequence.",
+        "",
+        f"{len(fitted.measurements)} repeats count, {len(taken) - len(fitted.measurements)} were dropped"
+        + (f" ({', '.join(f'{reason}: {count}' for reason, count in sorted(dropped.items()))})" if dropped else "")
+        + f". The 95 % interval of a point's median is within {100 * widths.median():.1f} % (median over points), "
+        f"{100 * widths.max():.1f} % at worst. {tables.continued} grid cells are continued from their neighbours, "
+        f"{tables.smoothed} levelled.",
+        "",
+        "The API adds "
+        f"{1e3 * fitted.overhead.fixed_s:.2f} ms + {1e6 * fitted.overhead.per_prompt_token_s:.2f} us per prompt token "
+        "to a request (not part of the profile, which is about iterations).",
+        "",
+        "## Error on what the fit did not see",
+        "",
+        "Fitted to every other repeat and judged by the rest; mixed steps and points between the grid's are never "
+        "fitted at all.",
+        "",
+        "| region | points | mean | median size | largest |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row.region} | {row.points} | {row.mean_percent:+.1f} % | {row.median_size_percent:.1f} % "
+            f"| {row.largest_percent:.1f} % |"
+            for row in region_table(fitted.errors).itertuples()
+        ),
+        "",
+        f"![residuals]({PLOT})",
+        "",
+        "## Domain",
+        "",
+        "| | sequences | tokens in an iteration | context |",
+        "|---|---|---|---|",
+        *(
+            f"| {what} | {extent.sequences} | {extent.batch_tokens} | {extent.context_tokens} |"
+            for what, extent in (("measured", domain.measured), ("extrapolated to", domain.limit))
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _half_widths(fitted: Fitted) -> pd.Series[float]:
+    values: dict[str, list[float]] = {}
+    for m in fitted.measurements:
+        values.setdefault(m.point.key, []).append(m.iteration_s)
+    return pd.Series([relative_half_width(v) for v in values.values() if len(v) > 1], dtype=float)
+
+
+def residual_plot(fitted: Fitted) -> Figure:
+    """Error in percent against the time that was held out, one colour per region."""
+    with matplotlib.rc_context({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}):
+        figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for name, group in fitted.errors.groupby("region"):
+            marker = "x" if "between" in str(name) else "o"
+            axes.plot(1e3 * group["held_out_s"], group["error_percent"], marker, label=str(name), markersize=5)
+        axes.axhline(0.0, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xlabel("iteration, held-out repeats (ms)")
+        axes.set_ylabel("predicted - measured (%)")
+        axes.legend(fontsize=7, loc="best")
+    return figure

@@ -1,0 +1,214 @@
+"""Judge a profile by a load that calibration did not see: live, several times, and simulated once.
+
+The difference that counts is the one to the live mean, beside the spread of the live repeats: no simulator can be
+closer to a server than the server is to itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from gsim.calibration.client import Client
+from gsim.calibration.fit import PROFILE, RequestOverhead, read_overhead
+from gsim.calibration.options import ValidateOptions
+from gsim.calibration.raw import RawStore
+from gsim.calibration.server import wait_until_idle
+from gsim.core.errors import InputError
+from gsim.core.events import EngineEvent, EventKind
+from gsim.core.request import Job, Request
+from gsim.core.streams import Streams
+from gsim.engine import EngineConfig, make_engine
+from gsim.latency import Profile, load_profile
+
+REQUESTS = "validation_requests.parquet"
+TABLE = "validation.csv"
+PLOT = "validation.png"
+
+#: The target: within this of the live mean, or within the repeats' own spread.
+TARGET_PERCENT = 5.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests of a load: when, how long a prompt, how long an answer."""
+
+    arrivals_s: tuple[float, ...]
+    prompt_tokens: tuple[int, ...]
+    output_tokens: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.arrivals_s)
+
+
+def draw_load(options: ValidateOptions) -> Load:
+    """Poisson arrivals with uniform prompt and output lengths; the same seed draws the same load."""
+    rng = Streams(options.seed).stream("validation")
+    arrivals = np.cumsum(rng.exponential(1.0 / options.rate_per_s, options.requests))
+    prompts = rng.integers(options.prompt_tokens[0], options.prompt_tokens[1] + 1, options.requests)
+    outputs = rng.integers(options.output_tokens[0], options.output_tokens[1] + 1, options.requests)
+    return Load(tuple(arrivals.tolist()), tuple(prompts.tolist()), tuple(outputs.tolist()))
+
+
+async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport | None = None) -> str:
+    """Replay a load live and simulated; writes its files into ``options.out`` and returns the table (Markdown)."""
+    folder = Path(options.out)
+    meta = RawStore(folder).meta()
+    overhead = read_overhead(folder)
+    profile = load_profile(folder / PROFILE)
+    load = draw_load(options)
+    longest = max(p + o for p, o in zip(load.prompt_tokens, load.output_tokens, strict=True))
+    if longest > profile.max_model_len:
+        raise InputError(f"a request of {longest} tokens does not fit the server's {profile.max_model_len}")
+    console = Console(stderr=True)
+    tables = []
+    async with Client(
+        options.url, max_concurrency=options.max_concurrency, timeout_s=options.timeout_s, transport=transport
+    ) as client:
+        for repeat in range(options.repeats):
+            console.print(f"live replay {repeat + 1} of {options.repeats}: {len(load)} requests")
+            if meta["metrics"]:
+                await wait_until_idle(client, options.patience_s)
+            rng = np.random.default_rng([options.seed, repeat, 77])
+            low, high = (meta["options"][name] for name in ("low_token", "high_token"))
+            tables.append(await replay(client, meta["model"], load, rng, (low, high)))
+    simulated = simulate(profile, meta["block_size"], load, overhead)
+    _keep(folder, tables, simulated)
+    judged = compare(tables, simulated)
+    judged.to_csv(folder / TABLE, index=False)
+    ecdf_plot(tables, simulated).savefig(folder / PLOT, dpi=120)
+    return markdown(judged, options)
+
+
+async def replay(
+    client: Client, model: str, load: Load, rng: np.random.Generator, tokens: tuple[int, int]
+) -> pd.DataFrame:
+    """Send the load at its times (open loop); a row per request, in seconds from its own sending."""
+    loop = asyncio.get_running_loop()
+    prompts = [rng.integers(*tokens, count).tolist() for count in load.prompt_tokens]
+    start_s = loop.time() + 0.1
+
+    async def one(i: int) -> tuple[float, float, float]:
+        await asyncio.sleep(start_s + load.arrivals_s[i] - loop.time())
+        answer = await client.complete(model, [prompts[i]], load.output_tokens[i])
+        times = answer.streams[0].times_s
+        return answer.sent_s - start_s, times[0] - answer.sent_s, times[-1] - answer.sent_s
+
+    async with asyncio.TaskGroup() as group:
+        sent = [group.create_task(one(i)) for i in range(len(load))]
+    rows = np.array([task.result() for task in sent])
+    return _table(load, rows[:, 0], rows[:, 1], rows[:, 2])
+
+
+def simulate(profile: Profile, block_size: int, load: Load, overhead: RequestOverhead) -> pd.DataFrame:
+    """The same load in the simulated engine; the API's overhead comes before it."""
+    limits = EngineConfig(block_size=block_size).resolve(profile)
+    engine = make_engine("stepwise", profile.latency, limits)
+    entered = [arrival + overhead.seconds(p) for arrival, p in zip(load.arrivals_s, load.prompt_tokens, strict=True)]
+    events: list[EngineEvent] = []
+    for i in sorted(range(len(load)), key=lambda i: entered[i]):
+        events += engine.advance(entered[i])
+        request = Request(i, entered[i], load.prompt_tokens[i], load.output_tokens[i], float("inf"))
+        engine.submit(Job(request, load.output_tokens[i]), entered[i])
+    while (next_s := engine.next_event_s()) != float("inf"):
+        events += engine.advance(next_s)
+    first = {e.request_id: e.time_s for e in events if e.kind is EventKind.FIRST_TOKEN}
+    last = {e.request_id: e.time_s for e in events if e.kind is EventKind.FINISHED}
+    arrivals = np.asarray(load.arrivals_s)
+    ids = range(len(load))
+    return _table(
+        load, arrivals, np.array([first[i] for i in ids]) - arrivals, np.array([last[i] for i in ids]) - arrivals
+    )
+
+
+def _table(load: Load, sent_s: np.ndarray, ttft_s: np.ndarray, e2e_s: np.ndarray) -> pd.DataFrame:
+    outputs = np.asarray(load.output_tokens)
+    return pd.DataFrame(
+        {
+            "sent_s": sent_s,
+            "prompt_tokens": load.prompt_tokens,
+            "output_tokens": load.output_tokens,
+            "ttft_s": ttft_s,
+            "tpot_s": np.where(outputs > 1, (e2e_s - ttft_s) / np.maximum(outputs - 1, 1), np.nan),
+            "e2e_s": e2e_s,
+        }
+    )
+
+
+STATISTICS = {
+    "mean": lambda values: float(values.mean()),
+    "p50": lambda values: float(values.quantile(0.5)),
+    "p90": lambda values: float(values.quantile(0.9)),
+}
+
+
+def compare(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> pd.DataFrame:
+    """Per metric and statistic: live mean over repeats, their spread, simulated, difference, and whether it holds."""
+    rows = []
+    for metric in ("e2e", "ttft", "tpot"):
+        for name, statistic in STATISTICS.items():
+            repeats = [statistic(table[f"{metric}_s"].dropna()) for table in live]
+            mean_s = float(np.mean(repeats))
+            spread = 100.0 * (max(repeats) - min(repeats)) / mean_s
+            simulated_s = statistic(simulated[f"{metric}_s"].dropna())
+            difference = 100.0 * (simulated_s / mean_s - 1.0)
+            rows.append(
+                {
+                    "metric": metric,
+                    "statistic": name,
+                    "live_ms": 1e3 * mean_s,
+                    "spread_percent": spread,
+                    "simulated_ms": 1e3 * simulated_s,
+                    "diff_percent": difference,
+                    "holds": abs(difference) <= TARGET_PERCENT or abs(difference) <= spread,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def markdown(judged: pd.DataFrame, options: ValidateOptions) -> str:
+    """The table for people."""
+    low_p, high_p = options.prompt_tokens
+    low_o, high_o = options.output_tokens
+    return "\n".join(
+        [
+            f"{options.requests} requests, Poisson at {options.rate_per_s:g}/s, {low_p}-{high_p} prompt and "
+            f"{low_o}-{high_o} output tokens, {options.repeats} live replays.",
+            "",
+            "| metric | statistic | live | spread of repeats | simulated | difference | within 5 % or the spread |",
+            "|---|---|---|---|---|---|---|",
+            *(
+                f"| {str(row.metric).upper()} | {row.statistic} | {row.live_ms:.2f} ms | {row.spread_percent:.1f} % "
+                f"| {row.simulated_ms:.2f} ms | {row.diff_percent:+.1f} % | {'yes' if row.holds else 'no'} |"
+                for row in judged.itertuples()
+            ),
+        ]
+    )
+
+
+def _keep(folder: Path, live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> None:
+    runs = [table.assign(run=f"live {i + 1}") for i, table in enumerate(live)]
+    pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(folder / REQUESTS, index=False)
+
+
+def ecdf_plot(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> Figure:
+    """Distributions of TTFT, TPOT and E2E: every live replay, and the simulation."""
+    with matplotlib.rc_context({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}):
+        figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+        for axes, metric in zip(figure.subplots(1, 3), ("ttft", "tpot", "e2e"), strict=True):
+            for i, table in enumerate(live):
+                axes.ecdf(1e3 * table[f"{metric}_s"].dropna(), color="tab:gray", label="live" if i == 0 else None)
+            axes.ecdf(1e3 * simulated[f"{metric}_s"].dropna(), color="tab:red", label="simulated")
+            axes.set_xlabel(f"{metric.upper()} (ms)")
+        axes.legend(fontsize=8)
+        figure.supylabel("share of requests")
+    return figure
