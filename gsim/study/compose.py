@@ -77,7 +77,7 @@ def _study_node(name: str, config: type) -> dict[str, Any]:
 def _check_keys(experiment: Experiment, studies: Mapping[str, registry.Entry]) -> None:
     known = {*TOP_LEVEL, *groups(), "hydra"}
     study = experiment.groups.get("study")
-    if study in studies:
+    if study is not None and study in studies:
         known |= {f.name for f in dataclasses.fields(studies[study].config)}
     unknown = sorted(set(experiment.values) - known)
     if unknown:
@@ -131,7 +131,7 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, Hydra's own part left out; a missing value raises Hydra's own error."""
-    keys = [key for key in config if key != "hydra"]
+    keys = [str(key) for key in config if key != "hydra"]
     values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

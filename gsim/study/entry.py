@@ -132,9 +132,23 @@ def _cells(
     total = sum(len(cell.seeds) for cell in cells)
     say(f"{computed} runs computed, {total - computed} were there already")
     print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
+    if values["timeline"]:
+        _timeline(cells[0], out)
     _describe(values, out, cells[0].seeds, extensions)
     _where(out)
     return 0
+
+
+def _timeline(cell: Cell, out: Path) -> None:
+    """The run of the first cell and seed again, sampled and logged: a Perfetto trace and a figure."""
+    from gsim.study.figure import save
+    from gsim.study.story import followed
+    from gsim.study.timeline import timeline_figure, write_timeline
+
+    asked = cell.settings.choices["telemetry"].fields.get("sample_interval_s")
+    result = followed(cell.settings, cell.seeds[0], sample_interval_s=asked or 0.1)
+    write_timeline(result, out / "timeline.json")
+    save(timeline_figure(result), out / "timeline")
 
 
 def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:

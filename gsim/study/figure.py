@@ -51,7 +51,7 @@ def house_style() -> AbstractContextManager[None]:
     """``with house_style():`` draw inside it; matplotlib's own settings are left alone outside."""
     import matplotlib as mpl
 
-    return mpl.rc_context(STYLE)
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def new_figure(panels: int = 1, width: float = 3.6, height: float = 2.9) -> tuple[Figure, list[Axes]]:

@@ -44,6 +44,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     compared = [str(field) for field in values["compare"]]
     results = res.collect(cells, store, code, compared)
     res.write_csv(out / "results.csv", res.cell_rows(name, results))
+    res.write_csv(out / "runs.csv", res.run_rows(name, results))
     res.write_csv(out / "instances.csv", res.instance_rows(name, results))
     res.write_requests(out / "requests.parquet", results, store, code)
     if len(results) == 1:
@@ -63,7 +64,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
 
 def _single(result: res.CellResult) -> str:
     metrics = {metric: mean_interval(result.metric(metric)) for metric in _SHOWN}
-    known = {metric: tuple(interval) for metric, interval in metrics.items() if interval.mean == interval.mean}
+    known = {metric: interval for metric, interval in metrics.items() if interval.mean == interval.mean}
     usage = res.instance_rows("", [result])
     seeds = ", ".join(str(seed) for seed in result.cell.seeds)
     return f"{result.label} (seeds {seeds})\n" + table.run_table(known, usage)

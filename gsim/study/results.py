@@ -78,6 +78,23 @@ def cell_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
     return rows
 
 
+def run_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """One row per run: what it is, its seed, its metrics (what ``compare`` reads)."""
+    return [
+        {
+            "experiment": name,
+            **result.cell.swept,
+            "router": result.cell.value("router"),
+            "rectifier": result.cell.value("rectifier"),
+            "policy": result.label,
+            "seed": seed,
+            **summary["metrics"],
+        }
+        for result in results
+        for seed, summary in zip(result.cell.seeds, result.summaries, strict=True)
+    ]
+
+
 def instance_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
     """One row per cell and instance: its share of the requests and its utilisation, means over seeds."""
     rows = []
@@ -108,8 +125,8 @@ def compare(results: Sequence[CellResult], metrics: Iterable[str] = COMPARED) ->
     for group in by_point(results):
         for (a, b), metric in itertools.product(itertools.combinations(group, 2), metrics):
             seeds = [seed for seed in a.cell.seeds if seed in b.cell.seeds]
-            values = ([result.metric(metric)[result.cell.seeds.index(seed)] for seed in seeds] for result in (a, b))
-            found.append(Comparison(a.point, metric, a.label, b.label, paired_difference(*values)))
+            first, second = (r.metric(metric)[[r.cell.seeds.index(seed) for seed in seeds]] for r in (a, b))
+            found.append(Comparison(a.point, metric, a.label, b.label, paired_difference(first, second)))
     return found
 
 

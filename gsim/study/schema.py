@@ -74,9 +74,9 @@ def annotation(hint: Any) -> Any:
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         return list[Any]
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return dict[arguments[0], annotation(arguments[1])]  # type: ignore[misc]
+        return types.GenericAlias(dict, (arguments[0], annotation(arguments[1])))
     if isinstance(origin, type) and issubclass(origin, Sequence):
-        return list[annotation(arguments[0])]  # type: ignore[misc]
+        return types.GenericAlias(list, (annotation(arguments[0]),))
     return Any
 
 
@@ -87,7 +87,9 @@ def _simple_annotation(hint: Any) -> Any:
         return hint
     if dataclasses.is_dataclass(hint):
         return dataclasses.make_dataclass(hint.__name__, _fields(hint))
-    return {list: list[Any], tuple: list[Any], dict: dict[str, Any]}.get(hint, Any)
+    if issubclass(hint, list | tuple):
+        return list[Any]
+    return dict[str, Any] if issubclass(hint, dict) else Any
 
 
 def _union_annotation(arguments: tuple[Any, ...]) -> Any:
@@ -110,7 +112,7 @@ def _default(field: dataclasses.Field[Any], kind: Any) -> Any:
 
 def _stored(value: Any, kind: Any) -> Any:
     made = _typed(plain_value(value), kind)
-    if made is None or isinstance(made, _PLAIN) or isinstance(made, Enum):
+    if made is None or isinstance(made, (*_PLAIN, Enum)):
         return dataclasses.field(default=made)
     return dataclasses.field(default_factory=lambda: made)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gsim.metrics import mean_interval
+from gsim.metrics import Interval, mean_interval
 from gsim.study.results import CellResult, Comparison, by_point
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _where(point: Mapping[str, Any]) -> str:
     return f"{text}: " if text else ""
 
 
-def run_table(metrics: Mapping[str, tuple[float, float, float]], instances: Sequence[Mapping[str, Any]]) -> str:
+def run_table(metrics: Mapping[str, Interval], instances: Sequence[Mapping[str, Any]]) -> str:
     """The summary of single runs: a line per metric, then a line per instance."""
     rows = [
         [name, number(mean), "" if math.isnan(low) else f"{number(low)} .. {number(high)}"]
