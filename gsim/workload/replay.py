@@ -1,0 +1,80 @@
+"""From a play to a session of a run: request ids, what the client declares, objectives, dependencies."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import numpy as np
+
+from gsim.core import Dependency, Job, Request, Session
+from gsim.workload.play import Play, Turn, Wait
+from gsim.workload.report import Report
+from gsim.workload.slo import SessionSloRule, SloRule
+
+
+def session_of(
+    play: Play, arrival_s: float, session_id: int, first_id: int, cap: int, slo: SloRule, rng: np.random.Generator
+) -> Session:
+    """The session whose requests have ids from ``first_id`` on and arrive from ``arrival_s`` on.
+
+    ``cap`` is every request's ``max_output_tokens``; outputs are expected to keep it (``cut``).
+    """
+    jobs = []
+    for i, turn in enumerate(play.turns):
+        request = Request(
+            first_id + i,
+            nan if turn.after else arrival_s,
+            turn.prompt_tokens,
+            cap,
+            turn.slo_s,
+            turn.task,
+            session_id,
+            i,
+            turn.content,
+            turn.text,
+        )
+        request = request._replace(slo_s=slo.slo_s(request, turn.output_tokens, rng))
+        after = tuple(Dependency(first_id + wait.turn, wait.delay_s, wait.on_completion) for wait in turn.after)
+        jobs.append(Job(request, turn.output_tokens, turn.output_segment, after))
+    return Session(session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo))
+
+
+def _session_slo_s(play: Play, jobs: list[Job], slo: SloRule) -> float:
+    if len(jobs) == 1:
+        return inf
+    path_s = longest_path_s(play, [job.request.slo_s for job in jobs])
+    return slo.session_slo_s(play.slo_s, path_s) if isinstance(slo, SessionSloRule) else path_s
+
+
+def longest_path_s(play: Play, spans_s: list[float]) -> float:
+    """The longest chain of turns (``spans_s`` long each) and gaps: the makespan if every turn takes its span."""
+    starts: list[float] = []
+    for turn in play.turns:
+        due = [
+            starts[wait.turn] + wait.delay_s + (spans_s[wait.turn] if wait.on_completion else 0.0)
+            for wait in turn.after
+        ]
+        starts.append(max(due, default=0.0))
+    return max(start + span for start, span in zip(starts, spans_s, strict=True))
+
+
+def cut(play: Play, max_output_tokens: int, max_context_tokens: int | None, report: Report) -> Play:
+    """The play with outputs cut to the limit, and without turns that are longer than the context (or depend on one)."""
+    fits = max_context_tokens is None or all(
+        turn.prompt_tokens + turn.output_tokens <= max_context_tokens for turn in play.turns
+    )
+    if fits and all(turn.output_tokens <= max_output_tokens for turn in play.turns):
+        return play
+    places: dict[int, int] = {}
+    kept: list[Turn] = []
+    for i, turn in enumerate(play.turns):
+        output_tokens = min(turn.output_tokens, max_output_tokens)
+        long = max_context_tokens is not None and turn.prompt_tokens + output_tokens > max_context_tokens
+        if long or any(wait.turn not in places for wait in turn.after):
+            report.too_long += 1
+            continue
+        report.truncated += output_tokens < turn.output_tokens
+        places[i] = len(kept)
+        after = tuple(Wait(places[wait.turn], wait.delay_s, wait.on_completion) for wait in turn.after)
+        kept.append(turn._replace(output_tokens=output_tokens, after=after))
+    return play._replace(turns=tuple(kept))
