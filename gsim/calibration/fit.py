@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
 
 from gsim.calibration.plan import Point
 from gsim.calibration.raw import Measurement, RawStore
@@ -185,14 +184,15 @@ def request_overhead(kept: list[Measurement]) -> RequestOverhead:
 
     Zero where the server has no histogram of its own: prefills were then timed by the client and hold it already.
     """
-    pairs = [(m.chunk_tokens + m.context_tokens, m.client_s - m.server_s) for m in kept if m.basis == "server"]
-    if len({tokens for tokens, _ in pairs}) < 2:
+    timed = [m for m in kept if m.basis == "server"]
+    tokens = np.array([m.chunk_tokens + m.context_tokens for m in timed], dtype=float)
+    seconds = np.array([m.client_s - m.server_s for m in timed])
+    apart = tokens[:, None] > tokens[None, :]
+    if not apart.any():
         return RequestOverhead(0.0, 0.0)
-    tokens, seconds = zip(*pairs, strict=True)
-    slope, intercept, _, _ = stats.theilslopes(seconds, tokens)
-    if slope < 0.0:
-        return RequestOverhead(max(0.0, float(np.median(seconds))), 0.0)
-    return RequestOverhead(max(0.0, float(intercept)), float(slope))
+    slopes = (seconds[:, None] - seconds[None, :])[apart] / (tokens[:, None] - tokens[None, :])[apart]
+    slope = max(0.0, float(np.median(slopes)))
+    return RequestOverhead(max(0.0, float(np.median(seconds - slope * tokens))), slope)
 
 
 class _Lists(yaml.SafeDumper):

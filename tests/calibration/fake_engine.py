@@ -18,6 +18,17 @@ from gsim.core import Batch, Chunk
 
 T = TypeVar("T")
 
+#: The config.json of the model that the server pretends to serve.
+CONFIG = {
+    "hidden_size": 512,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 1536,
+    "vocab_size": 4096,
+    "max_position_embeddings": 4096,
+}
+
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer instead of waiting for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_engine import FakeEngine, FakeServer, InProcess, Sequence, run_virtually
+from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, run_virtually
 
 from gsim.calibration.client import ServerError
 from gsim.calibration.measure import measure, relative_half_width
@@ -27,8 +28,12 @@ def law(batch: Batch) -> float:
 
 
 def options(out: Path, **changes: object) -> MeasureOptions:
+    out.mkdir(exist_ok=True)
+    config = out / "config.json"
+    config.write_text(json.dumps(CONFIG))
     asked = MeasureOptions(
         url="http://fake:1",
+        model_config=str(config),
         gpu="test",
         out=str(out),
         max_num_batched_tokens=512,

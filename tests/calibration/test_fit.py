@@ -1,0 +1,166 @@
+"""Fitted profiles against the law behind them; reports; what a fit refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, run_virtually
+
+from gsim.calibration.fit import fit_folder, read_overhead
+from gsim.calibration.measure import measure
+from gsim.calibration.options import MeasureOptions
+from gsim.calibration.raw import Measurement, RawStore
+from gsim.calibration.report import report_folder
+from gsim.calibration.tables import build_tables, smooth
+from gsim.core import Batch, Chunk, InputError
+from gsim.latency import load_profile
+
+
+def law(batch: Batch) -> float:
+    """A memory floor that gives way to compute, prefill attention, per-sequence work and the reading of KV."""
+    dense_s = math.hypot(4e-3, 2e-5 * batch.tokens)
+    square = sum(tokens * (tokens + 2 * context) for tokens, context in batch.chunks)
+    return dense_s + 2e-9 * square + 1e-4 * batch.decodes + 2e-7 * batch.decode_context_tokens
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A measured folder: every limit of the fake server covered."""
+    out = tmp_path_factory.mktemp("calibration")
+    (out / "config.json").write_text(json.dumps(CONFIG))
+    asked = MeasureOptions(
+        url="http://fake:1",
+        gpu="Test Card",
+        out=str(out),
+        model_config=str(out / "config.json"),
+        max_num_batched_tokens=512,
+        max_num_seqs=32,
+        max_concurrency=17,
+        decode_contexts=[64, 512, 1500],
+        prefill_contexts=[0, 512, 1024],
+        checks=6,
+        min_repeats=2,
+        max_repeats=2,
+        flags="--max-num-seqs 32",
+    )
+    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(law, api_s=0.003)))))
+    return out
+
+
+def test_the_profile_predicts_iterations_that_were_never_measured(folder):
+    fit_folder(folder)
+    profile = load_profile(folder / "profile.yaml")
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for _ in range(300):
+        context = int(rng.integers(64, 1500))
+        decodes = int(rng.integers(0, 17))
+        tokens = int(rng.integers(16, 450)) if rng.random() < 0.5 or not decodes else 0
+        chunks = (Chunk(tokens, int(rng.integers(0, 64)) * 16),) if tokens else ()
+        batch = Batch(chunks, decodes, decodes * context, context if decodes else 0)
+        worst = max(worst, abs(profile.latency.iteration_s(batch) / law(batch) - 1.0))
+    # What is left is the straight lines between the grid's points on a curved law.
+    assert worst < 0.05
+
+
+def test_the_profile_says_what_it_is(folder):
+    fit_folder(folder)
+    profile = load_profile(folder / "profile.yaml")
+    assert profile.name == "test-card-fake-model"
+    assert profile.gpu == "Test Card"
+    assert (profile.max_num_seqs, profile.max_num_batched_tokens, profile.max_model_len) == (32, 512, 2048)
+    assert profile.kv_tokens == 4095 * 16
+    assert profile.model.layers == 8
+    assert profile.model.kv_bytes_per_token == 2 * 8 * 4 * 64 * 2
+    assert profile.domain.measured.sequences == 17
+    assert "--max-num-seqs 32" in profile.provenance.basis
+    assert profile.provenance.engine_version == "vLLM 0.0.fake"
+
+
+def test_the_api_in_front_of_the_engine_is_told_apart(folder):
+    fit_folder(folder)
+    overhead = read_overhead(folder)
+    assert overhead.fixed_s == pytest.approx(0.003, rel=0.01)
+    assert overhead.per_prompt_token_s == pytest.approx(0.0, abs=1e-8)
+
+
+def test_fit_and_report_work_offline_and_from_parquet_alone(folder, tmp_path):
+    text = report_folder(folder)
+    for region in ("prefill", "prefill on cached context", "decode, batch 1-4", "mixed", "between grid points"):
+        assert region in text
+    assert (folder / "residuals.png").stat().st_size > 5000
+    for name in ("raw.parquet", "meta.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert report_folder(tmp_path) == text
+    assert (tmp_path / "profile.yaml").read_text() == (folder / "profile.yaml").read_text()
+
+
+def test_errors_are_judged_by_repeats_that_the_fit_did_not_see(folder, tmp_path):
+    """A repeat that is off must show in the report: it judges a fit that was made without it."""
+    store = RawStore(folder)
+    for name in ("meta.json",):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    copy = RawStore(tmp_path)
+    for m in store.read():
+        off = m.kind == "decode" and m.sequences == 4 and not m.check and m.repeat == 1
+        copy.append(replace(m, iteration_s=m.iteration_s * (1.5 if off else 1.0)))
+    errors = fit_folder(tmp_path).errors
+    worst = errors.loc[errors["sequences"] == 4, "error_percent"]
+    assert worst.min() == pytest.approx(100.0 * (1 / 1.5 - 1.0), abs=1.0)
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="run measure first"):
+        fit_folder(tmp_path)
+
+
+def measurement(kind: str, sequences: int, context: int, chunk: int, seconds: float) -> Measurement:
+    return Measurement(kind, sequences, context, chunk, False, 0, seconds, "client", float(context), seconds, math.nan)
+
+
+def test_cells_that_do_not_fit_the_server_are_continued_and_counted():
+    decodes = [
+        measurement("decode", b, c, 0, 0.004 + 1e-6 * b * c) for b in (1, 8) for c in (100, 1000, 4000) if b * c < 10000
+    ]
+    prefills = [
+        measurement("prefill", 0, c, p, 0.005 + 1e-5 * p + 1e-8 * p * (p + 2 * c))
+        for p in (64, 512)
+        for c in (0, 1024)
+        if p + c < 1200
+    ]
+    tables = build_tables(decodes + prefills)
+    assert tables.continued == 2
+    assert tables.decode_s[1, 2] == pytest.approx(0.004 + 1e-6 * 8 * 4000)
+    assert tables.prefill_s[1, 1] == pytest.approx(0.005 + 1e-5 * 512 + 1e-8 * 512 * (512 + 2048))
+    assert tables.square_token_s == pytest.approx(1e-8)
+
+
+def test_too_little_is_refused():
+    with pytest.raises(InputError, match="too few decode measurements"):
+        build_tables([measurement("decode", 2, 64, 0, 0.004)])
+    decodes = [measurement("decode", 1, c, 0, 0.004) for c in (64, 128)]
+    with pytest.raises(InputError, match="too few prefill measurements"):
+        build_tables(decodes)
+
+
+def test_only_large_falls_are_levelled():
+    table = np.array([[1.0, 1.2, 1.15], [2.0, 1.0, 3.0]])
+    levelled, changed = smooth(table)
+    assert changed > 0
+    assert levelled[0, 2] == 1.15
+    for line in (*levelled, *levelled.T):
+        assert all(b >= 0.9 * a - 1e-12 for a, b in pairwise(line))
+
+
+def test_virtual_time_has_no_wall_clock():
+    async def main() -> float:
+        await asyncio.sleep(3600.0)
+        return asyncio.get_running_loop().time()
+
+    assert run_virtually(main()) == 3600.0
