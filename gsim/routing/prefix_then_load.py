@@ -1,0 +1,60 @@
+"""Longest prefix match among the instances that are not overloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
+from gsim.routing.choice import any_of, unseeded
+
+
+@register("router", "prefix_then_load")
+@dataclass
+class PrefixThenLoad:
+    """The longest match with F_i <= mean F + sigmas * sd F (then the smallest F); none: argmin F. Ties at random.
+
+    Where F_max - F_min > ``imbalance``, only the least loaded instances are considered at all.
+
+    State: in-flight counts (S1), approximate prefix index (S3). Source: AIBrix ``prefix-cache`` (imbalance 8, one
+    standard deviation). Simplified: upstream matches blocks of 4 characters with a time to live of 20 minutes; here
+    the gateway's token index with LRU eviction.
+    """
+
+    imbalance: int = 8
+    """Difference of requests in flight above which affinity yields to load (upstream: 8)."""
+    sigmas: float = 1.0
+    """How many standard deviations above the mean load a holder may be (upstream: 1)."""
+    needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
+    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.imbalance < 0:
+            raise ConfigError(f"router.imbalance must be 0 or more, not {self.imbalance}")
+        if not self.sigmas >= 0:
+            raise ConfigError(f"router.sigmas must be 0 or more, not {self.sigmas}")
+
+    def seed(self, rng: np.random.Generator) -> None:
+        """Draw from ``rng`` from now on."""
+        self._rng = rng
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        """A holder of the prefix that is not overloaded, or the least loaded instance."""
+        up = view.available.nonzero()[0]
+        if not len(up):
+            return HOLD
+        in_flight = view.in_flight[up]
+        limit = float(in_flight.mean() + self.sigmas * in_flight.std())
+        low = int(in_flight.min())
+        if int(in_flight.max()) - low > self.imbalance:
+            up = up[in_flight == low]
+            in_flight = in_flight[in_flight == low]
+        matched = view.prefix_tokens(request)[up]
+        matched[in_flight > limit] = 0
+        longest = int(matched.max())
+        if longest > 0:
+            holders = matched == longest
+            up, in_flight = up[holders], in_flight[holders]
+        return any_of(up[in_flight == in_flight.min()], self._rng)
