@@ -35,7 +35,7 @@ def prefixes(*tokens: int) -> Any:
     return lambda one: np.array(tokens, dtype=np.int64)
 
 
-# --------------------------------------------------------------------------------------------------- no state, or counts
+# ------------------------------------------------------------ no state, or counts
 def test_round_robin_takes_turns_and_skips_the_dead():
     view = idle_view(4)
     router = build("router", "round_robin")
@@ -130,7 +130,7 @@ def test_helix_shares_by_throughput_and_respects_the_high_water_mark():
     assert router.route(big, view) == 2
 
 
-# ------------------------------------------------------------------------------------------------------------- latencies
+# ------------------------------------------------------------ latencies
 def test_fastest_minimises_predicted_latency():
     # T = queue + 100 p + 200 d
     view = idle_view(4)
@@ -218,7 +218,7 @@ def test_slo_headroom_prefers_little_headroom_and_falls_back_to_idle():
     assert choice("slo_headroom", view, late) == 0
 
 
-# ----------------------------------------------------------------------------------------------------- load and profiles
+# ------------------------------------------------------------ load and profiles
 def test_hexgen_weighs_speed_against_backlog():
     tokens = np.array([0.0, 0.0, 0.0, 4000.0])
     assert choice("hexgen_alpha", idle_view(4, in_flight_tokens=tokens), alpha=1.0) == 3
@@ -227,12 +227,12 @@ def test_hexgen_weighs_speed_against_backlog():
 
 
 def test_llumnix_takes_the_most_free_blocks_per_request():
-    busy = {"running": [1, 2, 4, 8], "kv_usage": [0.8, 0.5, 0.2, 0.1]}
-    # Free tokens per request: 40k, 50k, 40k, 22.5k.
+    busy = {"running": [1, 2, 4, 8], "kv_usage": [0.81, 0.5, 0.2, 0.1]}
+    # Free tokens per request: 38k, 50k, 40k, 22.5k.
     assert choice("llumnix_freeness", idle_view(4, **busy)) == 1
     waiting = idle_view(4, **busy, waiting=[0, 1, 0, 0], in_flight_prefill_tokens=[0, 50_000, 10_000, 0])
     # Instance 1 has to serve 50k waiting tokens; what instance 2 prefills is running already.
-    assert shares("llumnix_freeness", waiting) == pytest.approx([0.5, 0, 0.5, 0], abs=0.03)
+    assert choice("llumnix_freeness", waiting) == 2
 
 
 def test_slo_pack_fills_the_strongest_type_that_has_room():
@@ -257,14 +257,12 @@ def test_slo_pack_fills_the_strongest_type_that_has_room():
         router.placed(one, chosen)
         view.in_flight[chosen] += 1
     assert chosen is HOLD
-    assert (
-        view.in_flight.tolist() == [0, 0, k // 4, k // 4, 0, 0, k // 4, k // 4]
-        or view.in_flight[[0, 1, 4, 5]].sum() == 0
-    )
+    assert (view.in_flight[[0, 1, 4, 5]] == 0).all()
+    assert (view.in_flight[[2, 3, 6, 7]] >= 38).all()
     assert router.queue_key(request(slo_s=1.0), view) < router.queue_key(request(slo_s=2.0), view)
 
 
-# ---------------------------------------------------------------------------------------------------------------- prefixes
+# ------------------------------------------------------------ prefixes
 def test_cache_aware_follows_the_cache_until_load_is_out_of_balance():
     one = request(prompt_tokens=1000)
     view = idle_view(4, in_flight=[5, 3, 9, 4], prefix_tokens=prefixes(320, 0, 640, 640))
@@ -342,7 +340,7 @@ def test_lmetric_multiplies_tokens_and_requests():
     assert choice("lmetric", view, one) in (2, 3)
 
 
-# --------------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------ bad input
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
