@@ -10,6 +10,7 @@ import numpy as np
 
 from gsim.cluster import RunResult, simulate
 from gsim.metrics import instance_usage, summarise
+from gsim.study.migration_metrics import migration_metrics
 from gsim.study.settings import Settings
 from gsim.study.store import RunStore
 
@@ -27,7 +28,8 @@ def run(settings: Settings, seed: int) -> RunResult:
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
     """A run in numbers: its metrics, its instances, and what it cost to simulate."""
     return {
-        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective),
+        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective)
+        | migration_metrics(result, settings.warmup_s, settings.objective),
         "instances": instance_usage(result.instances, result.duration_s),
         "simulated_s": result.duration_s,
         "wall_s": wall_s,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsim.cluster import TelemetryConfig
+from gsim.cluster.dynamics import DynamicsConfig
 from gsim.cluster.faults import FaultConfig
 from gsim.core import registry
 from gsim.migration import LINKS, LinkConfig
@@ -27,6 +28,7 @@ RUN_GROUPS: Mapping[str, str] = {
     "telemetry": "default",
     "engine": "decode_clock",
     "faults": "none",
+    "dynamics": "none",
 }
 
 
@@ -51,6 +53,7 @@ _OWN: Mapping[str, tuple[Option, ...]] = {
         Option(name, LinkConfig, f"{link.rate_bytes_per_s / 1e9:.3g} GB/s alone") for name, link in LINKS.items()
     ),
     "faults": (_NONE, Option("injected", FaultConfig, (FaultConfig.__doc__ or "").partition("\n")[0])),
+    "dynamics": (_NONE, Option("changing", DynamicsConfig, (DynamicsConfig.__doc__ or "").partition("\n")[0])),
     "mechanism": (_NONE,),
 }
 

@@ -85,7 +85,7 @@ class Settings:
 
     def scenario(self) -> Scenario:
         """Fresh pool and policies for one run."""
-        made = {group: self.choices[group].build() for group in RUN_GROUPS if group not in ("trace", "slo")}
+        made = {group: self.choices[group].build() for group in RUN_GROUPS if group not in ("trace", "slo", "dynamics")}
         return Scenario(
             instances=made["pool"].build(made["engine"]),
             router=made["router"],
@@ -102,7 +102,8 @@ class Settings:
     def sessions(self, seed: int) -> Iterator[Session]:
         """What arrives in the run of this seed."""
         sessions: Iterator[Session] = self.choices["trace"].build().sessions(Streams(seed), self.choices["slo"].build())
-        return sessions
+        dynamics = self.choices["dynamics"].build()
+        return sessions if dynamics is None else dynamics.apply(sessions)
 
     def plain(self) -> dict[str, Any]:
         """The configuration as plain values, in a fixed order (what ``config.yaml`` holds and a run's key hashes)."""

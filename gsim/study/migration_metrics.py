@@ -1,0 +1,43 @@
+"""What migration did in a run, in numbers: how often, with what success, at what cost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gsim.cluster import RunResult
+from gsim.metrics import Objective
+
+
+def migration_metrics(result: RunResult, warmup_s: float = 0.0, objective: Objective | None = None) -> dict[str, float]:
+    """Counts over the requests that arrive after the warm-up cut (moves: over the whole run).
+
+    ``migrated_attainment``: of the requests that moved (the risk monitor moves those that it predicts to miss), the
+    share that met its deadline. ``recomputed_fraction``: tokens prefilled again after moves and crashes, per prompt and
+    output token served. ``moves_back``: moves to the instance that the request had last come from.
+    """
+    requests = result.requests
+    counted = requests["arrival_s"] >= warmup_s
+    rows = {name: values[counted] for name, values in requests.items()}
+    moved = rows["migrations"] > 0
+    good = (objective or Objective()).met(rows)
+    tokens = int(rows["prompt_tokens"].sum() + rows["generated_tokens"].sum())
+    moves = result.moves
+    stalled = (moves["next_token_s"] - moves["stopped_s"]) * 1e3 if moves else np.zeros(0)
+    stalled = stalled[np.isfinite(stalled)]
+    return {
+        "migrations_per_request": _ratio(int(rows["migrations"].sum()), len(moved)),
+        "migrated_attainment": _ratio(int((good & moved).sum()), int(moved.sum())),
+        "recomputed_tokens": int(rows["recomputed_tokens"].sum()),
+        "recomputed_fraction": _ratio(int(rows["recomputed_tokens"].sum()), tokens),
+        "moves_decided": len(moves["outcome"]) if moves else 0,
+        "moves_back": result.counters["moves_back"],
+        "moves_refused": result.counters["moves_refused"],
+        "moves_given_up": result.counters["moves_given_up"],
+        "mean_stalled_ms": float(stalled.mean()) if len(stalled) else math.nan,
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
