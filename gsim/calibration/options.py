@@ -7,7 +7,7 @@ import inspect
 from dataclasses import MISSING as DATACLASS_MISSING
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -99,6 +99,10 @@ class FitOptions:
     name: str | None = None
     """Name of the profile; not given: gpu and model."""
 
+    def validate(self) -> None:
+        """Refuse an empty folder name; raises ``ConfigError``."""
+        require(bool(self.out), "out", repr(self.out), "a folder")
+
 
 @dataclass
 class ValidateOptions:
@@ -131,7 +135,15 @@ class ValidateOptions:
             require(len(span) == 2 and 1 <= span[0] <= span[1], name, span, "[low, high] with 1 <= low <= high")
 
 
-T = TypeVar("T", MeasureOptions, FitOptions, ValidateOptions)
+class Options(Protocol):
+    """A dataclass of options that can refuse itself."""
+
+    def validate(self) -> None:
+        """Refuse what cannot be done; raises ``ConfigError``."""
+        ...
+
+
+T = TypeVar("T", bound=Options)
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:
@@ -152,10 +164,9 @@ def parse_options(schema: type[T], arguments: list[str]) -> T:
             raise ConfigError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
         options: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        known = ", ".join(sorted(schema.__dataclass_fields__))
+        known = ", ".join(sorted(inspect.get_annotations(schema)))
         raise ConfigError(f"{str(error).splitlines()[0]} (options: {known})") from None
-    if not isinstance(options, FitOptions):
-        options.validate()
+    options.validate()
     return options  # type: ignore[no-any-return]
 
 
