@@ -1,0 +1,84 @@
+"""Online quantiles of recent lengths, by task class and prompt length."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from dataclasses import dataclass, field
+
+from gsim.core import ConfigError, Request, register
+from gsim.prediction.overrun import overrun
+
+_Key = tuple[str, int]
+
+
+@dataclass
+class _Window:
+    """The last lengths seen, in order of arrival and of size."""
+
+    size: int
+    recent: deque[int] = field(default_factory=deque)
+    ordered: list[int] = field(default_factory=list)
+
+    def add(self, tokens: int) -> None:
+        self.recent.append(tokens)
+        insort(self.ordered, tokens)
+        if len(self.recent) > self.size:
+            del self.ordered[bisect_right(self.ordered, self.recent.popleft()) - 1]
+
+    def quantile_above(self, tokens: int, quantile: float) -> float | None:
+        """The quantile of the lengths above ``tokens``; None where there is none."""
+        start = bisect_right(self.ordered, tokens)
+        left = len(self.ordered) - start
+        return float(self.ordered[start + int(quantile * (left - 1) + 0.5)]) if left else None
+
+
+@register("predictor", "history")
+@dataclass
+class History:
+    """A quantile of the last lengths of the same task class and prompt-length bucket (powers of two).
+
+    With tokens generated, the quantile of those lengths that were longer: what a request that has come this far turned
+    out to need. A bucket with fewer than ``min_samples`` asks its class, a class the whole; before that, the prior.
+    """
+
+    quantile: float = 0.5
+    """Which quantile (0.5: the median)."""
+    window: int = 512
+    """How many lengths per bucket are remembered."""
+    min_samples: int = 8
+    """With fewer lengths a bucket is not asked."""
+    prior_tokens: float = 256.0
+    """The prediction before anything was observed."""
+    _windows: dict[_Key, _Window] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.quantile <= 1:
+            raise ConfigError(f"predictor.quantile must be in [0, 1], not {self.quantile}")
+        for name in ("window", "min_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"predictor.{name} must be 1 or more, not {getattr(self, name)}")
+        if not 1 <= self.prior_tokens < float("inf"):
+            raise ConfigError(f"predictor.prior_tokens must be 1 or more, not {self.prior_tokens}")
+
+    def predict(self, request: Request, generated_tokens: int = 0) -> float:
+        """The quantile of the narrowest bucket that knows enough."""
+        for key in _keys(request):
+            window = self._windows.get(key)
+            if window is not None and len(window.ordered) >= self.min_samples:
+                found = window.quantile_above(generated_tokens, self.quantile)
+                if found is not None:
+                    return found
+                break
+        return overrun(self.prior_tokens, generated_tokens)
+
+    def observe(self, request: Request, output_tokens: int) -> None:
+        """Remember a length in its bucket, its class and the whole."""
+        for key in _keys(request):
+            if key not in self._windows:
+                self._windows[key] = _Window(self.window)
+            self._windows[key].add(output_tokens)
+
+
+def _keys(request: Request) -> tuple[_Key, _Key, _Key]:
+    return (request.task, request.prompt_tokens.bit_length()), (request.task, -1), ("", -1)
