@@ -39,7 +39,16 @@ class Outcome(IntEnum):
     FELL_BACK = 4
     """An end died with the state on the wire: the request went back through the router by its token ids."""
     UNDER_WAY = 5
-    """Not over when the run was."""
+    """Not over yet (never in a run's result)."""
+
+
+_COUNTERS = {
+    Outcome.MOVED: "migrations",
+    Outcome.REFUSED: "moves_refused",
+    Outcome.GIVEN_UP: "moves_given_up",
+    Outcome.ENDED: "moves_ended",
+    Outcome.FELL_BACK: "moves_fell_back",
+}
 
 
 @dataclass(slots=True)
@@ -91,6 +100,8 @@ class Moves:
         self._network = network
         self._kv_bytes_per_token = kv_bytes_per_token
         self._owner: dict[int, Move] = {}
+        self._lives = [0] * len(gateway.instances)
+        """How often each instance has crashed: what was copied to or from an earlier life is lost."""
         self._static = gateway.view.static
 
     def start(self, migration: Migration) -> None:
@@ -103,15 +114,23 @@ class Moves:
         mechanism = self._mechanism_for(source, migration.target)
         if active is None or active.moving or mechanism is None or not self._takes(active, migration.target):
             move.outcome = Outcome.REFUSED
-            gateway.counters["moves_refused"] += 1
+            gateway.counters[_COUNTERS[move.outcome]] += 1
             return
         move.carries_kv = mechanism.carries_kv
         self._owner[move.request_id] = move
         self._set_moving(active, True)
         gateway.env.process(self._run(active, move, mechanism))
 
+    def close(self) -> None:
+        """The run is over, and every request has ended: so have the moves that were still under way."""
+        for move in self.log:
+            if move.outcome is Outcome.UNDER_WAY:
+                move.outcome = Outcome.ENDED
+                self._gateway.counters["moves_ended"] += 1
+
     def crashed(self, instance: int) -> None:
-        """An instance went down: its transfers end."""
+        """An instance went down: its transfers end, and what it held of moving requests is lost."""
+        self._lives[instance] += 1
         self._network.cut(instance)
 
     # ------------------------------------------------------------------------------------------------- may it move
@@ -145,13 +164,7 @@ class Moves:
         if self._owner.get(move.request_id) is move:
             del self._owner[move.request_id]
             self._set_moving(active, False)
-        name = {
-            Outcome.MOVED: "migrations",
-            Outcome.GIVEN_UP: "moves_given_up",
-            Outcome.ENDED: "moves_ended",
-            Outcome.FELL_BACK: "moves_fell_back",
-        }[move.outcome]
-        self._gateway.counters[name] += 1
+        self._gateway.counters[_COUNTERS[move.outcome]] += 1
         if move.outcome is Outcome.MOVED and move.back:
             self._gateway.counters["moves_back"] += 1
 
@@ -159,6 +172,7 @@ class Moves:
         """The stages during which the request runs on. Tokens copied; None if the move is over."""
         block = self._static.block_size
         copied = 0
+        target_life = self._lives[move.target]
         while True:
             tokens = self._kv_tokens(active)
             step = mechanism.step(move.stages, blocks_of(max(tokens - copied, 0), block))
@@ -175,7 +189,7 @@ class Moves:
             if not self._is_at_source(active, move):
                 move.outcome = Outcome.ENDED
                 return None
-            if not arrived or not self._gateway.view.available[move.target]:
+            if not arrived or self._lives[move.target] != target_life:
                 move.outcome = Outcome.GIVEN_UP
                 return None
             copied += fresh
@@ -184,6 +198,7 @@ class Moves:
         self, active: Active, move: Move, mechanism: Mechanism, copied: int
     ) -> Generator[simpy.Event, Any, None]:
         gateway = self._gateway
+        lives = self._lives[move.source], self._lives[move.target]
         progress = gateway.detach(active)
         if progress is None:
             move.outcome = Outcome.ENDED
@@ -195,8 +210,9 @@ class Moves:
         # By token ids the whole context is on the wire, four bytes a token; by KV copy what the stages have left.
         rest = carried - copied if mechanism.carries_kv else request.prompt_tokens
         arrived = yield from self._transfer(move, mechanism, rest)
-        # Token ids come from the gateway: only the target's death can stop them.
-        arrived = arrived or not mechanism.carries_kv
+        # Token ids come from the gateway: all they need is a target. A copy is lost with either end.
+        arrived &= lives == (self._lives[move.source], self._lives[move.target])
+        arrived |= not mechanism.carries_kv
         if arrived and gateway.view.available[move.target]:
             move.computed_tokens = progress.computed_tokens - min(carried, progress.computed_tokens)
             self._arrive(active, move, carried)

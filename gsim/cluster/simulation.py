@@ -120,6 +120,8 @@ class _Run:
         """Run, and gather what the run leaves."""
         self.env.run(until=self.done)
         gateway = self.gateway
+        if self.moves is not None:
+            self.moves.close()
         if gateway.active:
             raise SimulationError(f"the run ended with {len(gateway.active)} requests still active")
         end_s = gateway.ended_s
