@@ -70,8 +70,9 @@ class Gateway:
         self._predicts = "prediction" in needs
         self._scrapes = "scrape" in needs and scenario.telemetry.in_flight_correction
         self._oracle = scenario.predictor if isinstance(scenario.predictor, Oracle) else None
-        self._learners = [p for p in (scenario.router, scenario.rectifier) if isinstance(p, Learner)]
-        self._placed = [p for p in (scenario.router, scenario.rectifier) if isinstance(p, Placed)]
+        policies: list[object] = [scenario.router, scenario.rectifier]
+        self._learners: list[Learner] = [policy for policy in policies if isinstance(policy, Learner)]
+        self._placed: list[Placed] = [policy for policy in policies if isinstance(policy, Placed)]
         self._observe = scenario.predictor.observe
         self._held = HeldQueue(env, scenario.router, scenario.max_hold_s, self._give_up)
         self.prefix_index: PrefixIndex | None = None

@@ -96,7 +96,7 @@ class Sampler:
 
     def columns(self) -> Columns:
         """The samples, a row per time and instance; the last three are the gateway's estimates."""
-        names = ("time_s", "instance", "running", "waiting", "kv_usage", "in_flight", "queue_s")
-        names += ("prefill_s_per_token", "tpot_s")
+        state = ["time_s", "instance", "running", "waiting", "kv_usage", "in_flight"]
+        names = [*state, "queue_s", "prefill_s_per_token", "tpot_s"]
         table = np.array(self._rows, dtype=np.float64).reshape(-1, len(names))
         return {name: table[:, i] for i, name in enumerate(names)}
