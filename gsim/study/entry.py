@@ -76,10 +76,11 @@ def _main(words: list[str]) -> int:
 
             print(explain_command(plain(config), request))  # noqa: T201
             return 0
-        if config.study is not None:
-            return _study(plain(config), int(config.hydra.launcher.get("n_jobs", 1)), dry)
-        cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
-        return _cells(hydra, config, cells, multirun, dry)
+        if config.study is None:
+            cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
+            return _cells(hydra, config, cells, multirun, dry)
+        values, n_jobs = plain(config), int(config.hydra.launcher.get("n_jobs", 1))
+    return _study(values, n_jobs, dry)
 
 
 def _hydra_itself(words: list[str]) -> int:
@@ -197,8 +198,7 @@ def write_findings(findings: Findings, out: Path) -> str:
         shown.append(frame_table(name, frame))
     for name, figure in findings.figures.items():
         save(figure, out / name)
-    if findings.notes:
-        (out / "findings.txt").write_text("\n".join(findings.notes) + "\n")
+    (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes))
     return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
 
 

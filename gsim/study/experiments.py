@@ -10,7 +10,7 @@ A file says what differs from the default configuration, in plain YAML::
       trace.rate_per_s: [10, 60, 80]
       router:
         - random
-        - {router: goodserve, rectifier: risk_monitor}   # several overrides that go together
+        - {router: goodserve, rectifier: risk_monitor, label: GoodServe}   # overrides that go together, and their name
     figure: {x: trace.rate_per_s, y: [goodput_rps]}
     study: ground_truth                     # or: not a sweep, but a study of gsim/study with its own fields
 

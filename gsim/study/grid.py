@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as own
 from typing import Any
 
@@ -31,9 +31,16 @@ class Cell:
     settings: Settings
     seeds: tuple[int, ...]
 
+    label: str = ""
+    """The policy's name in figures, where the experiment gives one."""
+
     def value(self, field: str) -> Any:
-        """The value of a field of the configuration (of a group: the option's name)."""
-        return lookup(self.settings.plain(), field)
+        """The value of a field here (of a group: the option's name); None where the chosen option has no such field."""
+        group, _, rest = field.partition(".")
+        plain_settings = self.settings.plain()
+        if rest and group in RUN_GROUPS and rest.split(".")[0] not in plain_settings[group]:
+            return None
+        return lookup(plain_settings, field)
 
     def keys(self, code: str) -> list[str]:
         """The content addresses of the cell's runs, one per seed."""
@@ -68,9 +75,16 @@ def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cel
             axes.pop(field, None)
             fixed.append(str(override.input_line))
     fixed = [text for text in fixed if not text.startswith("hydra.mode=")]
+    # What the command line sets, it sets for every entry; entries that are equal then are one.
+    given = {override.get_key_element() for override in parsed if not override.is_sweep_override()}
+    for name, entries in axes.items():
+        kept = [{key: value for key, value in entry.items() if key not in given} for entry in entries]
+        axes[name] = [entry for i, entry in enumerate(kept) if entry not in kept[:i]]
     composer = _Composer(hydra, config, fixed)
     points = itertools.product(*axes.values())
-    return [composer.cell({field: value for entry in point for field, value in entry.items()}) for point in points]
+    cells = [composer.cell({field: value for entry in point for field, value in entry.items()}) for point in points]
+    fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
+    return [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
 
 
 def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
@@ -104,6 +118,8 @@ class _Composer:
     composed: dict[tuple[str, ...], DictConfig] = own(default_factory=dict)
 
     def cell(self, swept: Mapping[str, Any]) -> Cell:
+        label = str(swept.get("label", ""))
+        swept = {name: value for name, value in swept.items() if name != "label"}
         # Groups first: an option replaces its whole node, a field then changes the new one.
         options = [f"{name}={_literal(value)}" for name, value in swept.items() if "." not in name]
         fields = [f"{name}={_literal(value)}" for name, value in swept.items() if "." in name]
@@ -117,7 +133,7 @@ class _Composer:
                 OmegaConf.update(self.composed[key], override.get_key_element(), override.value(), merge=False)
         values = plain(self.composed[key])
         found = {name: lookup(values, name) for name in swept}
-        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), read_seeds(values["seeds"]))
+        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), read_seeds(values["seeds"]), label)
 
 
 def _literal(value: Any) -> str:

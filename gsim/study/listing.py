@@ -43,7 +43,7 @@ def listing(experiments: Mapping[str, Experiment]) -> str:
     parts += [_line(f"   {experiment.name}", experiment.question) for experiment in experiments.values()]
     parts.append("top-level fields")
     for name, (value, meaning) in TOP_LEVEL.items():
-        if name not in ("name", "question", "paper", "sweep", "figure"):
+        if name not in ("name", "question", "paper", "sweep", "figure", "small"):
             parts.append(_line(f"   {name}={value}", meaning))
     parts.append("(* marks the default; python -m gsim --help GROUP NAME shows the fields of an option)")
     return "\n".join(parts)

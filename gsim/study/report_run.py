@@ -57,6 +57,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
     parts = [table.sweep_table(results, metric) for metric in metrics]
     verdicts = table.verdicts(results, comparisons, metrics[0])
+    (out / "findings.txt").write_text("".join(f"{line}\n" for line in verdicts))
     if verdicts:
         parts.append(f"{metrics[0]}:\n" + "\n".join(f"  {line}" for line in verdicts))
     return "\n\n".join(parts)

@@ -40,11 +40,13 @@ class CellResult:
 
 def collect(cells: Sequence[Cell], store: RunStore, code: str, compared: Sequence[str]) -> list[CellResult]:
     """Read the summaries of all cells, in the grid's order."""
+    varying = [f for f in compared if len({str(cell.value(f)) for cell in cells}) > 1] or list(compared)
+    fields = [f for f in compared if f in varying or f == "router"]
     results = []
     for cell in cells:
         summaries = tuple(store.summary(key) for key in cell.keys(code))
         point = {field: value for field, value in cell.swept.items() if field not in compared}
-        results.append(CellResult(cell, summaries, _label(cell, compared), point))
+        results.append(CellResult(cell, summaries, cell.label or _label(cell, fields), point))
     return results
 
 
