@@ -103,6 +103,8 @@ class Moves:
         self._lives = [0] * len(gateway.instances)
         """How often each instance has crashed: what was copied to or from an earlier life is lost."""
         self._static = gateway.view.static
+        limits = [instance.spec.limits for instance in gateway.instances]
+        self._longest = [min(limit.max_model_len, limit.kv_blocks * limit.block_size) for limit in limits]
 
     def start(self, migration: Migration) -> None:
         """Begin to carry out a migration (it is refused, and logged, where it makes no sense by now)."""
@@ -144,13 +146,12 @@ class Moves:
         return self._mechanism
 
     def _takes(self, active: Active, target: int) -> bool:
-        """Whether the target is up and could ever run the request to its limit."""
+        """Whether the target is up and could run the request as far as its source could."""
         if not self._gateway.view.available[target]:
             return False
         request = active.origin.request
-        limits = self._gateway.instances[target].spec.limits
         longest = request.prompt_tokens + request.max_output_tokens
-        return longest <= int(min(limits.max_model_len, limits.kv_blocks * limits.block_size))
+        return min(longest, self._longest[active.instance]) <= self._longest[target]
 
     def _has_room(self, target: int, tokens: int) -> bool:
         gauges = self._gateway.instances[target].gauges(self._gateway.env.now)
@@ -206,7 +207,9 @@ class Moves:
         move.stopped_s = gateway.env.now
         request = active.job.request
         move.context_tokens = request.prompt_tokens
-        carried = max(progress.computed_tokens, copied) if mechanism.carries_kv else 0
+        # The newest token has been sampled, not computed (the iteration that was to compute it is lost).
+        computed = min(progress.computed_tokens, request.prompt_tokens - 1)
+        carried = max(computed, copied) if mechanism.carries_kv else 0
         # By token ids the whole context is on the wire, four bytes a token; by KV copy what the stages have left.
         rest = carried - copied if mechanism.carries_kv else request.prompt_tokens
         arrived = yield from self._transfer(move, mechanism, rest)
@@ -214,12 +217,12 @@ class Moves:
         arrived &= lives == (self._lives[move.source], self._lives[move.target])
         arrived |= not mechanism.carries_kv
         if arrived and gateway.view.available[move.target]:
-            move.computed_tokens = progress.computed_tokens - min(carried, progress.computed_tokens)
+            move.computed_tokens = computed - min(carried, computed)
             self._arrive(active, move, carried)
         else:
-            move.computed_tokens = progress.computed_tokens
+            move.computed_tokens = computed
             move.outcome = Outcome.FELL_BACK
-            active.recomputed_tokens += progress.computed_tokens
+            active.recomputed_tokens += computed
             self._release(active, move)
             gateway.place(active)
 

@@ -153,8 +153,9 @@ def test_a_move_back_is_counted():
     assert_sound(result, run, 1)
     assert result.counters["migrations"] == 2
     assert result.counters["moves_back"] == 1
-    # The source still has the prompt in its prefix cache only where the prompt has content; this one has none.
-    assert result.requests["recomputed_tokens"][0] > 300
+    # Instance 0 still has the blocks of the first stay in its prefix cache: only what is newer is computed again.
+    first, second = result.moves["context_tokens"] - 1
+    assert result.requests["recomputed_tokens"][0] == first + second - first // 16 * 16
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
