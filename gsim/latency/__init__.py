@@ -5,6 +5,8 @@ from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
 from gsim.latency.load import load_profile, profile_names, search_path
 from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.operator import OperatorModel, default_capture_sizes
+from gsim.latency.operator_folder import operator_profile
 from gsim.latency.profile import Profile, Provenance, constant_profile, prefill_s, unloaded_latency_s
 from gsim.latency.roofline import SoftRoofline
 
@@ -14,12 +16,15 @@ __all__ = [
     "Extent",
     "IterationGrid",
     "ModelShape",
+    "OperatorModel",
     "Profile",
     "Provenance",
     "SoftRoofline",
     "constant_profile",
+    "default_capture_sizes",
     "load_profile",
     "model_shape",
+    "operator_profile",
     "prefill_s",
     "profile_names",
     "search_path",

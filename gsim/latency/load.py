@@ -14,6 +14,7 @@ from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.operator_folder import is_operator_folder, operator_profile
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
 
@@ -43,8 +44,8 @@ def load_profile(name_or_path: str | Path) -> Profile:
     instances share its tables.
     """
     path = _locate(name_or_path)
-    stamp = path.stat()
-    return _load(path, stamp.st_mtime_ns, stamp.st_size)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _load(path, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
 
 
 def _locate(name_or_path: str | Path) -> Path:
@@ -65,7 +66,14 @@ def _locate(name_or_path: str | Path) -> Path:
 
 
 @functools.lru_cache(maxsize=256)
-def _load(path: Path, _mtime_ns: int, _size: int) -> Profile:
+def _load(path: Path, _stamps: tuple[tuple[str, int, int], ...]) -> Profile:
+    if path.is_dir():
+        if not is_operator_folder(path):
+            found = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+            raise ProfileError(
+                f"{path}: a profile folder holds meta.yaml, dense.csv and attention.csv; it holds {found}"
+            )
+        return operator_profile(path)
     return _profile_file(path)
 
 

@@ -1,0 +1,216 @@
+"""The operator kind: an iteration put together from measured operators of one decoder layer.
+
+    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S)
+
+T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
+Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
+``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+import numpy as np
+
+from gsim.core.batch import Batch
+from gsim.core.errors import ProfileError
+from gsim.latency.domain import Domain
+from gsim.latency.operator_tables import SKEW_BORDERS, OperatorTables, bracket
+from gsim.latency.roofline import UNBOUNDED_ITERATIONS
+from gsim.latency.row import DecodeRow
+
+
+def default_capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
+    """Token counts for which vLLM captures CUDA graphs by default: 1, 2, 4, then every 8 to 256, every 16 to 512.
+
+    Source: vLLM's compilation configuration (0.11 and later); at most twice ``max_num_seqs``.
+    """
+    sizes = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
+    return tuple(size for size in sizes if size <= 2 * max_num_seqs)
+
+
+@final
+@dataclass(frozen=True)
+class OperatorModel:
+    """Iteration times from operator tables, with CUDA graph padding, skew correction and an explicit overhead."""
+
+    needs_max_context: ClassVar[bool] = True
+
+    domain: Domain
+    tables: OperatorTables = field(repr=False)
+    layers: int
+    capture_sizes: tuple[int, ...] = ()
+    """Token counts with a captured CUDA graph: smaller iterations are padded up. Empty: eager execution."""
+    overhead_s: float = 0.0
+    """Per iteration: what the tables do not hold (scheduling that is not hidden, gaps between kernels)."""
+    _decode: dict[int, tuple[float, DecodeRow, tuple[float, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """By batch size, when first asked for: time without attention, attention by mean context, alpha by skew band."""
+    _dense_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    _head_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.layers < 1 or not (math.isfinite(self.overhead_s) and self.overhead_s >= 0.0):
+            raise ProfileError(f"{self.domain.profile}: layers must be at least 1 and overhead_s 0 or more")
+        tables = self.tables
+        tokens = np.arange(self.domain.limit.batch_tokens + 1)
+        sizes = np.array((0, *self.capture_sizes))
+        padded = np.where(tokens <= sizes[-1], sizes[np.searchsorted(sizes, np.minimum(tokens, sizes[-1]))], tokens)
+        dense = _line(tables.tokens, self.layers * tables.dense_layer_s, padded)
+        self._dense_s.extend((self.overhead_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
+        sequences = np.arange(self.domain.limit.sequences + 1)
+        self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
+
+    def _of(self, sequences: int) -> tuple[float, DecodeRow, tuple[float, ...]]:
+        known = self._decode.get(sequences)
+        if known is None:
+            if not 1 <= sequences <= self.domain.limit.sequences:
+                raise self.domain.refuse("sequences", sequences, self.domain.limit.sequences)
+            tables = self.tables
+            j, part = bracket(tables.decodes, sequences)
+            times = (
+                tables.decode_s[j] if part == 0.0 else (1 - part) * tables.decode_s[j] + part * tables.decode_s[j + 1]
+            )
+            row = DecodeRow(tables.decode_contexts, (self.layers * times).tolist())
+            known = self._decode[sequences] = (
+                self._dense_s[sequences] + self._head_s[sequences],
+                row,
+                self._alphas(0, sequences),
+            )
+        return known
+
+    def _alphas(self, chunk: int, sequences: int) -> tuple[float, ...]:
+        """Alpha by band of the skew rate; a batch of one has no skew."""
+        tables = self.tables
+        if sequences < 2:
+            return (0.0,) * (len(SKEW_BORDERS) + 1)
+        i = bisect_left(tables.skew_chunks, chunk) if chunk else 0
+        i = min(i, len(tables.skew_chunks) - 1)
+        j, part = bracket(tables.skew_decodes, min(sequences, tables.skew_decodes[-1]))
+        band = tables.alpha[i, j]
+        if part > 0.0:
+            band = (1 - part) * band + part * tables.alpha[i, j + 1]
+        return tuple(band.tolist())
+
+    def _check(self, tokens: int, longest: int) -> None:
+        limit = self.domain.limit
+        if tokens > limit.batch_tokens:
+            raise self.domain.refuse("batch_tokens", tokens, limit.batch_tokens)
+        if longest > limit.context_tokens:
+            raise self.domain.refuse("context_tokens", longest, limit.context_tokens)
+
+    def iteration_s(self, batch: Batch) -> float:
+        """Seconds of one iteration (> 0); raises ``ProfileError`` outside the profile's domain."""
+        chunks, decodes, context_tokens, longest = batch
+        if chunks:
+            return self._mixed_s(batch)
+        if decodes < 1:
+            raise ProfileError(f"{self.domain.profile}: an iteration without any sequence takes no time")
+        self._check(decodes, longest)
+        base_s, row, alphas = self._of(decodes)
+        mean = context_tokens / decodes
+        mean_s = row.at(mean)
+        if longest <= mean:
+            return base_s + mean_s
+        alpha = alphas[bisect_left(SKEW_BORDERS, 1.0 - mean / longest)]
+        return base_s + mean_s + alpha * (row.at(longest) - mean_s)
+
+    def _mixed_s(self, batch: Batch) -> float:
+        chunks, decodes, context_tokens, longest = batch
+        prefill = sum(chunk.tokens for chunk in chunks)
+        self._check(prefill + decodes, max(longest, *(c.tokens + c.context_tokens for c in chunks)))
+        base_s = self._dense_s[prefill + decodes] + self._head_s[min(decodes + len(chunks), len(self._head_s) - 1)]
+        mean = context_tokens / decodes if decodes else 0.0
+        attention_s = self._chunk_attention_s(batch, mean)
+        if decodes > 1 and longest > mean:
+            alpha = self._alphas(prefill, decodes)[bisect_left(SKEW_BORDERS, 1.0 - mean / longest)]
+            attention_s += alpha * (self._chunk_attention_s(batch, float(longest)) - attention_s)
+        return base_s + self.layers * attention_s
+
+    def _chunk_attention_s(self, batch: Batch, context: float) -> float:
+        """Attention of one layer: all chunks as the one chunk that attends to as many pairs of tokens."""
+        prefill = sum(chunk.tokens for chunk in batch.chunks)
+        pairs = sum(tokens * (2 * behind + tokens) for tokens, behind in batch.chunks)
+        behind = 0.5 * (pairs / prefill - prefill)
+        joint_s = self._joint_s(prefill, max(behind, 0.0), batch.decodes, context)
+        if behind < 0.0:
+            # Many short prompts attend to less than one of their joint length: the slope at no context takes it off.
+            less_s = self._joint_s(prefill, -behind, batch.decodes, context) - joint_s
+            joint_s = max(joint_s - less_s, 0.5 * joint_s)
+        return joint_s
+
+    def _joint_s(self, chunk: int, behind: float, decodes: int, context: float) -> float:
+        """Attention of one layer for one chunk and decodes: linear in all four directions of the table."""
+        tables = self.tables
+        table = tables.mixed_s
+        i, u = bracket(tables.chunks, chunk)
+        j, v = bracket((0, *tables.prefill_contexts), behind)
+        k, w = bracket((0, *tables.decodes), decodes)
+        m, x = bracket(tables.decode_contexts, context)
+        part = table[i : i + 2, j : j + 2, k : k + 2, m : m + 2]
+        part = part[0] + (u * (part[1] - part[0]) if len(part) > 1 else 0.0)
+        part = part[0] + (v * (part[1] - part[0]) if len(part) > 1 else 0.0)
+        part = part[0] + (w * (part[1] - part[0]) if len(part) > 1 else 0.0)
+        return float(part[0] + (x * (part[1] - part[0]) if len(part) > 1 else 0.0))
+
+    def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:
+        """Seconds of ``iterations`` pure-decode iterations in a row.
+
+        Longest less mean context does not change in a run, so the skew rate only falls: the run is cut where it passes
+        from one band to the next, and each piece is two closed sums.
+        """
+        base_s, row, alphas = self._of(sequences)
+        mean = context_tokens / sequences
+        if max_context_tokens <= mean:
+            return iterations * base_s + row.run_s(mean, iterations)
+        total_s = iterations * base_s
+        done = 0
+        while done < iterations:
+            band = bisect_left(SKEW_BORDERS, 1.0 - (mean + done) / (max_context_tokens + done))
+            end = iterations
+            if band > 0:
+                end = min(iterations, max(done + 1, self._band_end(mean, max_context_tokens, band)))
+            n = end - done
+            mean_s = row.run_s(mean + done, n)
+            total_s += mean_s + alphas[band] * (row.run_s(max_context_tokens + done, n) - mean_s)
+            done = end
+        return total_s
+
+    @staticmethod
+    def _band_end(mean: float, longest: int, band: int) -> int:
+        """The first iteration whose skew rate is in a lower band."""
+        gap = longest - mean
+        i = max(0, math.floor(gap / SKEW_BORDERS[band - 1] - longest) - 1)
+        # The comparison that iteration_s makes decides, not the rounded quotient.
+        while bisect_left(SKEW_BORDERS, 1.0 - (mean + i) / (longest + i)) >= band:
+            i += 1
+        return i
+
+    def decode_run_iterations(self, sequences: int, context_tokens: int, max_context_tokens: int, span_s: float) -> int:
+        """The largest number of iterations whose ``decode_run_s`` is at most ``span_s``: secant steps, then by one."""
+        if span_s == math.inf:
+            return UNBOUNDED_ITERATIONS
+
+        def run_s(n: int) -> float:
+            return self.decode_run_s(sequences, context_tokens, max_context_tokens, n)
+
+        low, high = 0, 1
+        while run_s(high) <= span_s:
+            low, high = high, 2 * high + int((span_s - run_s(high)) / (run_s(high) - run_s(high - 1)) * 0.5)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if run_s(middle) <= span_s else (low, middle)
+        return low
+
+
+def _line(axis: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Linear between points and beyond the last two; constant below the first."""
+    inside = np.interp(x, axis, values)
+    slope = max((values[-1] - values[-2]) / (axis[-1] - axis[-2]), 0.0) if len(axis) > 1 else 0.0
+    result: np.ndarray = inside + np.maximum(x - axis[-1], 0.0) * slope
+    return result
