@@ -4,6 +4,7 @@
     python -m gsim.calibration fit      [out=DIR]                                     offline, from the raw files
     python -m gsim.calibration report   [out=DIR]                                     offline, from the raw files
     python -m gsim.calibration validate url=http://HOST:PORT [out=DIR ...]            unseen load, live and simulated
+    python -m gsim.calibration scale    profile=FILE [speeds=[1,2,4]]                 unlike instances from one
     python -m gsim.calibration COMMAND --help                                         its options
 
 Results go to stdout, talk to stderr. Ctrl-C keeps what was measured; the same command goes on from there.
@@ -18,9 +19,17 @@ from pathlib import Path
 
 from gsim.calibration.fit import fit_folder
 from gsim.calibration.measure import measure
-from gsim.calibration.options import FitOptions, MeasureOptions, ValidateOptions, option_help, parse_options
+from gsim.calibration.options import (
+    FitOptions,
+    MeasureOptions,
+    ScaleOptions,
+    ValidateOptions,
+    option_help,
+    parse_options,
+)
 from gsim.calibration.raw import RawStore
 from gsim.calibration.report import report_folder
+from gsim.calibration.scale import scale_profile
 from gsim.calibration.validate import validate
 from gsim.core.errors import ConfigError, GsimError
 
@@ -58,11 +67,17 @@ def run_validate(arguments: list[str]) -> str:
     return asyncio.run(validate(parse_options(ValidateOptions, arguments)))
 
 
+def run_scale(arguments: list[str]) -> str:
+    """Write scaled copies of a profile."""
+    return "\n".join(str(path) for path in scale_profile(parse_options(ScaleOptions, arguments)))
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], str], type]] = {
     "measure": (run_measure, MeasureOptions),
     "fit": (run_fit, FitOptions),
     "report": (run_report, FitOptions),
     "validate": (run_validate, ValidateOptions),
+    "scale": (run_scale, ScaleOptions),
 }
 
 

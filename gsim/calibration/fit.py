@@ -195,11 +195,11 @@ def request_overhead(kept: list[Measurement]) -> RequestOverhead:
     return RequestOverhead(max(0.0, float(np.median(seconds - slope * tokens))), slope)
 
 
-class _Lists(yaml.SafeDumper):
+class LinesOfLists(yaml.SafeDumper):
     """Lists on one line: a table stays readable."""
 
 
-_Lists.add_representer(
+LinesOfLists.add_representer(
     list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 )
 
@@ -250,7 +250,7 @@ def profile_yaml(
             f"95th percentile {sizes.quantile(0.95):.1f} %",
         },
     }
-    return yaml.dump(profile, Dumper=_Lists, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(profile, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _rounded(value: float) -> float:

@@ -111,6 +111,8 @@ class ValidateOptions:
     url: str = MISSING
     out: str = "calibration"
     """The folder that ``measure`` wrote; its profile is judged."""
+    name: str = "validation"
+    """Name of this load: of the files that it leaves in the folder."""
     requests: int = 60
     rate_per_s: float = 4.0
     """Poisson arrivals."""
@@ -133,6 +135,24 @@ class ValidateOptions:
         for name in ("prompt_tokens", "output_tokens"):
             span = getattr(self, name)
             require(len(span) == 2 and 1 <= span[0] <= span[1], name, span, "[low, high] with 1 <= low <= high")
+
+
+@dataclass
+class ScaleOptions:
+    """Options of ``scale``: a pool of unlike instances from one measured profile."""
+
+    profile: str = MISSING
+    """The measured profile (a YAML file of the iteration kind)."""
+    to: str = "profiles"
+    """Folder of the copies: ``profiles`` is where they are found by name."""
+    speeds: list[float] = field(default_factory=lambda: [1.0, 2.0, 4.0])
+    """One copy each: all its iterations take 1 / speed of the measured time."""
+
+    def validate(self) -> None:
+        """Refuse speeds that are none; raises ``ConfigError``."""
+        require(bool(self.speeds), "speeds", self.speeds, "a list of at least one")
+        for speed in self.speeds:
+            require(0.0 < speed < float("inf"), "speeds", speed, "above 0")
 
 
 class Options(Protocol):

@@ -30,10 +30,6 @@ from gsim.core.streams import Streams
 from gsim.engine import EngineConfig, make_engine
 from gsim.latency import Profile, load_profile
 
-REQUESTS = "validation_requests.parquet"
-TABLE = "validation.csv"
-PLOT = "validation.png"
-
 #: The target: within this of the live mean, or within the repeats' own spread.
 TARGET_PERCENT = 5.0
 
@@ -82,11 +78,13 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
             low, high = (meta["options"][name] for name in ("low_token", "high_token"))
             tables.append(await replay(client, meta["model"], load, rng, (low, high)))
     simulated = simulate(profile, meta["block_size"], load, overhead)
-    _keep(folder, tables, simulated)
+    _keep(folder / f"{options.name}_requests.parquet", tables, simulated)
     judged = compare(tables, simulated)
-    judged.to_csv(folder / TABLE, index=False)
-    ecdf_plot(tables, simulated).savefig(folder / PLOT, dpi=120)
-    return markdown(judged, options)
+    judged.to_csv(folder / f"{options.name}.csv", index=False)
+    ecdf_plot(tables, simulated).savefig(folder / f"{options.name}.png", dpi=120)
+    text = markdown(judged, options)
+    (folder / f"{options.name}.md").write_text(text + "\n")
+    return text
 
 
 async def replay(
@@ -195,9 +193,9 @@ def markdown(judged: pd.DataFrame, options: ValidateOptions) -> str:
     )
 
 
-def _keep(folder: Path, live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> None:
+def _keep(path: Path, live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> None:
     runs = [table.assign(run=f"live {i + 1}") for i, table in enumerate(live)]
-    pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(folder / REQUESTS, index=False)
+    pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(path, index=False)
 
 
 def ecdf_plot(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> Figure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +29,13 @@ CONFIG = {
     "vocab_size": 4096,
     "max_position_embeddings": 4096,
 }
+
+
+def card_law(batch: Batch) -> float:
+    """Seconds of an iteration on a small card: a memory floor that gives way to compute, attention, reading of KV."""
+    dense_s = math.hypot(4e-3, 2e-5 * batch.tokens)
+    square = sum(tokens * (tokens + 2 * context) for tokens, context in batch.chunks)
+    return dense_s + 2e-9 * square + 1e-4 * batch.decodes + 2e-7 * batch.decode_context_tokens
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -78,7 +86,7 @@ class Sequence:
 class FakeEngine:
     """Continuous batching with chunked prefill and a prefix cache; an iteration takes what ``law`` says."""
 
-    law: Callable[[Batch], float]
+    law: Callable[[Batch], float] = card_law
     budget: int = 512
     max_model_len: int = 2048
     block_size: int = 16

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, run_virtually
+from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
 
 from gsim.calibration.fit import fit_folder, read_overhead
 from gsim.calibration.measure import measure
@@ -20,13 +20,6 @@ from gsim.calibration.report import report_folder
 from gsim.calibration.tables import build_tables, smooth
 from gsim.core import Batch, Chunk, InputError
 from gsim.latency import load_profile
-
-
-def law(batch: Batch) -> float:
-    """A memory floor that gives way to compute, prefill attention, per-sequence work and the reading of KV."""
-    dense_s = math.hypot(4e-3, 2e-5 * batch.tokens)
-    square = sum(tokens * (tokens + 2 * context) for tokens, context in batch.chunks)
-    return dense_s + 2e-9 * square + 1e-4 * batch.decodes + 2e-7 * batch.decode_context_tokens
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def folder(tmp_path_factory):
         max_repeats=2,
         flags="--max-num-seqs 32",
     )
-    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(law, api_s=0.003)))))
+    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(api_s=0.003)))))
     return out
 
 
@@ -64,7 +57,7 @@ def test_the_profile_predicts_iterations_that_were_never_measured(folder):
         tokens = int(rng.integers(16, 450)) if rng.random() < 0.5 or not decodes else 0
         chunks = (Chunk(tokens, int(rng.integers(0, 64)) * 16),) if tokens else ()
         batch = Batch(chunks, decodes, decodes * context, context if decodes else 0)
-        worst = max(worst, abs(profile.latency.iteration_s(batch) / law(batch) - 1.0))
+        worst = max(worst, abs(profile.latency.iteration_s(batch) / card_law(batch) - 1.0))
     # What is left is the straight lines between the grid's points on a curved law.
     assert worst < 0.05
 

@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, run_virtually
+from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, card_law, run_virtually
 
 from gsim.calibration.client import ServerError
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.core import Batch, Chunk, ConfigError, InputError
-
-
-def law(batch: Batch) -> float:
-    """A floor, dense work, prefill attention, and the reading of KV: milliseconds, as on a small card."""
-    dense_s = math.hypot(4e-3, 2e-5 * batch.tokens)
-    square = sum(tokens * (tokens + 2 * context) for tokens, context in batch.chunks)
-    return dense_s + 2e-9 * square + 1e-4 * batch.decodes + 2e-7 * batch.decode_context_tokens
 
 
 def options(out: Path, **changes: object) -> MeasureOptions:
@@ -55,7 +48,7 @@ def campaign(asked: MeasureOptions, **server: object) -> tuple[str, FakeServer]:
     engine = {name: server.pop(name) for name in list(server) if name in FakeEngine.__dataclass_fields__}
 
     async def main() -> tuple[str, FakeServer]:
-        fake = FakeServer(FakeEngine(**{"law": law, **engine}), **server)
+        fake = FakeServer(FakeEngine(**{"law": card_law, **engine}), **server)
         return await measure(asked, InProcess(fake)), fake
 
     return run_virtually(main())
@@ -64,7 +57,7 @@ def campaign(asked: MeasureOptions, **server: object) -> tuple[str, FakeServer]:
 def expected_s(m: Measurement) -> float:
     chunks = (Chunk(m.chunk_tokens, m.context_tokens if m.kind == "prefill" else 0),) if m.chunk_tokens else ()
     context = round(m.sequences * m.actual_context_tokens) if m.sequences else 0
-    return law(Batch(chunks, m.sequences, context, 0))
+    return card_law(Batch(chunks, m.sequences, context, 0))
 
 
 def test_the_law_is_recovered_at_every_point(tmp_path):
@@ -102,7 +95,7 @@ def test_the_server_never_sees_more_than_was_allowed(tmp_path):
 
 def test_another_load_is_noticed_and_its_repeats_dropped(tmp_path):
     async def main() -> None:
-        engine = FakeEngine(law)
+        engine = FakeEngine()
 
         async def somebody_else() -> None:
             for _ in range(40):
@@ -125,7 +118,7 @@ def test_another_load_is_noticed_and_its_repeats_dropped(tmp_path):
 
 def test_a_server_that_is_busy_for_good_is_said_to_be(tmp_path):
     async def main() -> None:
-        engine = FakeEngine(law)
+        engine = FakeEngine()
         engine.submit(Sequence(tuple(range(50)), 10**9))
         await measure(options(tmp_path, patience_s=1.0), InProcess(FakeServer(engine)))
 
@@ -136,7 +129,7 @@ def test_a_server_that_is_busy_for_good_is_said_to_be(tmp_path):
 def test_noise_is_repeated_until_the_median_is_tight(tmp_path):
     rng = np.random.default_rng(3)
     noisy = options(tmp_path, min_repeats=4, max_repeats=40, tight=0.03, checks=0)
-    campaign(noisy, law=lambda batch: law(batch) * rng.lognormal(0.0, 0.05))
+    campaign(noisy, law=lambda batch: card_law(batch) * rng.lognormal(0.0, 0.05))
     by_point: dict[str, list[Measurement]] = {}
     for m in RawStore(tmp_path).read():
         by_point.setdefault(m.point.key, []).append(m)
@@ -183,7 +176,7 @@ def test_a_folder_of_another_server_is_refused(tmp_path):
 
 def test_max_seconds_is_kept(tmp_path):
     async def main() -> float:
-        await measure(options(tmp_path, max_seconds=3.0), InProcess(FakeServer(FakeEngine(law))))
+        await measure(options(tmp_path, max_seconds=3.0), InProcess(FakeServer(FakeEngine())))
         return asyncio.get_running_loop().time()
 
     # The warm-up and the measurement under way are finished, nothing new is begun.

@@ -1,6 +1,7 @@
 """Start a vLLM server on the CPU with a small Llama of random weights, for calibration against a real engine.
 
-    python tests/vllm/serve.py [port=8021] [layers=8] [hidden=512] [max_model_len=2048] [log=FILE]
+    python tests/vllm/serve.py [port=8021] [layers=8] [hidden=512] [max_model_len=2048] [folder=DIR] [log=FILE]
+    python tests/vllm/serve.py flags          print the server's limits, as calibration is to keep them
 
 Run it with the interpreter of an environment that holds vLLM (``tests/vllm/run.sh`` makes one). Only a ``config.json``
 is written: weights are drawn at random (``--load-format dummy``) and no tokenizer is read, so nothing is downloaded.
@@ -31,6 +32,7 @@ DEFAULTS = {
     "max_num_seqs": "64",
     "kv_blocks": "1024",
     "timeout_s": "400",
+    "folder": "",
     "log": "",
 }
 
@@ -73,17 +75,24 @@ def server_environment() -> dict[str, str]:
     }
 
 
+def flags(options: dict[str, str]) -> list[str]:
+    """The flags that decide how the engine runs."""
+    return [
+        *("--load-format", "dummy", "--skip-tokenizer-init", "--dtype", "bfloat16"),
+        *("--max-model-len", options["max_model_len"]),
+        *("--max-num-batched-tokens", options["max_num_batched_tokens"]),
+        *("--max-num-seqs", options["max_num_seqs"]),
+        *("--num-gpu-blocks-override", options["kv_blocks"]),
+    ]
+
+
 def command(folder: Path, options: dict[str, str]) -> list[str]:
     """The server's command line."""
     return [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(folder), "--served-model-name", "tiny-llama"),
         *("--host", "127.0.0.1", "--port", options["port"]),
-        *("--load-format", "dummy", "--skip-tokenizer-init", "--dtype", "bfloat16"),
-        *("--max-model-len", options["max_model_len"]),
-        *("--max-num-batched-tokens", options["max_num_batched_tokens"]),
-        *("--max-num-seqs", options["max_num_seqs"]),
-        *("--num-gpu-blocks-override", options["kv_blocks"]),
+        *flags(options),
     ]
 
 
@@ -99,6 +108,9 @@ def healthy(port: str) -> bool:
 def main(arguments: list[str]) -> int:
     """Start the server, say when it is ready, wait until it or we end."""
     options = dict(DEFAULTS)
+    if arguments == ["flags"]:
+        print(" ".join(flags(options)))
+        return 0
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in options:
@@ -106,7 +118,7 @@ def main(arguments: list[str]) -> int:
             return 2
         options[key] = value
     with tempfile.TemporaryDirectory(prefix="tiny-llama-") as name:
-        folder = Path(name)
+        folder = Path(options["folder"] or name).resolve()
         config = model_config(int(options["layers"]), int(options["hidden"]), int(options["max_model_len"]))
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         with open(options["log"] or os.devnull, "w") as log:

@@ -1,0 +1,94 @@
+"""Validation: a load that calibration did not see, against a fake server whose law the profile was measured on."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
+
+from gsim.calibration.measure import measure
+from gsim.calibration.options import MeasureOptions, ValidateOptions
+from gsim.calibration.report import report_folder
+from gsim.calibration.validate import compare, draw_load, validate
+from gsim.core import InputError
+
+
+def server(slower: float = 1.0) -> InProcess:
+    return InProcess(FakeServer(FakeEngine(lambda batch: slower * card_law(batch), api_s=0.004)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("validation")
+    (out / "config.json").write_text(json.dumps(CONFIG))
+    asked = MeasureOptions(
+        url="http://fake:1",
+        gpu="test",
+        out=str(out),
+        model_config=str(out / "config.json"),
+        max_num_batched_tokens=512,
+        max_num_seqs=64,
+        max_concurrency=33,
+        max_context_tokens=1200,
+        checks=3,
+        min_repeats=2,
+        max_repeats=2,
+    )
+    run_virtually(measure(asked, server()))
+    report_folder(out)
+    return out
+
+
+def test_live_and_simulated_agree_where_the_profile_is_right(folder):
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=100, rate_per_s=12.0, repeats=2)
+    text = run_virtually(validate(asked, server()))
+    judged = pd.read_csv(folder / "validation.csv")
+    assert len(judged) == 9
+    # Two schedulers that were written apart, a fitted profile between them, a load of up to some 15 sequences.
+    assert judged.loc[judged["metric"] == "e2e", "diff_percent"].abs().max() < 2.0
+    assert judged["diff_percent"].abs().max() < 5.0
+    assert judged["holds"].all()
+    assert "| E2E | p90 |" in text
+    runs = pd.read_parquet(folder / "validation_requests.parquet")["run"].value_counts()
+    assert runs.to_dict() == {"live 1": 100, "live 2": 100, "simulated": 100}
+    assert (folder / "validation.png").stat().st_size > 5000
+
+
+def test_a_server_that_changed_since_is_found_out(folder):
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=60, repeats=2, name="slower")
+    run_virtually(validate(asked, server(slower=1.2)))
+    judged = pd.read_csv(folder / "slower.csv")
+    assert not judged.loc[judged["metric"] == "e2e", "holds"].any()
+    assert judged.loc[judged["metric"] == "tpot", "diff_percent"].max() == pytest.approx(-100 * 0.2 / 1.2, abs=3.0)
+
+
+def test_the_same_seed_draws_the_same_load():
+    asked = ValidateOptions(url="http://fake:1", seed=5)
+    assert draw_load(asked) == draw_load(asked)
+    assert draw_load(asked) != draw_load(ValidateOptions(url="http://fake:1", seed=6))
+
+
+def test_a_load_that_does_not_fit_is_refused_before_it_is_sent(folder):
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), prompt_tokens=[4000, 5000])
+    with pytest.raises(InputError, match="does not fit the server's 2048"):
+        run_virtually(validate(asked, server()))
+
+
+def test_a_folder_without_a_fit_is_refused(tmp_path):
+    with pytest.raises(InputError, match="run measure first"):
+        run_virtually(validate(ValidateOptions(url="http://fake:1", out=str(tmp_path)), server()))
+
+
+def table(*e2e_s: float) -> pd.DataFrame:
+    return pd.DataFrame({"e2e_s": e2e_s, "ttft_s": e2e_s, "tpot_s": e2e_s})
+
+
+def test_a_difference_holds_within_the_target_or_within_the_repeats_own_spread():
+    steady = [table(1.0, 1.0), table(1.0, 1.0)]
+    noisy = [table(0.9, 0.9), table(1.1, 1.1)]
+    assert compare(steady, table(1.04, 1.04))["holds"].all()
+    assert not compare(steady, table(1.06, 1.06))["holds"].any()
+    assert compare(noisy, table(1.06, 1.06))["holds"].all()
+    assert compare(noisy, table(1.06, 1.06))["spread_percent"].iloc[0] == pytest.approx(20.0)
