@@ -1,13 +1,9 @@
-"""Does the scheduler do what vLLM's does? ``python -m gsim.engine.conformance FILE...``
+"""Replay what vLLM's own scheduler did, step by step: ``python -m gsim.engine.conformance FILE...``
 
-A recording holds a workload and what vLLM's own V1 scheduler scheduled, preempted and finished at every step, with the
-KV usage after it. Replaying it prints ``N steps identical`` or the first step that differs, with both sides; the exit
-status is 1 on any difference.
-
-Format (JSON, may be gzipped): ``config`` (max_num_seqs, max_num_batched_tokens, block_size, num_blocks with vLLM's null
-block, max_model_len, prefix_caching), ``requests`` (id, arrival_step, prompt as [segment, tokens] pieces, output_len),
-``steps`` (scheduled: tokens by request id, preempted, finished, usage). Token k of segment s is
-``(7919 s + k) % 30000 + 100``; segment -1 is generated text, whose every token is 7.
+A recording is (gzipped) JSON: ``config``, ``requests`` (``arrival_step``, ``prompt`` as (segment, tokens) pieces,
+``output_len``) and ``steps``: tokens scheduled by request, who was preempted and who finished, and the KV usage after
+the step. Prompts are compared by their tokens: token k of segment s is ``(7919 s + k) % 30000 + 100``, and segment -1 is
+generated text, whose every token is 7. Exit status 1 on any difference.
 """
 
 from __future__ import annotations
@@ -15,115 +11,158 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gsim.core import Job, Request
 from gsim.core.errors import InputError
-from gsim.engine.limits import EngineLimits
+from gsim.core.request import Job, Request
+from gsim.engine.config import EngineLimits
 from gsim.engine.scheduler import Scheduler
-from gsim.engine.sequence import Sequence
+from gsim.engine.sequence import BlockNames, Sequence
 
-_GENERATED_TOKEN = 7
+GENERATED_TOKEN = 7
+#: Recordings give the usage with six decimals.
+USAGE_DECIMALS = 6
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """A recording; raises ``InputError`` naming the file and what is missing."""
+@dataclass(frozen=True)
+class Difference:
+    """The first step at which the two schedulers part."""
+
+    step: int
+    theirs: dict[str, Any]
+    ours: dict[str, Any]
+
+
+class TokenNames(BlockNames):
+    """Block names from the tokens themselves, as vLLM hashes them."""
+
+    __slots__ = ("_tokens",)
+
+    def __init__(self, tokens: list[int], block_size: int) -> None:
+        super().__init__((), -1, -2, block_size)
+        self._tokens = tokens
+
+    def first(self, blocks: int) -> list[int]:
+        """The names of at least the first ``blocks`` blocks."""
+        names = self._names
+        size = self._block_size
+        self._tokens += [GENERATED_TOKEN] * (blocks * size - len(self._tokens))
+        while len(names) < blocks:
+            start = len(names) * size
+            names.append(hash((names[-1] if names else 0, *self._tokens[start : start + size])))
+        return names
+
+
+def prompt_tokens(pieces: list[list[int]]) -> list[int]:
+    """The tokens of a recorded prompt."""
+    tokens: list[int] = []
+    for segment, length in pieces:
+        if segment == -1:
+            tokens += [GENERATED_TOKEN] * length
+        else:
+            tokens += [(7919 * segment + k) % 30000 + 100 for k in range(length)]
+    return tokens
+
+
+def read_recording(path: Path) -> dict[str, Any]:
+    """A recording as JSON; raises ``InputError`` where it is none."""
     try:
-        raw = Path(path).read_bytes()
-        recording = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    except (OSError, ValueError) as error:
+        raw = path.read_bytes()
+        text = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        recording = json.loads(text)
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path}: not a recording: {error}") from error
-    missing = [
-        key for key in ("config", "requests", "steps") if not isinstance(recording, dict) or key not in recording
-    ]
+    missing = {"config", "requests", "steps"} - set(recording) if isinstance(recording, dict) else {"config"}
     if missing:
-        raise InputError(f"{path}: not a recording: no '{missing[0]}'")
+        raise InputError(f"{path}: not a recording: no {', '.join(sorted(missing))}")
     return dict(recording)
 
 
-def replay(recording: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What our scheduler does with a recording's workload, a dictionary per step as in the file."""
-    config = recording["config"]
-    scheduler = Scheduler(
-        EngineLimits(
-            max_num_batched_tokens=config["max_num_batched_tokens"],
-            max_num_seqs=config["max_num_seqs"],
-            max_model_len=config["max_model_len"],
-            kv_blocks=config["num_blocks"] - 1,
-            block_size=config["block_size"],
-            prefix_caching=config["prefix_caching"],
-            policy=config.get("policy", "fcfs"),
-            long_prefill_token_threshold=config.get("long_prefill_token_threshold", 0),
-        )
+def limits_of(config: dict[str, Any]) -> EngineLimits:
+    """The limits that a recording was made with (its ``num_blocks`` includes vLLM's null block)."""
+    optional = ("policy", "long_prefill_token_threshold", "watermark")
+    return EngineLimits(
+        block_size=config["block_size"],
+        kv_blocks=config["num_blocks"] - 1,
+        max_num_batched_tokens=config["max_num_batched_tokens"],
+        max_num_seqs=config["max_num_seqs"],
+        max_model_len=config["max_model_len"],
+        prefix_caching=config["prefix_caching"],
+        **{name: config[name] for name in optional if name in config},
     )
-    arriving = sorted(enumerate(recording["requests"]), key=lambda pair: (pair[1]["arrival_step"], pair[0]))
-    for step in range(len(recording["steps"])):
-        while arriving and arriving[0][1]["arrival_step"] <= step:
-            order, row = arriving.pop(0)
-            scheduler.add(_sequence(row, order, config))
-        iteration = scheduler.step()
-        grown = scheduler.complete(iteration)
-        yield {
-            "scheduled": {str(sequence.request_id): tokens for sequence, tokens in iteration.scheduled},
-            "preempted": [sequence.request_id for sequence in iteration.preempted],
-            "finished": sorted(s.request_id for s in grown if s.generated == s.limit),
-            "usage": round(scheduler.cache.usage, 6),
-        }
 
 
-def _sequence(row: dict[str, Any], order: int, config: dict[str, Any]) -> Sequence:
-    """A recorded request as a sequence, its blocks named by their very tokens, as vLLM names them."""
-    tokens = [token for segment, count in row["prompt"] for token in _tokens(int(segment), int(count))]
-    request = Request(row["id"], 0.0, len(tokens), row["output_len"], 0.0, priority=row.get("priority", 0))
-    sequence = Sequence(Job(request, row["output_len"]), order, config["max_model_len"])
-    tokens += [_GENERATED_TOKEN] * row["output_len"]
-    size = config["block_size"]
-    parent = 0
-    for start in range(0, len(tokens) - size + 1, size):
-        parent = hash((parent, *tokens[start : start + size]))
-        sequence.hashes.append(parent)
-    return sequence
-
-
-def _tokens(segment: int, count: int) -> list[int]:
-    if segment == -1:
-        return [_GENERATED_TOKEN] * count
-    return [(7919 * segment + k) % 30000 + 100 for k in range(count)]
-
-
-def first_difference(recording: dict[str, Any]) -> str | None:
-    """The first step at which we differ, told with both sides; None if all steps are identical."""
-    for step, (theirs, ours) in enumerate(zip(recording["steps"], replay(recording), strict=True)):
-        for key in ("scheduled", "preempted", "finished", "usage"):
-            left, right = theirs[key], ours[key]
-            if key in ("preempted", "finished"):
-                left, right = sorted(map(int, left)), sorted(map(int, right))
-            same = abs(left - right) < 2e-6 if key == "usage" else left == right
-            if not same:
-                return f"step {step} differs in {key}: vLLM {json.dumps(left)}, gsim {json.dumps(right)}"
+def replay(recording: dict[str, Any]) -> Difference | None:
+    """Schedule a recording's requests; the first difference, or None where every step is identical."""
+    limits = limits_of(recording["config"])
+    scheduler = Scheduler(limits)
+    requests = sorted(recording["requests"], key=lambda request: request["arrival_step"])
+    arrived = 0
+    for number, theirs in enumerate(recording["steps"]):
+        while arrived < len(requests) and requests[arrived]["arrival_step"] <= number:
+            scheduler.waiting.append(_sequence(requests[arrived], arrived, limits))
+            arrived += 1
+        ours = _one_step(scheduler)
+        if ours != _comparable(theirs):
+            return Difference(number, theirs, ours)
     return None
 
 
+def _comparable(step: dict[str, Any]) -> dict[str, Any]:
+    """A recorded step with its lists in one order (vLLM keeps preempted requests in a set)."""
+    lists = {key: sorted(map(str, step[key])) for key in ("preempted", "finished")}
+    return {"scheduled": step["scheduled"], **lists, "usage": step["usage"]}
+
+
+def _one_step(scheduler: Scheduler) -> dict[str, Any]:
+    step = scheduler.schedule()
+    finished: list[int] = []
+    for sequence in step.scheduled:
+        if sequence.computed == sequence.length:
+            sequence.generated += 1
+            if sequence.generated == sequence.stop:
+                finished.append(sequence.request_id)
+                scheduler.finish(sequence)
+    pool = scheduler.pool
+    return {
+        "scheduled": {str(sequence.request_id): tokens for sequence, tokens in step.scheduled.items()},
+        "preempted": sorted(str(sequence.request_id) for sequence in step.preempted),
+        "finished": sorted(map(str, finished)),
+        "usage": round(1.0 - pool.free / pool.total, USAGE_DECIMALS),
+    }
+
+
+def _sequence(row: dict[str, Any], number: int, limits: EngineLimits) -> Sequence:
+    tokens = prompt_tokens(row["prompt"])
+    request = Request(row["id"], float(row["arrival_step"]), len(tokens), row["output_len"], float("inf"))
+    stop = min(row["output_len"], limits.max_model_len - len(tokens))
+    names = TokenNames(tokens, limits.block_size) if limits.prefix_caching else None
+    order = (row.get("priority", 0), float(row["arrival_step"]), number)
+    return Sequence(Job(request, row["output_len"]), order, stop, 0, names)
+
+
 def main(paths: list[str]) -> int:
-    """Replay files; returns the exit status."""
-    if not paths:
-        print("usage: python -m gsim.engine.conformance FILE...", file=sys.stderr)
-        return 2
-    status = 0
-    for path in paths:
-        try:
-            recording = load(path)
-            difference = first_difference(recording)
-        except InputError as error:
-            print(error)
-            status = 1
-            continue
-        print(f"{path}: {difference or str(len(recording['steps'])) + ' steps identical'}")
-        status = status or int(difference is not None)
-    return status
+    """Replay files; print a line for each; 1 where any differs."""
+    differs = 0
+    for name in paths:
+        recording = read_recording(Path(name))
+        difference = replay(recording)
+        if difference is None:
+            print(f"{name}: {len(recording['steps'])} steps identical")
+        else:
+            differs = 1
+            print(f"{name}: step {difference.step} differs")
+            print(f"  vLLM: {json.dumps(difference.theirs)}")
+            print(f"  gsim: {json.dumps(difference.ours)}")
+    return differs
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m gsim.engine.conformance FILE...")
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        sys.exit(str(error))

@@ -1,162 +1,173 @@
-"""The reference engine: one iteration at a time, every sequence touched in each."""
+"""The reference engine: one iteration at a time, to be read next to vLLM's own loop."""
 
 from __future__ import annotations
 
 from math import inf, nextafter
+from typing import final
 
-from gsim.core import Batch, Chunk, EngineEvent, EventKind, Gauges, Job, LatencyModel, Progress, register
-from gsim.engine.limits import EngineConfig, EngineLimits
-from gsim.engine.scheduler import Iteration, Scheduler
-from gsim.engine.sequence import Sequence
-
-
-def batch_of(iteration: Iteration) -> Batch:
-    """What an iteration computes, as the latency model is asked (call it before the tokens are counted as computed)."""
-    chunks: list[Chunk] = []
-    decodes = context = longest = 0
-    for sequence, tokens in iteration.scheduled:
-        before = sequence.computed - tokens
-        if tokens == 1:
-            decodes += 1
-            context += before
-            longest = max(longest, before)
-        else:
-            chunks.append(Chunk(tokens, before))
-    return Batch(tuple(chunks), decodes, context, longest)
+from gsim.core.events import EngineEvent, EventKind, Gauges, Progress
+from gsim.core.protocols import LatencyModel
+from gsim.core.registry import register
+from gsim.core.request import Job
+from gsim.engine.config import EngineConfig, EngineLimits
+from gsim.engine.iteration_time import needs_max_context, with_scheduling
+from gsim.engine.scheduler import Scheduler, Step
+from gsim.engine.sequence import BlockNames, Sequence, check_content, private_segment
 
 
-def rejects(job: Job, limits: EngineLimits) -> bool:
-    """Whether an engine refuses a request at its door: no room for one output token, or more prompt than KV."""
-    prompt_tokens = job.request.prompt_tokens
-    return prompt_tokens >= limits.max_model_len or -(-prompt_tokens // limits.block_size) > limits.kv_blocks
+def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: EngineLimits) -> Sequence | None:
+    """The sequence of a job, or None where it can never run: ``max_model_len`` or the KV pool is too small.
+
+    The output ends where the sequence reaches ``max_model_len``, or at ``max_output_tokens``, as in vLLM.
+    """
+    request = job.request
+    if request.prompt_tokens + 1 > limits.max_model_len or limits.blocks_of(request.prompt_tokens) > limits.kv_blocks:
+        return None
+    check_content(job)
+    names = None
+    if request.content and limits.prefix_caching:
+        names = BlockNames(request.content, job.output_segment, private_segment(request.request_id), limits.block_size)
+    stop = min(job.output_tokens, request.max_output_tokens, limits.max_model_len - request.prompt_tokens)
+    return Sequence(job, (request.priority, now_s, number), stop, kv_tokens, names)
 
 
 @register("engine", "stepwise", config=EngineConfig)
-class Stepwise:
-    """One iteration at a time, as vLLM runs: slow, and written to be read.
+@final
+class StepwiseEngine:
+    """One iteration at a time: the readable reference.
 
-    An iteration starts when the one before ends, or when work comes to an idle engine. It is formed only when time
-    moves *past* its start, so everything submitted at that very instant is in it.
+    An iteration that starts at t and takes d yields its tokens at t + d. Its batch is formed when time moves past t, so
+    everything that is submitted at t is in it; what comes later waits for the next boundary.
     """
 
     def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
+        self.limits = limits
         self.scheduler = Scheduler(limits)
-        self._latency = latency
-        self._limits = limits
-        self._sequences: dict[int, Sequence] = {}
+        self._latency = with_scheduling(latency, limits)
+        self._needs_max_context = needs_max_context(latency)
+        self._here: dict[int, Sequence] = {}
         self._submitted = 0
         self._speed = 1.0
+        self._boundary_s = 0.0
+        """When the next iteration starts (where one is under way: when that one started)."""
+        self._step: Step | None = None
+        self._end_s = inf
         self._busy_s = 0.0
-        self._iteration: Iteration | None = None
-        self._start_s = 0.0
-        """Start of the present iteration, or the earliest start of the next one."""
-        self._end_s = 0.0
         self._events: list[EngineEvent] = []
 
     def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
-        """Queue a job."""
-        self._run(now_s)
-        request_id = job.request.request_id
-        if rejects(job, self._limits):
-            self._events.append(EngineEvent(now_s, EventKind.REJECTED, request_id))
-            return
-        if not self._sequences:
-            self._start_s = now_s
-        sequence = Sequence(job, self._submitted, self._limits.max_model_len, kv_tokens)
+        """Queue a job; one that can never run here is reported as rejected."""
+        self._catch_up(now_s)
+        if self._step is None and not self.scheduler.running and not self.scheduler.waiting:
+            self._boundary_s = now_s
+        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
         self._submitted += 1
-        self._sequences[request_id] = sequence
-        self.scheduler.add(sequence)
+        if sequence is None:
+            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id))
+            return
+        self._here[sequence.request_id] = sequence
+        self.scheduler.waiting.append(sequence)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
-        """Take a request out; an iteration under way still takes its time."""
-        self._run(now_s)
-        sequence = self._sequences.pop(request_id)
+        """Take a request out; a running one keeps its blocks until the iteration under way ends."""
+        self._catch_up(now_s)
+        sequence = self._here.pop(request_id)
         computed = sequence.computed
-        self.scheduler.remove(sequence)
-        return Progress(sequence.generated, min(computed, sequence.known))
+        if sequence not in self.scheduler.running:
+            self.scheduler.withdraw(sequence)
+        elif self._step is None:
+            self.scheduler.finish(sequence)
+        else:
+            computed -= self._step.scheduled.get(sequence, 0)
+            sequence.aborted = True
+        return Progress(sequence.generated, computed)
 
     def next_event_s(self) -> float:
-        """The end of the iteration, whether or not anything can be observed then."""
+        """The end of the iteration under way; just after its start where it is not formed yet; ``inf`` when idle."""
         if self._events:
             return self._events[0].time_s
-        if self._iteration is not None:
+        if self._step is not None:
             return self._end_s
-        # An iteration that is not formed yet: any instant after its start will do.
-        return nextafter(self._start_s, inf) if self._sequences else inf
+        if self.scheduler.running or self.scheduler.waiting:
+            return nextafter(self._boundary_s, inf)
+        return inf
 
     def advance(self, to_s: float) -> list[EngineEvent]:
-        """Run up to and including ``to_s``."""
-        self._run(to_s)
-        events, self._events = self._events, []
+        """Run up to and including ``to_s``; the events since the last call, in time order."""
+        self._catch_up(to_s)
+        events = self._events
+        self._events = []
         return events
 
     def gauges(self, now_s: float) -> Gauges:
-        """Running, waiting and KV usage."""
-        self._run(now_s)
-        return Gauges(len(self.scheduler.running), len(self.scheduler.waiting), self.scheduler.cache.usage)
+        """What a scraper would read at ``now_s``."""
+        self._catch_up(now_s)
+        pool = self.scheduler.pool
+        return Gauges(len(self.scheduler.running), len(self.scheduler.waiting), (pool.total - pool.free) / pool.total)
 
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:
-        """Ids and output tokens of all requests here."""
-        self._run(now_s)
-        return list(self._sequences), [sequence.generated for sequence in self._sequences.values()]
+        """Request ids on this engine and output tokens of each by ``now_s``."""
+        self._catch_up(now_s)
+        return list(self._here), [sequence.generated for sequence in self._here.values()]
 
     def set_speed(self, factor: float, now_s: float) -> None:
-        """Iterations formed from now on take ``1 / factor`` of their time."""
-        self._run(now_s)
+        """From the next iteration on, iterations take ``1 / factor`` of their normal time."""
+        self._catch_up(now_s)
         self._speed = factor
 
     def busy_s(self, now_s: float) -> float:
-        """Seconds in iterations."""
-        self._run(now_s)
-        under_way = now_s - self._start_s if self._iteration is not None else 0.0
-        return self._busy_s + under_way
+        """Seconds spent in iterations up to ``now_s``."""
+        self._catch_up(now_s)
+        return self._busy_s + (now_s - self._boundary_s if self._step is not None else 0.0)
 
-    # ---------------------------------------------------------------------------------------------------- the loop
-    def _run(self, to_s: float) -> None:
+    def _catch_up(self, to_s: float) -> None:
         while True:
-            if self._iteration is not None:
-                if self._end_s > to_s:
+            if self._step is None:
+                if to_s <= self._boundary_s or not (self.scheduler.running or self.scheduler.waiting):
                     return
-                self._complete()
-            if not self._sequences or self._start_s >= to_s:
+                self._start()
+            elif self._end_s <= to_s:
+                self._complete(self._step)
+            else:
                 return
-            self._form()
 
-    def _form(self) -> None:
-        iteration = self.scheduler.step()
-        time_s = self._start_s
-        for sequence in iteration.preempted:
-            self._events.append(EngineEvent(time_s, EventKind.PREEMPTED, sequence.request_id, sequence.generated))
-        for sequence in iteration.stuck:
-            del self._sequences[sequence.request_id]
-            self._events.append(EngineEvent(time_s, EventKind.REJECTED, sequence.request_id, sequence.generated))
-        if not iteration.scheduled:
-            # Only when a sequence was stuck alone: what waits is scheduled at once.
-            return
-        duration_s = self._duration_s(batch_of(iteration))
-        self._iteration = iteration
-        self._end_s = time_s + duration_s
+    def _start(self) -> None:
+        """Form the batch of the iteration that starts at the boundary."""
+        step = self.scheduler.schedule()
+        start_s = self._boundary_s
+        for sequence in step.preempted:
+            event = EngineEvent(start_s, EventKind.PREEMPTED, sequence.request_id, sequence.generated)
+            self._events.append(event)
+        for sequence in step.rejected:
+            del self._here[sequence.request_id]
+            self._events.append(EngineEvent(start_s, EventKind.REJECTED, sequence.request_id, sequence.generated))
+        # A step that only put sequences off takes no time: the next one is formed at once.
+        if step.scheduled:
+            self._step = step
+            self._end_s = start_s + self._latency.iteration_s(step.batch(self._needs_max_context)) / self._speed
 
-    def _duration_s(self, batch: Batch) -> float:
-        gpu_s = self._latency.iteration_s(batch) / self._speed
-        schedule_s = self._limits.schedule_s
-        return max(gpu_s, schedule_s) if self._limits.async_scheduling else gpu_s + schedule_s
+    def _complete(self, step: Step) -> None:
+        """The iteration's tokens are there."""
+        end_s = self._end_s
+        self._busy_s += end_s - self._boundary_s
+        self._boundary_s = end_s
+        self._step = None
+        scheduler = self.scheduler
+        for sequence in step.scheduled:
+            if sequence.computed < sequence.length:
+                continue
+            sequence.generated += 1
+            if not sequence.aborted:
+                self._report(sequence, end_s)
+        for sequence in [sequence for sequence in scheduler.running if sequence.aborted]:
+            scheduler.finish(sequence)
 
-    def _complete(self) -> None:
-        iteration = self._iteration
-        self._iteration = None
-        time_s = self._end_s
-        self._busy_s += time_s - self._start_s
-        self._start_s = time_s
-        if iteration is None:
-            return
-        for sequence in self.scheduler.complete(iteration):
-            if not sequence.started:
-                sequence.started = True
-                event = EngineEvent(
-                    time_s, EventKind.FIRST_TOKEN, sequence.request_id, sequence.generated, sequence.cached_tokens
-                )
-                self._events.append(event)
-            if sequence.generated == sequence.limit:
-                del self._sequences[sequence.request_id]
-                self._events.append(EngineEvent(time_s, EventKind.FINISHED, sequence.request_id, sequence.generated))
+    def _report(self, sequence: Sequence, end_s: float) -> None:
+        request_id, generated = sequence.request_id, sequence.generated
+        if generated == 1:
+            event = EngineEvent(end_s, EventKind.FIRST_TOKEN, request_id, 1, sequence.hit_tokens)
+            self._events.append(event)
+        if generated == sequence.stop:
+            self._events.append(EngineEvent(end_s, EventKind.FINISHED, request_id, generated))
+            del self._here[request_id]
+            self.scheduler.finish(sequence)

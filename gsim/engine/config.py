@@ -1,0 +1,113 @@
+"""How an engine is configured, and the concrete limits that follow on one card."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from gsim.core.errors import ConfigError
+from gsim.latency.profile import Profile
+
+POLICIES = ("fcfs", "priority")
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """What one instance's engine works with: every value concrete and checked."""
+
+    block_size: int
+    kv_blocks: int
+    """KV blocks that requests can hold (vLLM's own null block is not among them)."""
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_model_len: int
+    prefix_caching: bool = True
+    policy: str = "fcfs"
+    async_scheduling: bool = True
+    cpu_schedule_s: float = 0.0
+    long_prefill_token_threshold: int = 0
+    watermark: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("block_size", "kv_blocks", "max_num_batched_tokens", "max_num_seqs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"engine.{name} must be 1 or more, not {getattr(self, name)}")
+        if self.max_model_len < 2:
+            raise ConfigError(
+                f"engine.max_model_len must be 2 or more (a prompt and a token), not {self.max_model_len}"
+            )
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise ConfigError(
+                f"engine.max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least engine.max_num_seqs "
+                f"({self.max_num_seqs}), as vLLM requires"
+            )
+        if self.policy not in POLICIES:
+            raise ConfigError(f"engine.policy '{self.policy}' unknown; allowed: {', '.join(POLICIES)}")
+        if self.long_prefill_token_threshold < 0:
+            raise ConfigError(
+                f"engine.long_prefill_token_threshold must be 0 (off) or more, not {self.long_prefill_token_threshold}"
+            )
+        if not 0.0 <= self.watermark < 1.0:
+            raise ConfigError(f"engine.watermark must be in [0, 1), not {self.watermark}")
+        if not 0.0 <= self.cpu_schedule_s < math.inf:
+            raise ConfigError(f"engine.cpu_schedule_s must be 0 or more, not {self.cpu_schedule_s}")
+
+    @property
+    def watermark_blocks(self) -> int:
+        """Blocks that an admission leaves free while others run (as vLLM counts: its null block too, rounded down)."""
+        return int(self.watermark * (self.kv_blocks + 1))
+
+    def blocks_of(self, tokens: int) -> int:
+        """Blocks that hold ``tokens`` tokens."""
+        return -(-tokens // self.block_size)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The engine of an instance, as one would start vLLM; None means the profile's own value."""
+
+    name: str = "stepwise"
+    """``decode_clock`` (jumps from change to change of the batch) or ``stepwise`` (the readable reference)."""
+    block_size: int = 16
+    """Tokens in a KV block."""
+    max_num_batched_tokens: int | None = None
+    """Tokens computed in one iteration at most; None: vLLM's default for the class of GPU."""
+    max_num_seqs: int | None = None
+    """Sequences in a batch at most; None: vLLM's default for the class of GPU."""
+    max_model_len: int | None = None
+    """Longest sequence, prompt and output; None: the profile's."""
+    kv_blocks: int | None = None
+    """KV blocks of the instance; None: what the profile's KV capacity holds."""
+    prefix_caching: bool = True
+    """Keep the KV of full blocks for later prompts with the same prefix."""
+    policy: str = "fcfs"
+    """``fcfs`` or ``priority`` (``Request.priority``, lower first, then by arrival)."""
+    async_scheduling: bool = True
+    """Schedule while the GPU computes: an iteration takes max(``cpu_schedule_s``, GPU) instead of the sum."""
+    cpu_schedule_s: float = 0.0
+    """CPU time of scheduling per iteration that the profile does not contain; 0: the profile has it all."""
+    long_prefill_token_threshold: int = 0
+    """Prompt tokens of one request per iteration at most, while there are others; 0: no such limit."""
+    watermark: float = 0.0
+    """Share of the KV blocks that an admission leaves free while other requests run."""
+
+    def resolve(self, profile: Profile) -> EngineLimits:
+        """The limits on ``profile``'s card; raises ``ConfigError`` where vLLM would refuse to start."""
+        limit = profile.domain.limit
+        for name, allowed in (
+            ("max_num_seqs", limit.sequences),
+            ("max_num_batched_tokens", limit.batch_tokens),
+            ("max_model_len", min(limit.context_tokens, profile.max_model_len)),
+        ):
+            asked = getattr(self, name)
+            if asked is not None and asked > allowed:
+                raise ConfigError(f"engine.{name} is {asked}, but profile '{profile.name}' allows at most {allowed}")
+        if self.block_size < 1:
+            raise ConfigError(f"engine.block_size must be 1 or more, not {self.block_size}")
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        for name in ("max_num_batched_tokens", "max_num_seqs", "max_model_len"):
+            if values[name] is None:
+                values[name] = getattr(profile, name)
+        if values["kv_blocks"] is None:
+            values["kv_blocks"] = profile.kv_tokens // self.block_size
+        return EngineLimits(**values)
