@@ -75,7 +75,7 @@ class EngineConfig:
     max_num_seqs: int | None = None
     """Sequences in a batch at most; None: vLLM's default for the class of GPU."""
     max_model_len: int | None = None
-    """Longest sequence, prompt and output; None: the profile's."""
+    """Longest sequence, prompt and output; None: the profile's, or what the KV blocks hold if that is less."""
     kv_blocks: int | None = None
     """KV blocks of the instance; None: what the profile's KV capacity holds."""
     prefix_caching: bool = True
@@ -105,9 +105,18 @@ class EngineConfig:
         if self.block_size < 1:
             raise ConfigError(f"engine.block_size must be 1 or more, not {self.block_size}")
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
-        for name in ("max_num_batched_tokens", "max_num_seqs", "max_model_len"):
+        for name in ("max_num_batched_tokens", "max_num_seqs"):
             if values[name] is None:
                 values[name] = getattr(profile, name)
         if values["kv_blocks"] is None:
             values["kv_blocks"] = profile.kv_tokens // self.block_size
+        # vLLM does not start where one sequence of max_model_len would not fit its KV cache.
+        held = values["kv_blocks"] * self.block_size
+        if self.max_model_len is None:
+            values["max_model_len"] = min(profile.max_model_len, held)
+        elif self.max_model_len > held:
+            raise ConfigError(
+                f"engine.max_model_len is {self.max_model_len}, but the KV blocks of profile '{profile.name}' hold "
+                f"{held} tokens: vLLM would not start"
+            )
         return EngineLimits(**values)

@@ -2,8 +2,8 @@
 
 A recording is (gzipped) JSON: ``config``, ``requests`` (``arrival_step``, ``prompt`` as (segment, tokens) pieces,
 ``output_len``) and ``steps``: tokens scheduled by request, who was preempted and who finished, and the KV usage after
-the step. Prompts are compared by their tokens: token k of segment s is ``(7919 s + k) % 30000 + 100``, and segment -1 is
-generated text, whose every token is 7. Exit status 1 on any difference.
+the step. Prompts are compared by their tokens: token k of segment s is ``(7919 s + k) % 30000 + 100``, and segment -1
+is generated text, whose every token is 7. Exit status 1 on any difference.
 """
 
 from __future__ import annotations
