@@ -7,7 +7,7 @@ closer to a server than the server is to itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,7 @@ def _table(load: Load, sent_s: np.ndarray, ttft_s: np.ndarray, e2e_s: np.ndarray
     )
 
 
-STATISTICS = {
+STATISTICS: dict[str, Callable[[pd.Series[float]], float]] = {
     "mean": lambda values: float(values.mean()),
     "p50": lambda values: float(values.quantile(0.5)),
     "p90": lambda values: float(values.quantile(0.9)),
