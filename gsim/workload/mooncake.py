@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy as np
 from gsim.core import ConfigError, register
 from gsim.core.request import Content
 from gsim.workload.clock import check_equal_times, ordered
-from gsim.workload.play import NO_CLOCK, SEGMENT_MASK, Play, Turn, Wait, length, segment
+from gsim.workload.grouping import grouped, play_of
+from gsim.workload.history import block_content, continued
+from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, length, segment
 from gsim.workload.recorded import Recorded
 from gsim.workload.report import Report, RowError, RowErrors
 from gsim.workload.rows import MAX_SECONDS, Row, json_rows, number, parsed, text, whole, wholes
@@ -46,22 +48,18 @@ class Mooncake(Recorded):
     def plays(self, report: Report, rng: np.random.Generator) -> Iterator[Play]:
         """See ``Recorded``."""
         errors = self.errors(report)
-        rows = json_rows(self.path, errors)
-        first = next(rows, None)
-        if first is None:
-            return
-        rows = chain([first], rows)
         variant = self.variant
         if variant == "auto":
-            variant = "session" if "session_id" in first[1] else "request"
+            head = next(json_rows(self.path, errors.quiet()), (1, {}))
+            variant = "session" if "session_id" in head[1] else "request"
         if variant == "request":
-            made: Iterator[Play] = (play for _, play in parsed(rows, errors, self._play))
+            made: Iterator[Play] = (play for _, play in parsed(json_rows(self.path, errors), errors, self._play))
         else:
-            made = self._sessions(rows, errors, delta=variant == "delta")
+            made = self._sessions(errors, delta=variant == "delta")
         yield from ordered(made, errors, self.equal_times, self.window_s, rng)
 
     def _play(self, line: int, row: Row) -> Play:
-        arrival_s = number(row, "timestamp", high=MAX_SECONDS * 1e3) / 1e3
+        arrival_s = milliseconds(row, "timestamp")
         prompt_tokens = whole(row, "input_length")
         turn = Turn(
             prompt_tokens,
@@ -72,43 +70,28 @@ class Mooncake(Recorded):
         )
         return Play(arrival_s, (turn,), line)
 
-    def _sessions(self, rows: Iterator[tuple[int, Row]], errors: RowErrors, *, delta: bool) -> Iterator[Play]:
-        """Sessions in the order of their first rows. Its rows may lie anywhere, so all are kept until then."""
-        plays: dict[str, Play] = {}
+    def _sessions(self, errors: RowErrors, *, delta: bool) -> Iterator[Play]:
+        for name, rows in grouped(lambda reporting: json_rows(self.path, reporting), lambda: _session_id, errors):
+            turn_of = partial(self._turn, segment("mooncake", name), delta)
+            play = play_of(rows, errors, turn_of, _arrival_s)
+            if play is not None:
+                first = dict(rows)[play.row]
+                yield play._replace(slo_s=slo_of(first, "session_slo_ms"))
 
-        def turn_of(line: int, row: Row) -> bool:
-            name = text(row, "session_id")
-            before = plays.get(name)
-            turn = self._turn(row, before, segment("mooncake", name), delta=delta)
-            if before is None:
-                arrival_s = NO_CLOCK
-                if "timestamp" in row:
-                    arrival_s = number(row, "timestamp", high=MAX_SECONDS * 1e3) / 1e3
-                plays[name] = Play(arrival_s, (turn,), line, slo_of(row, "session_slo_ms"))
-            else:
-                plays[name] = before._replace(turns=(*before.turns, turn))
-            return True
-
-        for _ in parsed(rows, errors, turn_of):
-            pass
-        yield from plays.values()
-
-    def _turn(self, row: Row, before: Play | None, scope: int, *, delta: bool) -> Turn:
+    def _turn(self, scope: int, delta: bool, row: Row, turns: list[Turn]) -> Turn:
         tokens = whole(row, "input_length")
         own = blocks(row, tokens, self.block_size)
-        after: tuple[Wait, ...] = ()
-        index = 0
-        history: Content = ()
-        if before is not None:
-            index = len(before.turns)
-            last = before.turns[-1]
-            after = (Wait(index - 1, number(row, "delay", high=MAX_SECONDS * 1e3) / 1e3),)
-            history = (*last.content, (last.output_segment, last.output_tokens))
+        index = len(turns)
         fresh = segment(scope, index)
-        if delta:
-            content = (*history, *(own or ((fresh, tokens),)))
-        else:
-            content = own or continued(history, tokens, fresh)
+        after: tuple[Wait, ...] = ()
+        content = own or ((fresh, tokens),)
+        if turns:
+            before = turns[-1]
+            after = (Wait(index - 1, milliseconds(row, "delay")),)
+            if delta:
+                content = (*before.content, (before.output_segment, before.output_tokens), *content)
+            elif not own:
+                content = continued(before, tokens, fresh)
         return Turn(
             length(content),
             whole(row, "output_length"),
@@ -118,6 +101,20 @@ class Mooncake(Recorded):
             task_of(row),
             slo_s=slo_of(row, "slo_ms"),
         )
+
+
+def _session_id(row: Row) -> str:
+    return text(row, "session_id")
+
+
+def _arrival_s(row: Row) -> float:
+    slo_of(row, "session_slo_ms")  # refused here, where its row is known
+    return milliseconds(row, "timestamp") if "timestamp" in row else NO_CLOCK
+
+
+def milliseconds(row: Row, name: str) -> float:
+    """A field in milliseconds, in seconds."""
+    return number(row, name, high=MAX_SECONDS * 1e3) / 1e3
 
 
 def blocks(row: Row, tokens: int, block_size: int) -> Content:
@@ -133,20 +130,6 @@ def blocks(row: Row, tokens: int, block_size: int) -> Content:
     return block_content(ids, tokens, block_size)
 
 
-def block_content(ids: Sequence[int], tokens: int, block_size: int) -> Content:
-    """``tokens`` tokens in blocks of those ids; the last may be partly filled."""
-    whole_blocks = [(block & SEGMENT_MASK, block_size) for block in ids[:-1]]
-    return (*whole_blocks, (ids[-1] & SEGMENT_MASK, tokens - block_size * (len(ids) - 1)))
-
-
-def continued(history: Content, tokens: int, fresh: int) -> Content:
-    """A prompt of ``tokens`` tokens that continues its history, or (where it is shorter) starts afresh."""
-    known = length(history)
-    if known < tokens:
-        return (*history, (fresh, tokens - known))
-    return history if known == tokens else ((fresh, tokens),)
-
-
 def task_of(row: Row) -> str:
     """The optional task class."""
     return text(row, "task") if "task" in row else "default"
@@ -156,7 +139,7 @@ def slo_of(row: Row, name: str) -> float:
     """An optional objective in ms, in seconds (inf: none)."""
     if row.get(name) is None:
         return inf
-    value = number(row, name, high=MAX_SECONDS * 1e3) / 1e3
+    value = milliseconds(row, name)
     if value == 0:
         raise RowError(f"{name} must be positive")
     return value

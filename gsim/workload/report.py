@@ -60,6 +60,14 @@ class RowErrors:
             raise ConfigError(f"trace.on_error must be error or skip, not '{on_error}'")
         return cls(path, on_error == "skip", report)
 
+    def at(self, path: str) -> RowErrors:
+        """The same treatment for another file of the trace."""
+        return RowErrors(path, self.skip, self.report)
+
+    def quiet(self) -> RowErrors:
+        """For a look ahead at the same file: bad rows are left out, nothing is counted."""
+        return RowErrors(self.path, True, Report())
+
     def bad(self, row: int, reason: object) -> None:
         """Row ``row`` (counted from 1, as an editor counts lines) cannot be used."""
         error = TraceError(self.path, row, str(reason))

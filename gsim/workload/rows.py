@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from gsim.core.errors import TraceError
 from gsim.workload.report import RowError, RowErrors
@@ -28,10 +28,11 @@ def text_lines(path: str) -> Iterator[str]:
 
     Bytes that are no UTF-8 come as surrogates: ``readable`` refuses them where a row is used.
     """
-    row = 0
+    row = -1
     try:
         with open(path, "rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
+        row = 0
         opener = gzip.open if zipped else open
         with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="") as lines:
             for line in lines:
@@ -39,7 +40,7 @@ def text_lines(path: str) -> Iterator[str]:
                 yield str(line).removeprefix("\ufeff") if row == 1 else str(line)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise TraceError(path, row + 1 if row else None, f"cannot be read: {reason}") from None
+        raise TraceError(path, row + 1 if row >= 0 else None, f"cannot be read: {reason}") from None
 
 
 def readable(line: str) -> str:
@@ -49,16 +50,10 @@ def readable(line: str) -> str:
     return line
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise RowError(f"{name} is not a number")
-
-
 def from_json(text: str) -> Any:
-    """A JSON value; NaN and Infinity, which are no JSON, are refused."""
+    """A JSON value; NaN and Infinity, which are no JSON, become texts that no number field accepts."""
     try:
-        return json.loads(text, parse_constant=_no_constant)
-    except RowError:
-        raise
+        return json.loads(text, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
 

@@ -1,0 +1,46 @@
+"""What the prompt of a turn shares with the turns before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gsim.core.request import Content
+from gsim.workload.play import SEGMENT_MASK, Turn, head, length
+
+
+def continued(before: Turn, tokens: int, fresh: int) -> Content:
+    """A prompt of ``tokens`` tokens after the turn ``before``, where the trace names no blocks.
+
+    Long enough to hold the previous prompt and its output, it continues both; only long enough for the prompt, it
+    continues that (reasoning is often dropped from the history); shorter, it shares
+    nothing. ``fresh`` names what is new.
+    """
+    for history in ((*before.content, (before.output_segment, before.output_tokens)), before.content):
+        known = length(history)
+        if history and known <= tokens:
+            return (*history, (fresh, tokens - known)) if known < tokens else history
+    return ((fresh, tokens),)
+
+
+def reused(turns: Sequence[Turn], prefix_tokens: int, tokens: int, fresh: int) -> Content:
+    """A prompt of which the trace says that ``prefix_tokens`` were sent before in the session.
+
+    They are the head of the latest prompt (with its output) that is long enough, else of the longest.
+    """
+    best: Content = ()
+    most = 0
+    for turn in reversed(turns):
+        if prefix_tokens <= most:
+            break
+        history = (*turn.content, (turn.output_segment, turn.output_tokens))
+        if length(history) > most:
+            best, most = history, length(history)
+    kept = head(best, min(prefix_tokens, tokens))
+    rest = tokens - length(kept)
+    return (*kept, (fresh, rest)) if rest else kept
+
+
+def block_content(ids: Sequence[int], tokens: int, block_size: int) -> Content:
+    """``tokens`` tokens in blocks of those ids; the last may be partly filled. The ids must cover the tokens."""
+    whole_blocks = [(block & SEGMENT_MASK, block_size) for block in ids[:-1]]
+    return (*whole_blocks, (ids[-1] & SEGMENT_MASK, tokens - block_size * (len(ids) - 1)))
