@@ -122,6 +122,11 @@ def _notes(frame: Any) -> list[str]:
     return notes
 
 
+def _ink(value: float, limit: float) -> str:
+    """Text that can be read on the map's colour."""
+    return "white" if abs(value) > 0.7 * limit else "black"
+
+
 def _figure(grid: Any) -> Figure:
     import numpy as np
 
@@ -138,7 +143,7 @@ def _figure(grid: Any) -> Figure:
         axis.set_xticks(range(len(columns)), [f"{gb:g}" for gb in columns])
         axis.set_yticks(range(len(rows)), [f"{model}, {gpu}" for model, gpu in rows])
         for (i, j), value in np.ndenumerate(table):
-            axis.text(j, i, f"{2**value:.2g}", ha="center", va="center", fontsize=7)
+            axis.text(j, i, f"{2**value:.2g}", ha="center", va="center", fontsize=7, color=_ink(value, limit))
         axis.set_xlabel("Copy bandwidth (GB/s)")
         axis.grid(visible=False)
         figure.colorbar(image, label="log2(stall by token ids / by KV copy)")

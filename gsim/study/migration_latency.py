@@ -37,19 +37,17 @@ class MigrationLatency:
     """Other requests that each instance serves at the same time, per second."""
 
     def run(self, context: Context) -> Findings:
-        """Measure every combination, each with every seed."""
+        """Measure every combination, with every seed where other requests make them differ."""
         import pandas as pd
 
         probes = self._probes()
-        work = [(probe, seed) for probe in probes for seed in context.seeds]
-        times = context.map(_measure, work, "migrations")
-        rows = []
-        for i, probe in enumerate(probes):
-            seeds = times[i * len(context.seeds) : (i + 1) * len(context.seeds)]
-            rows.append(_row(probe, seeds))
-        frame = pd.DataFrame(rows)
+        work = [(probe, seed) for probe in probes for seed in context.seeds[: None if probe.background_rps else 1]]
+        times: dict[Probe, list[ProbeTimes]] = {}
+        for (probe, _), measured in zip(work, context.map(_measure, work, "migrations"), strict=True):
+            times.setdefault(probe, []).append(measured)
+        frame = pd.DataFrame([_row(probe, times[probe]) for probe in probes])
         return Findings(
-            tables={"migration_latency": frame},
+            tables={"to_next_token_ms": _summary(frame), "migration_latency": frame},
             figures={"migration_latency": _figure(frame, self)},
             notes=_notes(frame),
         )
@@ -94,6 +92,14 @@ def _row(probe: Probe, times: list[ProbeTimes]) -> dict[str, Any]:
         row[name], row[f"{name}_low"], row[f"{name}_high"] = mean_interval(np.array(values))
     row["given_up"] = sum(np.isnan(t.stalled_s) for t in times)
     return row
+
+
+def _summary(frame: Any) -> Any:
+    """Decision to next token in milliseconds, the mean of all GPU pairs: a row per mechanism, a column per context."""
+    by = ["background_rps", "link", "mechanism"]
+    means = frame.groupby([*by, "context_tokens"], sort=False)["to_target_ms"].mean().unstack()
+    means.columns = [f"{tokens} tokens" for tokens in means.columns]
+    return means.reset_index()
 
 
 def _notes(frame: Any) -> list[str]:

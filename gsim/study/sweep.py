@@ -30,9 +30,7 @@ def run_cell(config: DictConfig) -> int:
     values = plain(config)
     extensions = tuple(values["extensions"])
     load_extensions(extensions)
-    return compute(
-        Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, code_digest(extensions)
-    )
+    return compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, values["code"])
 
 
 def missing_runs(cells: Sequence[Cell], store: RunStore, code: str) -> list[tuple[Cell, list[str]]]:
@@ -60,7 +58,8 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
     store.folder.mkdir(parents=True, exist_ok=True)
     # Quoted and absolute: a worker may have another working directory.
     where = f"out='{out.resolve()}'"
-    jobs = [[*(o for o in cell.overrides if not o.startswith("out=")), where] for cell, _ in missing]
+    stamp = f"code='{code}'"
+    jobs = [[*(o for o in cell.overrides if not o.startswith("out=")), where, stamp] for cell, _ in missing]
     name = str(OmegaConf.select(config, "name"))
     with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
         results = launcher.launch(jobs, initial_job_idx=0)
