@@ -32,6 +32,8 @@ from gsim.latency import Profile, load_profile
 
 #: The target: within this of the live mean, or within the repeats' own spread.
 TARGET_PERCENT = 5.0
+#: A server whose repeats differ by more than this was disturbed: it cannot judge anybody.
+LARGEST_SPREAD_PERCENT = 15.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ STATISTICS: dict[str, Callable[[pd.Series[float]], float]] = {
 
 
 def compare(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> pd.DataFrame:
-    """Per metric and statistic: live mean over repeats, their spread, simulated, difference, and whether it holds."""
+    """Per metric and statistic: live mean over repeats, their spread, simulated, difference, and the verdict."""
     rows = []
     for metric in ("e2e", "ttft", "tpot"):
         for name, statistic in STATISTICS.items():
@@ -167,10 +169,17 @@ def compare(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> pd.DataFra
                     "spread_percent": spread,
                     "simulated_ms": 1e3 * simulated_s,
                     "diff_percent": difference,
-                    "holds": abs(difference) <= TARGET_PERCENT or abs(difference) <= spread,
+                    "verdict": verdict(difference, spread),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def verdict(difference_percent: float, spread_percent: float) -> str:
+    """``yes`` within the target or the repeats' own spread, else ``no``; ``too noisy`` where that spread is large."""
+    if spread_percent > LARGEST_SPREAD_PERCENT:
+        return "too noisy"
+    return "yes" if abs(difference_percent) <= max(TARGET_PERCENT, spread_percent) else "no"
 
 
 def markdown(judged: pd.DataFrame, options: ValidateOptions) -> str:
@@ -186,7 +195,7 @@ def markdown(judged: pd.DataFrame, options: ValidateOptions) -> str:
             "|---|---|---|---|---|---|---|",
             *(
                 f"| {str(row.metric).upper()} | {row.statistic} | {row.live_ms:.2f} ms | {row.spread_percent:.1f} % "
-                f"| {row.simulated_ms:.2f} ms | {row.diff_percent:+.1f} % | {'yes' if row.holds else 'no'} |"
+                f"| {row.simulated_ms:.2f} ms | {row.diff_percent:+.1f} % | {row.verdict} |"
                 for row in judged.itertuples()
             ),
         ]
