@@ -29,11 +29,15 @@ class TraceError(InputError):
     """A trace that is refused, with file, row and reason."""
 
     def __init__(self, path: object, row: int | None, reason: str) -> None:
+        # The arguments are kept as they came: the error must survive pickling (workers) and re-raising (SimPy).
+        super().__init__(path, row, reason)
         self.path = str(path)
         self.row = row
         self.reason = reason
-        where = self.path if row is None else f"{self.path}, row {row}"
-        super().__init__(f"{where}: {reason}")
+
+    def __str__(self) -> str:
+        where = self.path if self.row is None else f"{self.path}, row {self.row}"
+        return f"{where}: {self.reason}"
 
 
 class ProfileError(InputError):
