@@ -1,1 +1,6 @@
-"""The integer program: an upper bound that nobody can beat, and a plan to replay."""
+"""The integer program: an upper bound of goodput that no policy can beat, and plans that come near it."""
+
+from gsim.optimum.bound import Bound, BoundConfig, upper_bound
+from gsim.optimum.server import Server
+
+__all__ = ["Bound", "BoundConfig", "Server", "upper_bound"]
