@@ -14,6 +14,7 @@ from move_cases import Scripted, Wild, assert_sound, inside, spec
 from gsim.cluster import InstanceSpec
 from gsim.cluster.faults import Fault, FaultConfig
 from gsim.cluster.moves import Outcome
+from gsim.core import Job, Request, Session
 from gsim.engine import EngineConfig
 from gsim.latency import constant_profile
 from gsim.latency.models import ModelShape
@@ -149,7 +150,9 @@ def test_a_second_move_waits_for_the_first():
 
 def test_a_move_back_is_counted():
     pool = (spec("a"), spec("b"))
-    result, run = inside(pool, single([0.0], [160], [300]), Scripted({5: [(0, 1)], 10: [(0, 0)]}), "token_ids")
+    job = Job(Request(0, 0.0, 160, 300, 60.0, content=((1, 160),)), 300, output_segment=2)
+    plan = Scripted({5: [(0, 1)], 10: [(0, 0)]})
+    result, run = inside(pool, iter([Session(0, 0.0, (job,))]), plan, "token_ids")
     assert_sound(result, run, 1)
     assert result.counters["migrations"] == 2
     assert result.counters["moves_back"] == 1
