@@ -6,6 +6,8 @@ dataclass itself still checks the value.
 
 from __future__ import annotations
 
+import copyreg
+import copyreg
 import dataclasses
 import types
 import typing
@@ -16,7 +18,15 @@ from typing import Any
 
 from gsim.core import ConfigError
 
+# The schema's classes travel to workers by value. Dataclasses tell "no default" by the identity of one object, which
+# pickle would copy; it travels by its name instead.
+copyreg.pickle(dataclasses._MISSING_TYPE, lambda _: "MISSING")
+
 _PLAIN = (int, float, bool, str, Path, bytes)
+
+# The schema's classes travel to worker processes by value. What marks a field without a default is known by identity:
+# a copy of it would be taken for a default, so it travels by name.
+copyreg.pickle(type(dataclasses.MISSING), lambda missing: "MISSING")
 
 
 def node(name: str, config: type | None, values: Mapping[str, Any] | None = None) -> type:
