@@ -66,7 +66,7 @@ def summarise(
         "cached_fraction": _ratio(int(rows["cached_tokens"].sum()), int(rows["prompt_tokens"].sum())),
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
-    if sessions:
+    if sessions and len(sessions["arrival_s"]):
         summary.update(_sessions(sessions, warmup_s))
     return summary
 

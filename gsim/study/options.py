@@ -26,7 +26,7 @@ RUN_GROUPS: Mapping[str, str] = {
     "mechanism": "token_ids",
     "link": "rdma_100g",
     "telemetry": "default",
-    "engine": "decode_clock",
+    "engine": "stepwise",
     "faults": "none",
     "dynamics": "none",
 }

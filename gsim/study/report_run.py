@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     verdicts = table.verdicts(results, comparisons, metrics[0])
     (out / "findings.txt").write_text("".join(f"{line}\n" for line in verdicts))
     if verdicts:
-        parts.append(f"{metrics[0]}:\n" + "\n".join(f"  {line}" for line in verdicts))
+        lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in verdicts]
+        parts.append("\n".join([f"{metrics[0]}:", *lines]))
     return "\n\n".join(parts)
 
 

@@ -7,7 +7,6 @@ dataclass itself still checks the value.
 from __future__ import annotations
 
 import copyreg
-import copyreg
 import dataclasses
 import types
 import typing
