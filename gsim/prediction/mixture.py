@@ -92,7 +92,7 @@ class Mixture:
         with warnings.catch_warnings():
             # A gate that has not fully converged is still a gate: its experts are fitted to it.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            gate = LogisticRegression(C=0.3, max_iter=100).fit(scaled, labels)
+            gate = LogisticRegression(C=10.0, max_iter=200).fit(scaled, labels)
         if len(present) == 2:
             self._weights[:, present[1]] = gate.coef_[0]
             self._offsets[present] = (0.0, gate.intercept_[0])
