@@ -66,7 +66,7 @@ class EngineLimits:
 class EngineConfig:
     """The engine of an instance, as one would start vLLM; None means the profile's own value."""
 
-    name: str = "stepwise"
+    name: str = "decode_clock"
     """``decode_clock`` (jumps from change to change of the batch) or ``stepwise`` (the readable reference)."""
     block_size: int = 16
     """Tokens in a KV block."""

@@ -12,6 +12,7 @@ merely older or younger than what can be hit: where nothing that can be hit is o
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from gsim.engine.sequence import Sequence
 
@@ -45,6 +46,10 @@ class KvPool:
         self.free = blocks
         self.block_size = block_size
         self.caching = caching
+        self.shared = 0
+        """Blocks that sequences count as theirs beyond the first holder of each."""
+        self.before_match: Callable[[Sequence], None] | None = None
+        """Called with a sequence that has names before its blocks are looked up."""
         self.idle: OrderedDict[Block | Run, None] = OrderedDict()
         """Cached blocks that nobody holds, least recently used first."""
         self._blank = blocks
@@ -55,6 +60,8 @@ class KvPool:
         hits: list[Block] = []
         if not self.caching or sequence.names is None:
             return hits
+        if self.before_match is not None:
+            self.before_match(sequence)
         most = (sequence.length - 1) // self.block_size
         cached = self._cached
         for name in sequence.names.first(most)[:most]:
@@ -70,6 +77,8 @@ class KvPool:
             if block.refs == 0:
                 del self.idle[block]
                 self.free -= 1
+            else:
+                self.shared += 1
             block.refs += 1
         sequence.cached = hits
         sequence.blocks = len(hits)
@@ -157,6 +166,8 @@ class KvPool:
                 if block.refs == 0:
                     idle[block] = None
                     self.free += 1
+                else:
+                    self.shared -= 1
         elif full and (idle or keep_run):
             blank = sequence.blocks - full
             run = Run(full, keep_run)

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from gsim.core.content import block_hashes
 from gsim.core.errors import SimulationError
 from gsim.core.request import Content, Job
+from gsim.engine.config import EngineLimits
 
 if TYPE_CHECKING:
     from gsim.engine.kv_pool import Block, Run
-
-#: Longer than any output: the piece of content that stands for text not yet generated.
-UNBOUNDED_TOKENS = 1 << 62
 
 
 class BlockNames:
@@ -56,6 +54,7 @@ class Sequence:
         "kv_tokens",
         "leaves",
         "names",
+        "number",
         "order",
         "preemptions",
         "prompt",
@@ -89,7 +88,9 @@ class Sequence:
         """Prompt tokens that came out of the prefix cache at its first admission."""
         self.preemptions = 0
         self.aborted = False
-        # The decode clock's own: tokens generated minus the clock, and the count at which it leaves.
+        # The decode clock's own: its place in the order of admission, the tokens it had generated when the clock stood
+        # at 0 (so that it has base + clock now), and the clock at which it leaves (0: it does not decode).
+        self.number = 0
         self.base = 0
         self.leaves = 0
 
@@ -99,16 +100,30 @@ class Sequence:
         return self.prompt + self.generated
 
 
-def private_segment(request_id: int) -> int:
-    """A segment id that belongs to one request alone (traces number theirs from 0)."""
-    return -2 - request_id
+def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: EngineLimits) -> Sequence | None:
+    """The sequence of a job, or None where it can never run: ``max_model_len`` or the KV pool is too small.
+
+    The output ends where the sequence reaches ``max_model_len``, or at ``max_output_tokens``, as in vLLM.
+    """
+    request = job.request
+    prompt = request.prompt_tokens
+    if prompt + 1 > limits.max_model_len or limits.blocks_of(prompt) > limits.kv_blocks:
+        return None
+    names = None
+    if request.content:
+        _check_content(job)
+        if limits.prefix_caching:
+            # Traces number their segments from 0, so a negative one belongs to the request alone.
+            private_segment = -2 - request.request_id
+            names = BlockNames(request.content, job.output_segment, private_segment, limits.block_size)
+    stop = min(job.output_tokens, request.max_output_tokens, limits.max_model_len - prompt)
+    return Sequence(job, (request.priority, now_s, number), stop, kv_tokens, names)
 
 
-def check_content(job: Job) -> None:
-    """Refuse a job whose content does not add up to its prompt."""
-    content = job.request.content
-    if content and sum(tokens for _, tokens in content) != job.request.prompt_tokens:
+def _check_content(job: Job) -> None:
+    request = job.request
+    tokens = sum(tokens for _, tokens in request.content)
+    if tokens != request.prompt_tokens:
         raise SimulationError(
-            f"request {job.request.request_id}: its content has {sum(tokens for _, tokens in content)} tokens, "
-            f"its prompt {job.request.prompt_tokens}"
+            f"request {request.request_id}: its content has {tokens} tokens, its prompt {request.prompt_tokens}"
         )

@@ -12,23 +12,7 @@ from gsim.core.request import Job
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.scheduler import Scheduler, Step
-from gsim.engine.sequence import BlockNames, Sequence, check_content, private_segment
-
-
-def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: EngineLimits) -> Sequence | None:
-    """The sequence of a job, or None where it can never run: ``max_model_len`` or the KV pool is too small.
-
-    The output ends where the sequence reaches ``max_model_len``, or at ``max_output_tokens``, as in vLLM.
-    """
-    request = job.request
-    if request.prompt_tokens + 1 > limits.max_model_len or limits.blocks_of(request.prompt_tokens) > limits.kv_blocks:
-        return None
-    check_content(job)
-    names = None
-    if request.content and limits.prefix_caching:
-        names = BlockNames(request.content, job.output_segment, private_segment(request.request_id), limits.block_size)
-    stop = min(job.output_tokens, request.max_output_tokens, limits.max_model_len - request.prompt_tokens)
-    return Sequence(job, (request.priority, now_s, number), stop, kv_tokens, names)
+from gsim.engine.sequence import Sequence, make_sequence
 
 
 @register("engine", "stepwise", config=EngineConfig)

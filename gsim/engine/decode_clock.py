@@ -1,0 +1,265 @@
+"""The fast engine: it jumps from one change of the batch to the next, and schedules as the reference does.
+
+Between two changes every iteration is a pure decode, whose times the latency model sums in one call. A change is an
+admission step (one iteration in which waiting prompts, or the rest of one, are computed beside the decodes), a finish,
+or a preemption.
+
+Time is kept at an iteration boundary that may lie ahead of the observer's: an arrival during a run of decodes ends the
+run at the next boundary, and the engine goes there at once. Who looks before is shown the iteration still under way.
+"""
+
+from __future__ import annotations
+
+from math import inf, nextafter
+from typing import final
+
+from gsim.core.events import EngineEvent, EventKind, Gauges, Progress
+from gsim.core.protocols import LatencyModel
+from gsim.core.registry import register
+from gsim.core.request import Job
+from gsim.engine.clocked import ClockedScheduler, Happening, Kind
+from gsim.engine.config import EngineConfig, EngineLimits
+from gsim.engine.iteration_time import needs_max_context, with_scheduling
+from gsim.engine.sequence import Sequence, make_sequence
+
+
+@register("engine", "decode_clock", config=EngineConfig)
+@final
+class DecodeClockEngine:
+    """From one change of the batch to the next: same events as ``stepwise``, at the cost of the changes alone."""
+
+    def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
+        self.limits = limits
+        self.clocked = ClockedScheduler(limits, needs_max_context(latency))
+        self._running = self.clocked.scheduler.running
+        self._waiting = self.clocked.scheduler.waiting
+        self._decodes = self.clocked.decodes
+        self._latency = with_scheduling(latency, limits)
+        self._here: dict[int, Sequence] = {}
+        self._submitted = 0
+        self._speed = 1.0
+        self._pace = 1.0
+        """The speed of what is planned or begun."""
+        self._kind = Kind.UNKNOWN
+        self._begun = False
+        self._boundary_s = 0.0
+        """When what ``_kind`` names begins."""
+        self._end_s = inf
+        """When it ends, where that is known."""
+        self._aborted: list[Sequence] = []
+        """Running sequences that leave at the next boundary."""
+        self._busy_s = 0.0
+        """Up to the boundary."""
+        self._events: list[EngineEvent] = []
+
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+        """Queue a job; one that can never run here is reported as rejected."""
+        self._catch_up(now_s)
+        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
+        self._submitted += 1
+        if sequence is None:
+            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id))
+            return
+        waiting = self._waiting
+        if not waiting and not self._running:
+            self._boundary_s = now_s
+        self._here[sequence.request_id] = sequence
+        waiting.append(sequence)
+        # Only the head of the queue can be admitted: behind another that does not fit, a run goes on.
+        if not self._begun or waiting[0] is sequence:
+            self._replan(now_s)
+
+    def abort(self, request_id: int, now_s: float) -> Progress:
+        """Take a request out; a running one keeps its blocks until the iteration under way ends."""
+        self._catch_up(now_s)
+        sequence = self._here.pop(request_id)
+        progress = self._progress_of(sequence, now_s)
+        if sequence not in self._running:
+            self.clocked.scheduler.withdraw(sequence)
+        elif self._begun or now_s < self._boundary_s:
+            sequence.aborted = True
+            self._aborted.append(sequence)
+        else:
+            self.clocked.remove(sequence)
+        self._replan(now_s)
+        return progress
+
+    def next_event_s(self) -> float:
+        """When the next event happens; for a step that depends on the cache: just after it begins."""
+        if self._events:
+            return self._events[0].time_s
+        if self._begun:
+            return self._end_s
+        if self._aborted:
+            return self._boundary_s
+        if self._kind is Kind.UNKNOWN:
+            if not self._running and not self._waiting:
+                return inf
+            self._plan()
+        if self._kind >= Kind.SHARED:
+            return nextafter(self._boundary_s, inf)
+        return self._end_s
+
+    def advance(self, to_s: float) -> list[EngineEvent]:
+        """Run up to and including ``to_s``; the events since the last call, in time order."""
+        self._catch_up(to_s)
+        events = self._events
+        self._events = []
+        return events
+
+    def gauges(self, now_s: float) -> Gauges:
+        """What a scraper would read at ``now_s``."""
+        self._catch_up(now_s)
+        begun = 0
+        if self._begun:
+            begun = self._iterations_begun(now_s) if self._kind is Kind.RUN else 1
+        usage = self.clocked.used_blocks(begun) / self.clocked.pool.total
+        return Gauges(len(self._running), len(self._waiting), usage)
+
+    def progress(self, now_s: float) -> tuple[list[int], list[int]]:
+        """Request ids on this engine and output tokens of each by ``now_s``."""
+        self._catch_up(now_s)
+        clock = self._clock_at(now_s)
+        return list(self._here), [
+            sequence.base + clock if sequence.leaves else sequence.generated for sequence in self._here.values()
+        ]
+
+    def set_speed(self, factor: float, now_s: float) -> None:
+        """From the next iteration on, iterations take ``1 / factor`` of their normal time."""
+        self._catch_up(now_s)
+        self._replan(now_s)
+        self._speed = factor
+
+    def busy_s(self, now_s: float) -> float:
+        """Seconds spent in iterations up to ``now_s``."""
+        self._catch_up(now_s)
+        if self._begun or now_s < self._boundary_s:
+            return self._busy_s + now_s - self._boundary_s
+        return self._busy_s
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def _catch_up(self, to_s: float) -> None:
+        while True:
+            if self._begun:
+                if self._end_s > to_s:
+                    return
+                self._complete()
+            if to_s < self._boundary_s:
+                return
+            if self._aborted:
+                self._drop_aborted()
+            if to_s == self._boundary_s or not (self._running or self._waiting):
+                return
+            if self._kind is Kind.UNKNOWN:
+                self._plan()
+            self._begin()
+
+    def _plan(self) -> None:
+        clocked = self.clocked
+        self._pace = self._speed
+        self._kind = kind = clocked.plan()
+        if kind is Kind.RUN:
+            self._end_s = self._boundary_s + self._run_s(clocked.iterations)
+        elif kind is Kind.PLAIN:
+            self._end_s = self._boundary_s + self._latency.iteration_s(clocked.batch) / self._pace
+
+    def _begin(self) -> None:
+        """Time has moved past the boundary: nobody can join any more."""
+        kind, clocked = self._kind, self.clocked
+        self._begun = True
+        if kind is Kind.RUN:
+            return
+        if kind is Kind.PLAIN:
+            clocked.begin_plain()
+            return
+        if kind is Kind.SHARED:
+            clocked.begin_shared()
+        else:
+            self._begun = clocked.begin_reference()
+            self._report(clocked.put_off, self._boundary_s)
+            if not self._begun:
+                # It only put sequences off, which takes no time.
+                self._kind = Kind.UNKNOWN
+                return
+        self._end_s = self._boundary_s + self._latency.iteration_s(clocked.batch) / self._pace
+
+    def _complete(self) -> None:
+        """What was begun has ended."""
+        kind, clocked = self._kind, self.clocked
+        end_s = self._end_s
+        self._busy_s += end_s - self._boundary_s
+        self._boundary_s = end_s
+        self._begun = False
+        self._kind = Kind.UNKNOWN
+        if kind is Kind.RUN:
+            happened = clocked.end_run(clocked.iterations)
+        elif kind is Kind.REFERENCE:
+            happened = clocked.end_reference()
+        else:
+            happened = clocked.end_step()
+        if happened:
+            self._report(happened, end_s)
+
+    def _report(self, happened: list[Happening], time_s: float) -> None:
+        for kind, sequence in happened:
+            first = kind is EventKind.FIRST_TOKEN
+            if kind is EventKind.FINISHED or kind is EventKind.REJECTED:
+                del self._here[sequence.request_id]
+            generated = 1 if first else sequence.generated
+            cached = sequence.hit_tokens if first else 0
+            self._events.append(EngineEvent(time_s, kind, sequence.request_id, generated, cached))
+
+    def _drop_aborted(self) -> None:
+        # In the order of the batch, as the reference does.
+        aborted = set(self._aborted)
+        for sequence in [sequence for sequence in self._running if sequence in aborted]:
+            self.clocked.remove(sequence)
+        self._aborted = []
+        self._kind = Kind.UNKNOWN
+
+    def _replan(self, now_s: float) -> None:
+        """Something changed at ``now_s`` that the next iteration must see."""
+        if not self._begun:
+            self._kind = Kind.UNKNOWN
+        elif self._kind is Kind.RUN:
+            iterations = self._iterations_begun(now_s)
+            if iterations < self.clocked.iterations:
+                # Go to the boundary of the iteration under way: nobody leaves there.
+                boundary_s = self._boundary_s + self._run_s(iterations)
+                self._busy_s += boundary_s - self._boundary_s
+                self._boundary_s = boundary_s
+                self._decodes.run(iterations)
+                self._begun = False
+                self._kind = Kind.UNKNOWN
+
+    def _run_s(self, iterations: int) -> float:
+        decodes = self._decodes
+        longest = decodes.max_context_tokens()
+        return self._latency.decode_run_s(decodes.size, decodes.context_tokens, longest, iterations) / self._pace
+
+    def _iterations_done(self, now_s: float) -> int:
+        """Iterations of the run that have ended by ``now_s``."""
+        decodes = self._decodes
+        span_s = (now_s - self._boundary_s) * self._pace
+        longest = decodes.max_context_tokens()
+        return self._latency.decode_run_iterations(decodes.size, decodes.context_tokens, longest, span_s)
+
+    def _iterations_begun(self, now_s: float) -> int:
+        """Iterations of the run that began before ``now_s``."""
+        done = self._iterations_done(now_s)
+        return done + 1 if self._boundary_s + self._run_s(done) < now_s else done
+
+    def _clock_at(self, now_s: float) -> int:
+        """The decode clock as an observer at ``now_s`` sees it."""
+        clock = self._decodes.clock
+        if self._begun:
+            return clock + self._iterations_done(now_s) if self._kind is Kind.RUN else clock
+        return clock - 1 if now_s < self._boundary_s else clock
+
+    def _progress_of(self, sequence: Sequence, now_s: float) -> Progress:
+        if sequence.leaves:
+            generated = sequence.base + self._clock_at(now_s)
+            return Progress(generated, sequence.prompt + generated - 1)
+        in_flight = self.clocked.in_flight(sequence) if self._begun else 0
+        return Progress(sequence.generated, sequence.computed - in_flight)

@@ -1,0 +1,137 @@
+"""The decoding sequences of an engine, as sums: nothing here costs time per sequence and iteration.
+
+In every iteration each of them computes one token. So one clock counts iterations; a sequence that joins at count k
+with n tokens to go leaves at k + n (a heap), the sum of the contexts grows by their number, and a sequence needs a new
+block whenever its context, taken modulo the block size, comes round to 0: the contexts' residues relative to the clock
+never change, and a counter per residue says how many blocks are held at any count.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from gsim.engine.sequence import Sequence
+
+
+class DecodeSet:
+    """Sequences that compute one token per iteration, with their clock."""
+
+    __slots__ = (
+        "_leavers",
+        "_longest",
+        "_residues",
+        "block_size",
+        "clock",
+        "context_tokens",
+        "held",
+        "needs_max_context",
+        "size",
+    )
+
+    def __init__(self, block_size: int, needs_max_context: bool) -> None:
+        self.block_size = block_size
+        self.needs_max_context = needs_max_context
+        self.clock = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Let all go (whoever calls has taken their counts); the clock goes on."""
+        self.size = 0
+        self.context_tokens = 0
+        """Tokens whose KV exists, over all of them."""
+        self.held = 0
+        """Blocks that the pool has booked for them; what they hold in truth is ``blocks()``."""
+        self._residues = [0] * self.block_size
+        self._leavers: list[tuple[int, int, Sequence]] = []
+        self._longest: list[tuple[int, int, Sequence]] | None = [] if self.needs_max_context else None
+
+    def join(self, sequence: Sequence) -> None:
+        """``sequence`` has all its KV but its last token's, and decodes from now on."""
+        clock = self.clock
+        computed = sequence.computed
+        sequence.base = sequence.generated - clock
+        sequence.leaves = leaves = clock + sequence.stop - sequence.generated
+        heappush(self._leavers, (leaves, sequence.number, sequence))
+        self.size += 1
+        self.context_tokens += computed
+        self.held += sequence.blocks
+        self._residues[(computed - clock) % self.block_size] += 1
+        if self._longest is not None:
+            heappush(self._longest, (clock - computed, sequence.number, sequence))
+
+    def leave(self, sequence: Sequence) -> None:
+        """Take one out, with its tokens and blocks as they are now."""
+        clock = self.clock
+        size = self.block_size
+        sequence.generated = generated = sequence.base + clock
+        sequence.computed = computed = sequence.prompt + generated - 1
+        sequence.blocks = blocks = -(-computed // size)
+        sequence.leaves = 0
+        self.size -= 1
+        self.context_tokens -= computed
+        self.held -= blocks
+        self._residues[(computed - clock) % size] -= 1
+
+    def run(self, iterations: int) -> None:
+        """So many iterations are over."""
+        self.clock += iterations
+        self.context_tokens += iterations * self.size
+
+    def first_leave(self) -> int:
+        """The count at which the next one leaves."""
+        leavers = self._leavers
+        while leavers[0][0] != leavers[0][2].leaves:
+            heappop(leavers)
+        return leavers[0][0]
+
+    def leaving(self) -> list[Sequence]:
+        """Who leaves now, in the order of admission; they are still to be taken out."""
+        leavers = self._leavers
+        clock = self.clock
+        gone: list[Sequence] = []
+        while leavers and leavers[0][0] <= clock:
+            leaves, _, sequence = heappop(leavers)
+            if leaves == sequence.leaves:
+                gone.append(sequence)
+        return gone
+
+    def max_context_tokens(self) -> int:
+        """The longest context (0 where the latency model does not ask for it)."""
+        longest = self._longest
+        if not longest or self.size == 0:
+            return 0
+        while longest[0][2].leaves == 0 or longest[0][0] != 1 - longest[0][2].prompt - longest[0][2].base:
+            heappop(longest)
+        return self.clock - longest[0][0]
+
+    def blocks(self, iterations: int = 0) -> int:
+        """Blocks that they hold after so many iterations more (a shared block counts for each of them)."""
+        size = self.block_size
+        shift = self.clock + iterations
+        room = 0
+        for residue, count in enumerate(self._residues):
+            if count:
+                room += count * (-(residue + shift) % size)
+        return (self.context_tokens + iterations * self.size + room) // size
+
+    def blocks_at_most(self, iterations: int = 0) -> int:
+        """An upper bound of ``blocks``, at once."""
+        size = self.size
+        return (self.context_tokens + (iterations + self.block_size - 1) * size) // self.block_size
+
+    def growth(self) -> int:
+        """Blocks that the next iteration adds."""
+        return self._residues[-self.clock % self.block_size]
+
+    def iterations_within(self, blocks: int, at_most: int) -> int:
+        """The largest number of iterations, up to ``at_most``, after which they hold no more than ``blocks``."""
+        if self.blocks_at_most(at_most) <= blocks or self.blocks(at_most) <= blocks:
+            return at_most
+        low, high = 0, at_most
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.blocks(middle) <= blocks:
+                low = middle
+            else:
+                high = middle
+        return low
