@@ -21,21 +21,13 @@ def session_of(
     """
     jobs = []
     for i, turn in enumerate(play.turns):
-        request = Request(
-            first_id + i,
-            nan if turn.after else arrival_s,
-            turn.prompt_tokens,
-            cap,
-            turn.slo_s,
-            turn.task,
-            session_id,
-            i,
-            turn.content,
-            turn.text,
-        )
-        request = request._replace(slo_s=slo.slo_s(request, turn.output_tokens, rng))
-        after = tuple(Dependency(first_id + wait.turn, wait.delay_s, wait.on_completion) for wait in turn.after)
-        jobs.append(Job(request, turn.output_tokens, turn.output_segment, after))
+        prompt, output, waits, content, output_segment, task, text, slo_s = turn
+        at_s = nan if waits else arrival_s
+        request = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
+        slo_s = slo.slo_s(request, output, rng)
+        request = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
+        after = tuple([Dependency(first_id + place, delay_s, kind) for place, delay_s, kind in waits])
+        jobs.append(Job(request, output, output_segment, after))
     return Session(session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo))
 
 
