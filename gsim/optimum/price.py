@@ -72,13 +72,31 @@ def _bins(first: int, last: int) -> tuple[Ints, Ints]:
     return low, np.append(low[1:] - 1, last)
 
 
-def prices(floor: Minorant, rhos: tuple[float, ...]) -> list[Price]:
-    """The least payments over all batches within the floor's extent, for each rho."""
+@dataclass(frozen=True)
+class Crowd:
+    """How many requests, with how many tokens, can be good and under way at one time."""
+
+    requests: int
+    tokens: int
+
+
+def prices(floor: Minorant, rhos: tuple[float, ...], crowd: Crowd) -> list[Price]:
+    """The least payments over all batches within the floor's extent, for each rho.
+
+    Only requests that are good pay, and of those only so many can be in a batch as are under way at one time. What
+    they share takes at least the least R of any batch that holds theirs, so R is looked at for their part of a batch,
+    as the least of all larger ones.
+    """
     extent = floor.extent
     tokens = _bins(1, extent.tokens)
     decodes = _bins(0, min(extent.decodes, extent.tokens))
-    (_, n_high), (d_low, d_high) = tokens, decodes
     shared_s = floor.residual(decodes, tokens)
+    shared_s = np.minimum.accumulate(shared_s[::-1], axis=0)[::-1]
+    shared_s = np.minimum.accumulate(shared_s[:, ::-1], axis=1)[:, ::-1]
+    shared_s = np.where(tokens[1][None, :] >= decodes[0][:, None], shared_s, np.inf)
+    (d_low, d_high), shared_s = _capped(decodes, crowd.requests, shared_s)
+    (_, n_high), shared_s = _capped(tokens, crowd.tokens, shared_s.T)
+    shared_s = shared_s.T
     length = (shared_s + floor.context_token_s * extent.contexts[0] * d_low[:, None]).ravel()
     order = np.argsort(length)
     order = order[: np.searchsorted(length, np.inf, sorter=order)]
@@ -93,6 +111,13 @@ def prices(floor: Minorant, rhos: tuple[float, ...]) -> list[Price]:
         hull = lower_hull(*_falling(length, paid))
         found.append(Price(rho, *hull, *_falling(length[prefill], paid[prefill])))
     return found
+
+
+def _capped(bins: tuple[Ints, Ints], most: int, rows: Floats) -> tuple[tuple[Ints, Ints], Floats]:
+    """The bins that begin at ``most`` or below, cut there, and their rows."""
+    low, high = bins
+    kept = low <= most
+    return (low[kept], np.minimum(high[kept], most)), rows[kept]
 
 
 def _falling(length: Floats, paid: Floats) -> tuple[Floats, Floats]:

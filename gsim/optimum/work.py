@@ -15,7 +15,7 @@ import numpy as np
 from gsim.core.view import Bools, Floats, Ints
 from gsim.optimum.demand import Demand
 from gsim.optimum.minorant import Extent, Minorant, minorant
-from gsim.optimum.price import Price, prices
+from gsim.optimum.price import Crowd, Price, prices
 from gsim.optimum.server import Server
 
 #: Weights of a decode against a prefilled token; each gives cuts of its own, all of them valid.
@@ -126,15 +126,18 @@ def work(jobs: Demand, server: Server, max_moves: int = 0) -> Work:
     hit = _hits(jobs, server)
     floor = minorant(server.latency, _extent(jobs, server, hit)).at_speed(server.speed)
     shape = _shape(jobs, server, floor, hit, max_moves)
+    alone_s = _alone_s(jobs, floor, shape)
     fits = jobs.prompt_tokens < server.max_model_len
     fits &= jobs.prompt_tokens + jobs.output_tokens - 1 <= server.kv_tokens
+    hopeless = shape.prefill_s + (jobs.output_tokens - 1) * alone_s[1] > jobs.slo_s * _ROUNDING
+    crowd = _crowd(jobs, fits if max_moves else fits & ~hopeless)
     return Work(
         floor,
         fits,
         shape.prefill_s,
-        _alone_s(jobs, floor, shape),
+        alone_s,
         jobs.output_tokens,
-        tuple(_families(server, floor, shape)),
+        tuple(_families(server, floor, shape, crowd)),
         shape.chunks + shape.decodes,
         shape.square_s + shape.decode_own_s,
         shape.tokens + shape.decodes,
@@ -180,6 +183,19 @@ def _shape(jobs: Demand, server: Server, floor: Minorant, hit: Ints, max_moves: 
     )
 
 
+def _crowd(jobs: Demand, possible: Bools) -> Crowd:
+    """The most requests and tokens whose spans from arrival to deadline share a moment."""
+    some = np.flatnonzero(possible & jobs.fixed)
+    if not len(some):
+        return Crowd(1, 1)
+    times = np.concatenate((jobs.arrival_s[some], jobs.deadline_s[some]))
+    tokens = jobs.prompt_tokens[some] + jobs.output_tokens[some]
+    # Where one arrives at another's deadline, both count: arrivals come first.
+    order = np.lexsort((np.repeat((0, 1), len(some)), times))
+    requests = np.cumsum(np.repeat((1, -1), len(some))[order])
+    return Crowd(int(requests.max()), int(np.cumsum(np.concatenate((tokens, -tokens))[order]).max()))
+
+
 def _preempts(jobs: Demand, server: Server) -> bool:
     """Whether the KV of as many requests as can run at once may not fit: else nothing is ever preempted."""
     blocks = np.sort(-(-(jobs.prompt_tokens + jobs.output_tokens) // server.block_size))
@@ -196,9 +212,9 @@ def _hits(jobs: Demand, server: Server) -> Ints:
     return hits
 
 
-def _families(server: Server, floor: Minorant, shape: _Shape) -> list[Family]:
+def _families(server: Server, floor: Minorant, shape: _Shape, crowd: Crowd) -> list[Family]:
     families = []
-    levels = prices(floor, RHOS)
+    levels = prices(floor, RHOS, crowd)
     for p in levels:
         prefill = shape.square_s + shape.tokens * p.prefill(shape.longest_s)
         decode = _own_s(floor, p, shape) + shape.decodes * p.decode(shape.mean_s)

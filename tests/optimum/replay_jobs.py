@@ -78,6 +78,15 @@ def replay(instance: Instance, jobs: Iterable[Job], delays_s: dict[int, float] |
     return good
 
 
+def latency_s(instance: Instance, alone: Job) -> float:
+    """Seconds from arrival to last token of a job that has the instance for itself (1 where it cannot run)."""
+    engine = make_engine("stepwise", instance.latency, instance.limits)
+    engine.advance(alone.request.arrival_s)
+    engine.submit(alone, alone.request.arrival_s)
+    ends = [e.time_s for e in engine.advance(1e3) if e.kind is EventKind.FINISHED]
+    return ends[0] - alone.request.arrival_s if ends else 1.0
+
+
 def best_assignment(instances: Sequence[Instance], jobs: Sequence[Job]) -> int:
     """The most good requests of any assignment of jobs to instances (or to none), each replayed on the engines."""
     count = len(jobs)
@@ -94,3 +103,44 @@ def best_assignment(instances: Sequence[Instance], jobs: Sequence[Job]) -> int:
                 part = (part - 1) & mask
         best = merged
     return best[-1]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A request leaves for another instance, with the tokens it has."""
+
+    at_s: float
+    request_id: int
+    target: int
+
+
+def replay_moves(
+    instances: Sequence[Instance], jobs: Sequence[Job], where: dict[int, int], moves: Sequence[Move], copied: bool
+) -> set[int]:
+    """Which jobs are good when some move: by token ids, or with their KV (``copied``), at no cost for the way."""
+    engines = [make_engine("stepwise", i.latency, i.limits) for i in instances]
+    current = {j.request.request_id: j for j in jobs}
+    events = []
+    dues: list[tuple[float, int, Job | Move]] = [(j.request.arrival_s, n, j) for n, j in enumerate(jobs)]
+    dues += [(m.at_s, len(jobs) + n, m) for n, m in enumerate(moves)]
+    for now_s, _, due in sorted(dues, key=lambda d: d[:2]):
+        for engine in engines:
+            events += engine.advance(now_s)
+        if isinstance(due, Job):
+            engines[where[due.request.request_id]].submit(due, now_s)
+            continue
+        source = where[due.request_id]
+        try:
+            progress = engines[source].abort(due.request_id, now_s)
+        except KeyError:
+            continue  # not there yet, or done
+        if progress.generated_tokens:
+            current[due.request_id] = current[due.request_id].resumed(progress.generated_tokens)
+        engines[due.target].submit(current[due.request_id], now_s, progress.computed_tokens if copied else 0)
+        where[due.request_id] = due.target
+    for engine in engines:
+        while engine.next_event_s() < math.inf:
+            events += engine.advance(engine.next_event_s())
+    deadline = {j.request.request_id: j.request.deadline_s for j in jobs}
+    done = [e for e in events if e.kind is EventKind.FINISHED]
+    return {e.request_id for e in done if e.time_s <= deadline[e.request_id]}

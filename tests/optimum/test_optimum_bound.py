@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from replay_jobs import Instance, best_assignment, constant, grid, job, replay, roofline
+from replay_jobs import Instance, Move, best_assignment, constant, grid, job, latency_s, replay, replay_moves, roofline
 
 from gsim.core import ConfigError, Dependency
 from gsim.engine import EngineLimits
@@ -17,25 +17,30 @@ from gsim.optimum import BoundConfig, Server, upper_bound
 
 CARDS = (
     Instance(roofline(), EngineLimits(16, 64, 64, 4, 200)),
+    Instance(roofline(0.01, 3e-3, 3.0), EngineLimits(16, 64, 64, 8, 200)),
     Instance(roofline(0.02, 1e-4, 1.3, context_token_s=2e-4), EngineLimits(16, 12, 32, 2, 200)),
     Instance(grid(), EngineLimits(16, 9, 64, 8, 200)),
-    Instance(grid(), EngineLimits(16, 64, 16, 8, 200, prefix_caching=False)),
-    Instance(constant(), EngineLimits(16, 64, 16, 3, 200)),
-    Instance(constant(0.01), EngineLimits(4, 10, 8, 2, 60)),
+    Instance(grid(), EngineLimits(16, 64, 16, 2, 200, prefix_caching=False)),
+    Instance(constant(), EngineLimits(16, 64, 16, 1, 200)),
+    Instance(constant(0.01), EngineLimits(4, 20, 8, 2, 80)),
 )
 
 
 @st.composite
 def small_worlds(draw):
     cards = draw(st.lists(st.sampled_from(CARDS), min_size=1, max_size=3))
+    tightness = draw(st.floats(0.9, 1.8))
+    burst_s = draw(st.sampled_from((0.0, 0.05, 0.4)))
     jobs = []
-    for i in range(draw(st.integers(2, 5))):
+    for i in range(draw(st.integers(3, 6))):
         prompt = draw(st.integers(1, 60))
-        output = draw(st.integers(1, 40))
-        # Around what the request needs alone, so that each one's fate hangs on its company.
-        slo_s = (0.02 + 0.012 * output) * draw(st.floats(0.8, 2.5))
+        output = draw(st.integers(5, 40))
         segment = draw(st.sampled_from((None, None, 7)))
-        jobs.append(job(i, draw(st.floats(0.0, 0.3)), prompt, output, slo_s, segment))
+        patient = job(i, draw(st.floats(0.0, burst_s)), prompt, output, 1e3, segment)
+        # Around what the request needs alone, so that its fate hangs on its company.
+        alone_s = latency_s(draw(st.sampled_from(cards)), patient)
+        slo_s = alone_s * tightness * draw(st.floats(0.95, 1.05))
+        jobs.append(patient._replace(request=patient.request._replace(slo_s=slo_s)))
     return cards, jobs
 
 
@@ -52,6 +57,26 @@ def test_no_assignment_and_no_delay_beats_the_bound(world, random):
         where = {j.request.request_id: random.randrange(len(cards)) for j in jobs}
         parts = [[j for j in jobs if where[j.request.request_id] == i] for i in range(len(cards))]
         assert sum(len(replay(c, part, held)) for c, part in zip(cards, parts, strict=True)) <= bound.goodput_requests
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(small_worlds(), st.randoms(use_true_random=False), st.integers(1, 2), st.booleans())
+def test_no_migration_beats_the_bound_with_moves(world, random, most, copied):
+    cards, jobs = world
+    pool = [card.server(f"i{i}") for i, card in enumerate(cards)]
+    bound = upper_bound(jobs, pool, max_moves=most)
+    for _ in range(10):
+        where = {j.request.request_id: random.randrange(len(cards)) for j in jobs}
+        moves = [
+            Move(
+                j.request.arrival_s + random.random() * j.request.slo_s,
+                j.request.request_id,
+                random.randrange(len(cards)),
+            )
+            for j in jobs
+            for _ in range(most)
+        ]
+        assert len(replay_moves(cards, jobs, where, moves, copied)) <= bound.goodput_requests
 
 
 @settings(max_examples=20, deadline=None)
@@ -89,7 +114,7 @@ def test_the_bound_grows_with_the_pool_and_equal_instances_are_one_kind():
 
 
 def test_shares_name_eligible_requests_and_instances():
-    pool = [CARDS[0].server("a"), CARDS[1].server("b"), CARDS[0].server("c")]
+    pool = [CARDS[0].server("a"), CARDS[2].server("b"), CARDS[0].server("c")]
     bound = upper_bound(crowd(), pool)
     assert bound.share.keys() == set(range(40))
     placed = [instance for row in bound.share.values() for instance in row]
@@ -131,7 +156,7 @@ def test_a_faster_instance_is_bounded_as_one_of_half_the_times():
 
 def test_a_time_out_leaves_a_bound_that_is_proven_if_loose():
     jobs = crowd()
-    pool = [CARDS[0].server("a"), CARDS[2].server("b")]
+    pool = [CARDS[0].server("a"), CARDS[3].server("b")]
     tight = upper_bound(jobs, pool)
     rushed = upper_bound(jobs, pool, BoundConfig(time_limit_s=1e-9))
     assert rushed.status == "limit"
@@ -141,7 +166,7 @@ def test_a_time_out_leaves_a_bound_that_is_proven_if_loose():
 
 def test_both_solvers_agree():
     jobs = crowd(16)
-    pool = [CARDS[0].server("a"), CARDS[2].server("b")]
+    pool = [CARDS[0].server("a"), CARDS[3].server("b")]
     by_highs = upper_bound(jobs, pool, BoundConfig(solver="HiGHS"))
     by_cbc = upper_bound(jobs, pool, BoundConfig(solver="CBC"))
     assert by_highs.goodput_requests == by_cbc.goodput_requests
@@ -198,7 +223,7 @@ def test_a_latency_model_without_a_proven_floor_is_refused():
 def test_equal_input_gives_an_equal_bound():
     rng = np.random.default_rng(3)
     jobs = [job(i, float(rng.uniform(0, 0.5)), 20, int(rng.integers(5, 40)), 0.8) for i in range(30)]
-    pool = [CARDS[0].server("a"), CARDS[2].server("b")]
+    pool = [CARDS[0].server("a"), CARDS[3].server("b")]
     first, again = upper_bound(jobs, pool), upper_bound(jobs, pool)
     assert (first.goodput_requests, first.lp_bound, first.share) == (
         again.goodput_requests,
