@@ -114,6 +114,33 @@ class Client:
         finally:
             self._room += len(prompts)
 
+    async def complete_each(
+        self,
+        model: str,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        on_token: Callable[[int, int], None] | None = None,
+    ) -> Answer:
+        """As ``complete``, with a request of its own for each prompt, as clients send them; all at once."""
+
+        def told(index: int) -> Callable[[int, int], None] | None:
+            return None if on_token is None else lambda _, tokens: on_token(index, tokens)
+
+        tasks = [
+            asyncio.create_task(self.complete(model, [prompt], max_tokens, told(i))) for i, prompt in enumerate(prompts)
+        ]
+        try:
+            answers = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return Answer(
+            min(answer.sent_s for answer in answers),
+            max(answer.done_s for answer in answers),
+            [stream for answer in answers for stream in answer.streams],
+            sum(answer.completion_tokens for answer in answers),
+        )
+
     async def _stream(
         self, body: dict[str, Any], sequences: int, max_tokens: int, on_token: Callable[[int, int], None] | None
     ) -> Answer:

@@ -122,7 +122,7 @@ class Stopwatch:
         total = lead + self.planner.output_tokens(point)
         # The window is the last part of the run: its middle is to lie at the wanted context.
         prompt_tokens = max(1, point.context_tokens - lead - self.options.window_tokens // 2)
-        answer = await self.client.complete(
+        answer = await self.client.complete_each(
             self.facts.model, [self.prompt(prompt_tokens) for _ in range(point.sequences)], total
         )
         means, contexts, samples = [], [], []
@@ -155,7 +155,7 @@ class Stopwatch:
                     event.set()
 
         background: asyncio.Task[Answer] = asyncio.create_task(  # noqa: RUF006 (it is awaited below)
-            self.client.complete(
+            self.client.complete_each(
                 self.facts.model, [self.prompt(prompt_tokens) for _ in range(point.sequences)], total, on_token
             )
         )

@@ -44,7 +44,7 @@ done
     decode_batches="[1,2,4,8,16,24,32]" decode_contexts="[64,256,640]" \
     prefill_tokens="[16,32,64,128,256,384,512]" prefill_contexts="[0,256,640]" \
     tight=0.02 max_seconds="$VLLM_SECONDS"
-for RATE in 2 4; do
+for RATE in 4 8; do
     "$PYTHON" tests/vllm/on_last_core.py -m gsim.calibration validate url="http://127.0.0.1:$PORT" out="$OUT" \
-        name="rate-$RATE" rate_per_s="$RATE" requests=80 repeats=4
+        name="rate-$RATE" rate_per_s="$RATE" requests=100 repeats=4
 done
