@@ -179,14 +179,14 @@ class ClockedScheduler:
             self._grow_decodes()
         for sequence, tokens in self._pieces:
             if sequence is self._partial:
-                pool.grow(sequence, sequence.computed + tokens)
+                self._grow_partial(sequence, tokens)
             else:
                 waiting.popleft()
                 self._number(sequence)
                 running[sequence] = None
                 sequence.blocks = blocks = -(-tokens // size)
                 pool.take(blocks)
-            sequence.computed += tokens
+                sequence.computed = tokens
 
     def begin_shared(self) -> None:
         """Form and begin a step with the reference's own admission."""
@@ -196,8 +196,7 @@ class ClockedScheduler:
         budget = self.limits.max_num_batched_tokens - self.decodes.size
         if partial is not None:
             tokens = min(partial.length - partial.computed, budget)
-            self.pool.grow(partial, partial.computed + tokens)
-            partial.computed += tokens
+            self._grow_partial(partial, tokens)
             step.scheduled[partial] = tokens
             budget -= tokens
         self.scheduler.schedule_waiting(step, budget, 0)
@@ -293,6 +292,13 @@ class ClockedScheduler:
         growth = self.decodes.growth()
         self.pool.take(growth)
         self.decodes.held += growth
+
+    def _grow_partial(self, partial: Sequence, tokens: int) -> None:
+        if partial.names is not None and self._outputs:
+            # Of two blocks with one name the older is hit first: what it quotes comes before it.
+            self._name_outputs(partial)
+        self.pool.grow(partial, partial.computed + tokens)
+        partial.computed += tokens
 
     def _leave(self) -> list[Happening]:
         happened: list[Happening] = []
