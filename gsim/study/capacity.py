@@ -30,7 +30,7 @@ class Capacity:
     """Shares of requests that must meet their SLO."""
     lowest_rps: float = 1.0
     highest_rps: float = 400.0
-    """Where to look; a capacity outside is reported as the bound."""
+    """Where to look: a capacity below the lowest rate is reported as 0, one above the highest as the highest."""
     resolution: float = 0.01
     """The search ends when the rate is known to this fraction."""
 
@@ -107,8 +107,9 @@ def _capacities(search: _Search) -> dict[float, float]:
     for target in sorted(study.targets):
         low, high = 0, top
         if good(low) < target:
-            high = low
-        elif good(high) >= target:
+            found[target] = 0.0
+            continue
+        if good(high) >= target:
             low = high
         while high - low > 1:
             middle = (low + high) // 2

@@ -71,6 +71,7 @@ def _setup(config: dict[str, Any]) -> str:
         f"Pool: {pool}.",
         f"Trace: {config['trace']['name']} ({', '.join(f'{k} {v}' for k, v in trace.items() if v != '')}).",
         f"SLO: {config['slo']['name']} ({', '.join(f'{k} {v}' for k, v in slo.items())}).",
+        f"Predictor: {config['predictor']['name']}.",
         f"Seeds: {config['seeds']}; warm-up cut {config['warmup_s']} s.",
     ]
     return " ".join([*parts, f"Swept: {swept}."] if swept else parts)

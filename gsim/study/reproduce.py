@@ -30,6 +30,9 @@ ORDER = (
     "rectify_ablation",
     "monitor_interval",
     "error_injection",
+    "predictor_swap",
+    "telemetry_staleness",
+    "faults",
     "migration_latency",
     "router_scalability",
 )

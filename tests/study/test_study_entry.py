@@ -148,7 +148,7 @@ def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path, capsys):
 def test_help_lists_what_there_is(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
-    for name in ("round_robin", "goodput_vs_rps", "stepwise", "paper", "warmup_s"):
+    for name in ("round_robin", "goodput_vs_rps", "decode_clock", "paper", "warmup_s"):
         assert name in said
     assert run("--help", "router", "goodserve") == 0
     assert "router.margin_s" in capsys.readouterr().out
