@@ -1,10 +1,12 @@
 """The operator kind: an iteration put together from measured operators of one decoder layer.
 
-    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S)
+    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S) - ramp * (9 layers + 4)
 
 T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
 Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
-``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context.
+``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context. Operators are measured one by
+one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides; ``ramp`` is what
+an operator call saves that way.
 """
 
 from __future__ import annotations
@@ -19,9 +21,20 @@ import numpy as np
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.domain import Domain
-from gsim.latency.operator_tables import SKEW_BORDERS, OperatorTables, bracket
+from gsim.latency.operator_tables import (
+    LAYER_OPERATORS,
+    OUTER_OPERATORS,
+    SEQUENCE_OPERATORS,
+    SKEW_BORDERS,
+    OperatorTables,
+    bracket,
+)
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
 from gsim.latency.row import DecodeRow
+
+#: Operator calls of a decoder layer (eight dense ones, two of them norms, and attention), and those outside layers.
+OPERATORS_PER_LAYER = sum(LAYER_OPERATORS.values()) + 1
+OPERATORS_BESIDE = len(OUTER_OPERATORS) + len(SEQUENCE_OPERATORS)
 
 
 def default_capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -46,7 +59,9 @@ class OperatorModel:
     capture_sizes: tuple[int, ...] = ()
     """Token counts with a captured CUDA graph: smaller iterations are padded up. Empty: eager execution."""
     overhead_s: float = 0.0
-    """Per iteration: what the tables do not hold (scheduling that is not hidden, gaps between kernels)."""
+    """Per iteration: what the tables do not hold (scheduling that is not hidden behind the GPU)."""
+    ramp_s: float = 0.0
+    """What each operator call saves by running right behind another one; 0: the plain sum."""
     _decode: dict[int, tuple[float, DecodeRow, tuple[float, ...]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -55,16 +70,19 @@ class OperatorModel:
     _head_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or not (math.isfinite(self.overhead_s) and self.overhead_s >= 0.0):
-            raise ProfileError(f"{self.domain.profile}: layers must be at least 1 and overhead_s 0 or more")
+        if self.layers < 1 or not (0.0 <= self.overhead_s < math.inf and 0.0 <= self.ramp_s < math.inf):
+            raise ProfileError(f"{self.domain.profile}: layers must be at least 1, overhead_s and ramp_s 0 or more")
         tables = self.tables
+        sequences = np.arange(self.domain.limit.sequences + 1)
+        self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
         tokens = np.arange(self.domain.limit.batch_tokens + 1)
         sizes = np.array((0, *self.capture_sizes))
         padded = np.where(tokens <= sizes[-1], sizes[np.searchsorted(sizes, np.minimum(tokens, sizes[-1]))], tokens)
         dense = _line(tables.tokens, self.layers * tables.dense_layer_s, padded)
-        self._dense_s.extend((self.overhead_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
-        sequences = np.arange(self.domain.limit.sequences + 1)
-        self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
+        fixed_s = self.overhead_s - self.ramp_s * (OPERATORS_PER_LAYER * self.layers + OPERATORS_BESIDE)
+        self._dense_s.extend((fixed_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
+        if min(self._dense_s) + min(self._head_s) <= 0.0:
+            raise ProfileError(f"{self.domain.profile}: ramp_s of {self.ramp_s:g} leaves iterations without any time")
 
     def _of(self, sequences: int) -> tuple[float, DecodeRow, tuple[float, ...]]:
         known = self._decode.get(sequences)

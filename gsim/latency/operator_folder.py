@@ -15,17 +15,28 @@ from gsim.latency.profile import Profile, Provenance
 #: Memory of the cards that such folders are about (GB), for the KV capacity that a folder does not state.
 CARD_MEMORY_GB = {"RTX4090": 24, "RTXPRO6000": 96, "RTXA6000": 48, "H100": 80, "H200": 141, "A100": 80}
 
+#: Seconds that an operator call saves in back-to-back execution. Fitted on the first 20 s of one real run (RTX 4090,
+#: vLLM 0.19), judged on the rest of it: docs/validation.md. About the launch latency of a kernel, so not the GPU's.
+RAMP_S = 3.27e-6
+
 
 def is_operator_folder(path: Path) -> bool:
     """True for a folder that holds operator tables."""
     return path.is_dir() and (path / "dense.csv").is_file()
 
 
-def operator_profile(folder: Path, overhead_s: float = 0.0, *, capture_sizes: tuple[int, ...] | None = None) -> Profile:
+def operator_profile(
+    folder: Path,
+    overhead_s: float = 0.0,
+    *,
+    ramp_s: float = RAMP_S,
+    capture_sizes: tuple[int, ...] | None = None,
+) -> Profile:
     """The profile of a folder with ``meta.yaml`` and operator tables; raises ``ProfileError`` that names the file.
 
-    ``overhead_s`` is what an iteration takes beside the operators; ``capture_sizes`` are the token counts with a CUDA
-    graph (vLLM's default where not given, empty for eager execution).
+    ``overhead_s`` is what an iteration takes beside the operators, ``ramp_s`` what an operator call saves by running
+    behind another one; ``capture_sizes`` are the token counts with a CUDA graph (vLLM's default where not given, empty
+    for eager execution).
     """
     meta = read_yaml(folder / "meta.yaml")
     hardware = meta.text("hardware")
@@ -52,7 +63,7 @@ def operator_profile(folder: Path, overhead_s: float = 0.0, *, capture_sizes: tu
         name=folder.name,
         gpu=hardware,
         model=model,
-        latency=OperatorModel(domain, tables, model.layers, capture_sizes, overhead_s),
+        latency=OperatorModel(domain, tables, model.layers, capture_sizes, overhead_s, ramp_s),
         kv_tokens=kv_tokens,
         max_num_batched_tokens=batched,
         max_num_seqs=sequences,

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> OperatorModel:
-    latency = load_profile(folder).latency
+    latency = operator_profile(folder, ramp_s=0.0).latency
     assert isinstance(latency, OperatorModel)
     return latency
 
@@ -112,9 +112,10 @@ def test_vllms_capture_sizes() -> None:
     assert max(default_capture_sizes(8)) == 16
 
 
-def test_overhead_and_eager_execution_are_explicit(folder: Path) -> None:
-    eager = operator_profile(folder, 1e-3, capture_sizes=()).latency
-    expected = 1000 + dense_us(3) + 2 * 103 + LAYERS * attention(0, 0, 3, 500)
+def test_overhead_ramp_and_eager_execution_are_explicit(folder: Path) -> None:
+    eager = operator_profile(folder, 1e-3, ramp_s=1e-7, capture_sizes=()).latency
+    # Nine operator calls a layer, four beside.
+    expected = 1000 + dense_us(3) + 2 * 103 + LAYERS * attention(0, 0, 3, 500) - 0.1 * (9 * LAYERS + 4)
     assert eager.iteration_s(Batch((), 3, 1500, 500)) == pytest.approx(expected * 1e-6, rel=1e-12)
 
 
@@ -139,6 +140,11 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path, file: str, old
     (copy / file).write_text(text.replace(old, new))
     with pytest.raises(ProfileError, match=words):
         load_profile(copy)
+
+
+def test_a_ramp_cannot_exceed_the_operators(folder: Path) -> None:
+    with pytest.raises(ProfileError, match="leaves iterations without any time"):
+        operator_profile(folder, ramp_s=1e-3)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:

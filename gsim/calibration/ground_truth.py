@@ -1,0 +1,223 @@
+"""Against a real engine: replay requests that a real vLLM served, and compare its timestamps with ours.
+
+A ground-truth folder holds ``meta.json`` (engine limits) and ``requests.csv`` (request_id, input_tokens, output_tokens,
+arrival_s, queued_s, scheduled_s, first_token_s, last_token_s), as LLMServingSim publishes them. Latencies are counted
+from ``queued_s``, the moment the engine's loop takes a request in, as its published summary counts them; percentiles
+are interpolated linearly. Both follow from the file: they reproduce that summary to the last digit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gsim.calibration.pipelined import Replay, replay
+from gsim.core.errors import InputError
+from gsim.core.request import Job, Request
+from gsim.engine import EngineConfig
+from gsim.latency import OperatorModel, Profile
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("input_tokens", "output_tokens", "arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s")
+PERCENTILES = (50, 90, 95, 99)
+#: A loop that came back so much later than a warm one would have was still starting up (JIT, lazy loading).
+_COLD_S = 0.05
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What a real engine did."""
+
+    folder: Path
+    requests: pd.DataFrame
+    """``requests.csv``, in order of arrival."""
+    engine: EngineConfig
+    """The limits that ``meta.json`` states."""
+
+    def jobs(self) -> list[Job]:
+        """The same requests for the simulator. Their contents were not published: no prompt shares with another."""
+        rows = zip(self.requests.arrival_s, self.requests.input_tokens, self.requests.output_tokens, strict=True)
+        return [
+            Job(Request(i, float(arrival_s), int(prompt), int(output), float("inf")), int(output))
+            for i, (arrival_s, prompt, output) in enumerate(rows)
+        ]
+
+
+def read_ground_truth(folder: str | Path) -> GroundTruth:
+    """Read and check a folder; raises ``InputError`` that names the file, the row or field, and the value."""
+    folder = Path(folder)
+    meta = _meta(folder / "meta.json")
+    requests = _requests(folder / "requests.csv")
+    try:
+        cache, engine = meta["kv_cache"], meta["engine"]
+        config = EngineConfig(
+            # One of vLLM's blocks is the null block, which no request can use.
+            kv_blocks=int(cache["num_gpu_blocks"]) - 1,
+            block_size=int(cache["block_size"]),
+            prefix_caching=bool(cache["enable_prefix_caching"]),
+            max_num_seqs=int(engine["max_num_seqs"]),
+            max_num_batched_tokens=int(engine["max_num_batched_tokens"]),
+            max_model_len=int(engine["max_model_len"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'meta.json'}: engine limits cannot be read: {error!r}") from None
+    return GroundTruth(folder, requests, config)
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(meta, dict):
+        raise InputError(f"{path}: must hold an object, not {type(meta).__name__}")
+    return meta
+
+
+def _requests(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing or frame.empty:
+        what = f"column {missing[0]} is missing" if missing else "holds no request"
+        raise InputError(f"{path}: {what}; it needs: {', '.join(COLUMNS)}")
+    for column in COLUMNS:
+        values = pd.to_numeric(frame[column], errors="coerce")
+        bad = ~np.isfinite(values) | (values < (1 if column.endswith("_tokens") else 0))
+        if bad.any():
+            row = int(np.argmax(bad))
+            low = "at least 1" if column.endswith("_tokens") else "0 or more"
+            raise InputError(f"{path}, row {row + 2}: {column} must be {low}, not {frame[column].iloc[row]}")
+    times = frame[["arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s"]].to_numpy()
+    # Clocks of the client and the engine's loop agree to a few milliseconds.
+    backwards = (np.diff(times, axis=1) < -0.01).any(axis=1)
+    if backwards.any():
+        raise InputError(f"{path}, row {int(np.argmax(backwards)) + 2}: its timestamps are not in order")
+    if (np.diff(frame.arrival_s) < 0).any():
+        raise InputError(f"{path}, row {int(np.argmax(np.diff(frame.arrival_s) < 0)) + 3}: arrivals must be in order")
+    return frame
+
+
+def replay_truth(truth: GroundTruth, profile: Profile) -> Replay:
+    """Replay the requests on one engine with the run's own limits.
+
+    If the real loop took its second request in later than a warm one would have, the server was cold: then its first
+    iteration is held for as long as the file says.
+    """
+    jobs = truth.jobs()
+    limits = truth.engine.resolve(profile)
+    warm = replay(jobs, profile.latency, limits)
+    if len(jobs) < 2:
+        return warm
+    second = truth.requests.iloc[1]
+    if second.queued_s - warm.queued_s[1] < _COLD_S:
+        return warm
+    return replay(jobs, profile.latency, limits, second.queued_s - truth.requests.scheduled_s.iloc[0])
+
+
+def latencies(
+    queued_s: Floats, first_token_s: Floats, last_token_s: Floats, output_tokens: Floats
+) -> dict[str, Floats]:
+    """TTFT, TPOT and E2E in seconds; a request of a single token has no TPOT."""
+    decoded = output_tokens > 1
+    return {
+        "TTFT": first_token_s - queued_s,
+        "TPOT": (last_token_s - first_token_s)[decoded] / (output_tokens[decoded] - 1),
+        "E2E": last_token_s - queued_s,
+    }
+
+
+def compare(truth: GroundTruth, simulated: Replay, rows: NDArray[np.bool_] | None = None) -> pd.DataFrame:
+    """Columns metric, statistic, real, simulated (milliseconds), diff_percent; over ``rows`` where given."""
+    requests = truth.requests
+    keep = np.ones(len(requests), dtype=np.bool_) if rows is None else rows
+    output = requests.output_tokens.to_numpy(dtype=np.float64)[keep]
+    real = _real(truth, keep)
+    ours = latencies(simulated.queued_s[keep], simulated.first_token_s[keep], simulated.last_token_s[keep], output)
+    table = []
+    for metric, values in real.items():
+        for statistic in ("mean", *PERCENTILES):
+            pair = [_statistic(statistic, x) * 1e3 for x in (values, ours[metric])]
+            name = "mean" if statistic == "mean" else f"p{statistic}"
+            table.append((metric, name, pair[0], pair[1], 100.0 * (pair[1] / pair[0] - 1.0)))
+    return pd.DataFrame(table, columns=["metric", "statistic", "real", "simulated", "diff_percent"])
+
+
+def _real(truth: GroundTruth, keep: NDArray[np.bool_]) -> dict[str, Floats]:
+    names = ("queued_s", "first_token_s", "last_token_s", "output_tokens")
+    queued, first, last, output = (truth.requests[name].to_numpy(dtype=np.float64)[keep] for name in names)
+    return latencies(queued, first, last, output)
+
+
+def _statistic(statistic: str | int, values: Floats) -> float:
+    return float(values.mean()) if isinstance(statistic, str) else float(np.percentile(values, statistic))
+
+
+def figure(truth: GroundTruth, simulated: Replay) -> Figure:
+    """Distributions of TTFT, TPOT and E2E, real and simulated, and each request's completion against the real one."""
+    requests = truth.requests
+    real = _real(truth, np.ones(len(requests), dtype=np.bool_))
+    output = requests.output_tokens.to_numpy(dtype=np.float64)
+    ours = latencies(simulated.queued_s, simulated.first_token_s, simulated.last_token_s, output)
+    drawing = Figure(figsize=(10.0, 2.8), layout="constrained")
+    axes = drawing.subplots(1, 4)
+    for axis, (metric, values) in zip(axes, real.items()):
+        scale, unit = (1e3, "ms") if metric == "TPOT" else (1.0, "s")
+        for data, label in ((values, "vLLM"), (ours[metric], "gsim")):
+            axis.step(np.sort(data) * scale, np.linspace(0, 1, len(data)), where="post", label=label, linewidth=1.2)
+        axis.set_xlabel(f"{metric} ({unit})")
+        axis.set_ylim(0, 1)
+    axes[0].set_ylabel("Share of requests")
+    axes[0].legend(frameon=False)
+    last = requests.last_token_s.to_numpy(dtype=np.float64)
+    axes[3].axhline(0, color="0.7", linewidth=0.8)
+    axes[3].plot(last, simulated.last_token_s - last, ".", markersize=3)
+    axes[3].set_xlabel("Completed on vLLM (s)")
+    axes[3].set_ylabel("gsim later by (s)")
+    return drawing
+
+
+def fit_ramp_s(truth: GroundTruth, profile: Profile, until_s: float = 20.0) -> float:
+    """The ramp of an operator profile for which what finished before ``until_s`` finishes, on average, when it did.
+
+    Bisection between 0 and 10 microseconds; everything after ``until_s`` is left for judging. Raises ``InputError``
+    where the profile has no ramp or nothing finished by then.
+    """
+    latency = profile.latency
+    last = truth.requests.last_token_s.to_numpy(dtype=np.float64)
+    early = last < until_s
+    if not isinstance(latency, OperatorModel) or not early.any():
+        raise InputError(
+            f"{profile.name}: a ramp is fitted to operator tables, on requests that finished by {until_s} s"
+        )
+    low, high = 0.0, 10e-6
+    for _ in range(10):
+        middle = 0.5 * (low + high)
+        changed = dataclasses.replace(profile, latency=dataclasses.replace(latency, ramp_s=middle))
+        error_s = float(np.mean(replay_truth(truth, changed).last_token_s[early] - last[early]))
+        low, high = (middle, high) if error_s > 0.0 else (low, middle)
+    return 0.5 * (low + high)
+
+
+def write_comparison(truth: GroundTruth, simulated: Replay, out: str | Path) -> pd.DataFrame:
+    """Write ``ground_truth.csv`` and ``ground_truth.png`` into ``out``; the table."""
+    table = compare(truth, simulated)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / "ground_truth.csv", index=False, float_format="%.6g")
+        figure(truth, simulated).savefig(folder / "ground_truth.png", dpi=160)
+    except OSError as error:
+        raise InputError(f"{folder}: results cannot be written: {error}") from None
+    return table

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gsim.calibration.ground_truth import (
+    compare,
+    fit_ramp_s,
+    read_ground_truth,
+    replay_truth,
+    write_comparison,
+)
+from gsim.calibration.pipelined import replay
+from gsim.core import InputError
+from gsim.latency import constant_profile, load_profile
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+TRUTH = SHARED / "ground_truth" / "rtx4090-llama-3.1-8b"
+TABLES = SHARED / "profiles" / "operator" / "rtx4090-llama-3.1-8b-tp1"
+PROFILE = constant_profile(0.1)
+
+
+def write_truth(folder: Path, stretch: float = 1.0, cold_s: float = 0.0) -> Path:
+    """A folder whose timestamps are those of a replay, stretched."""
+    folder.mkdir()
+    meta = {
+        "kv_cache": {"num_gpu_blocks": 101, "block_size": 16, "enable_prefix_caching": True},
+        "engine": {"max_num_seqs": 8, "max_num_batched_tokens": 256, "max_model_len": 1600},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame(
+        {
+            "request_id": [f"r-{i}" for i in range(12)],
+            "input_tokens": rng.integers(5, 300, 12),
+            "output_tokens": rng.integers(1, 40, 12),
+            "arrival_s": np.linspace(0.0, 3.0, 12),
+        }
+    )
+    for column in ("queued_s", "scheduled_s", "first_token_s", "last_token_s"):
+        frame[column] = frame.arrival_s
+    frame.to_csv(folder / "requests.csv", index=False)
+    truth = read_ground_truth(folder)
+    result = replay(truth.jobs(), PROFILE.latency, truth.engine.resolve(PROFILE), cold_s)
+    for column in ("queued_s", "scheduled_s", "first_token_s", "last_token_s"):
+        frame[column] = frame.arrival_s + stretch * (getattr(result, column) - frame.arrival_s)
+    frame.to_csv(folder / "requests.csv", index=False)
+    return folder
+
+
+def test_a_simulator_that_is_the_truth_shows_no_difference(tmp_path: Path) -> None:
+    truth = read_ground_truth(write_truth(tmp_path / "truth"))
+    table = write_comparison(truth, replay_truth(truth, PROFILE), tmp_path / "out")
+    assert table.diff_percent.abs().max() < 1e-6
+    written = pd.read_csv(tmp_path / "out" / "ground_truth.csv")
+    assert list(written.columns) == ["metric", "statistic", "real", "simulated", "diff_percent"]
+    assert list(written.metric.unique()) == ["TTFT", "TPOT", "E2E"]
+    assert list(written.statistic.unique()) == ["mean", "p50", "p90", "p95", "p99"]
+    assert (tmp_path / "out" / "ground_truth.png").stat().st_size > 10_000
+
+
+def test_a_slower_truth_shows_as_such(tmp_path: Path) -> None:
+    truth = read_ground_truth(write_truth(tmp_path / "truth", stretch=1.25))
+    table = compare(truth, replay_truth(truth, PROFILE))
+    e2e = table[(table.metric == "E2E") & (table.statistic == "mean")]
+    # Latency counts from when the loop took the request in, which is stretched too.
+    assert e2e.diff_percent.item() == pytest.approx(-20.0, abs=3.0)
+
+
+def test_a_cold_start_is_seen_and_held(tmp_path: Path) -> None:
+    truth = read_ground_truth(write_truth(tmp_path / "truth", cold_s=2.0))
+    table = compare(truth, replay_truth(truth, PROFILE))
+    assert table.diff_percent.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("input_tokens", 0, "row 4: input_tokens must be at least 1, not 0"),
+        ("arrival_s", "soon", "row 4: arrival_s must be 0 or more, not soon"),
+        ("last_token_s", float("nan"), "row 4: last_token_s must be"),
+        ("first_token_s", 0.0, "row 4: its timestamps are not in order"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, column: str, value: object, words: str) -> None:
+    folder = write_truth(tmp_path / "truth")
+    frame = pd.read_csv(folder / "requests.csv").astype({column: object})
+    frame.loc[2, column] = value
+    frame.to_csv(folder / "requests.csv", index=False)
+    with pytest.raises(InputError, match=words):
+        read_ground_truth(folder)
+
+
+def test_bad_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"meta.json: cannot be read"):
+        read_ground_truth(tmp_path)
+    folder = write_truth(tmp_path / "truth")
+    (folder / "meta.json").write_text('{"engine": {}}')
+    with pytest.raises(InputError, match="engine limits cannot be read: KeyError"):
+        read_ground_truth(folder)
+    folder = write_truth(tmp_path / "other")
+    (folder / "requests.csv").write_text("input_tokens\n5\n")
+    with pytest.raises(InputError, match="column output_tokens is missing"):
+        read_ground_truth(folder)
+
+
+def test_a_ramp_is_fitted_to_operator_tables_only(tmp_path: Path) -> None:
+    truth = read_ground_truth(write_truth(tmp_path / "truth"))
+    with pytest.raises(InputError, match="a ramp is fitted to operator tables"):
+        fit_ramp_s(truth, PROFILE)
+
+
+@pytest.mark.skipif(not TRUTH.is_dir(), reason="the real run is not at hand")
+def test_the_real_column_is_the_published_summary() -> None:
+    """LLMServingSim's own summary of this run, in its order: mean, p50, p90, p95, p99 (ms)."""
+    truth = read_ground_truth(TRUTH)
+    table = compare(truth, replay_truth(truth, load_profile(TABLES)))
+    published = {
+        "TTFT": (65456.6, 60110.9, 121121.7, 122739.2, 137356.3),
+        "TPOT": (32.4, 30.8, 38.1, 48.1, 56.0),
+        "E2E": (86578.3, 83413.3, 141600.9, 148977.6, 153627.5),
+    }
+    for metric, values in published.items():
+        assert table[table.metric == metric].real.round(1).tolist() == pytest.approx(values, abs=0.11)
