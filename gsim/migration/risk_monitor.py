@@ -45,8 +45,8 @@ class RiskMonitor:
     staying. Requests are served by earliest deadline; ties: the older request, the lower instance index.
     """
 
-    interval_s: float = 1.0
-    """Seconds between two reviews."""
+    interval_s: float = 0.25
+    """Seconds between two reviews (the experiment ``monitor_interval`` chose it)."""
     margin_s: float = 0.0
     """Act when the predicted finish is later than the deadline less this (negative: wait until it is that late)."""
     target_margin_s: float = 0.5
@@ -55,8 +55,8 @@ class RiskMonitor:
     """A target must finish the request at least this much earlier than staying would."""
     max_moves: int = 2
     """Migrations per request."""
-    max_inflight: int = 1
-    """Migrations that an instance takes part in at a time, as source or target."""
+    max_inflight: int = 4
+    """Migrations that an instance takes part in at a time, as source or target (and so begins in one review)."""
     no_return_s: float = 30.0
     """A request does not go back to the instance it came from for this long after a move."""
     choice: str = "largest_t"
