@@ -209,8 +209,11 @@ def _alphas(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], Floats]:
     """Weight of the longest context, by chunk, decodes and band of the skew rate: least squares over a bin's rows.
 
     The absolute times of this file and of ``attention.csv`` differ; the ratio carries over, so rows are weighted as
-    fractions of their own mean time.
+    fractions of their own mean time. A folder without the file knows nothing of skew: alpha is 0, the mean context
+    decides alone.
     """
+    if not path.exists():
+        return (1,), (0,), np.zeros((1, 1, len(SKEW_BORDERS) + 1))
     columns = ["n", "pc", "kv_big", "kv_mean", "t_mean_us", "t_max_us", "t_skew_us"]
     frame = _read(path, columns)
     decodes, chunks = _axis(frame.n), (0, *_axis(frame.pc))

@@ -14,6 +14,7 @@ import yaml
 
 from gsim.calibration import sweep as module
 from gsim.calibration.sweep import SweepError, SweepOptions, attention_grid, read_options, token_grid
+from gsim.latency.operator_tables import read_tables
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PUBLISHED = SHARED / "data" / "profiles" / "operator" / "rtx4090-llama-3.1-8b-tp1"
@@ -75,3 +76,5 @@ def test_a_tiny_sweep_on_the_processor_is_an_operator_profile(tmp_path):
     meta = yaml.safe_load((tmp_path / "meta.yaml").read_text())
     assert meta["engine_effective"]["max_num_batched_tokens"] == 32
     assert "no serving engine" in meta["vllm_version"]
+    tables = read_tables(tmp_path)
+    assert (tables.tokens[-1], tables.decode_contexts[-1]) == (32, 64)
