@@ -1,6 +1,6 @@
 """Time one iteration of a live server: alone with a chunk, decoding a batch, or both at once.
 
-Prompts are drawn at random, so no prefix cache can fake a prefill; where a cached context is wanted, the same tokens
+Timed prefills are drawn at random, so no prefix cache can fake them; where a cached context is wanted, the same tokens
 are sent once before. A decode is timed by the tokens' arrivals, a prefill by the server's own histogram (scheduled to
 first token, on the engine's clock) where it has one, and by the client otherwise.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -82,9 +83,18 @@ class Stopwatch:
             for point in sorted(few, key=lambda point: (point.sequences, point.chunk_tokens))[:: max(1, len(few) - 1)]:
                 await self.take(point, 0)
 
-    def prompt(self, tokens: int) -> list[int]:
-        """A prompt that nobody sent before."""
-        return [int(t) for t in self.rng.integers(self.options.low_token, self.options.high_token, tokens)]
+    def prompt(self, tokens: int, rng: np.random.Generator | None = None) -> list[int]:
+        """A prompt that nobody sent before (``rng``: the prompts of this generator instead)."""
+        draw = self.rng if rng is None else rng
+        return [int(t) for t in draw.integers(self.options.low_token, self.options.high_token, tokens)]
+
+    def batch_prompts(self, point: Point, tokens: int) -> list[list[int]]:
+        """Prompts for a decoding batch: unlike one another, but the same in every repeat.
+
+        What is timed is their decoding; that the prefix cache spares the server their prefill is welcome.
+        """
+        rng = np.random.default_rng([self.options.seed, zlib.crc32(point.key.encode())])
+        return [self.prompt(tokens, rng) for _ in range(point.sequences)]
 
     async def _prefill(self, point: Point) -> Timing:
         model, context = self.facts.model, point.context_tokens
@@ -122,9 +132,7 @@ class Stopwatch:
         total = lead + self.planner.output_tokens(point)
         # The window is the last part of the run: its middle is to lie at the wanted context.
         prompt_tokens = max(1, point.context_tokens - lead - self.options.window_tokens // 2)
-        answer = await self.client.complete_each(
-            self.facts.model, [self.prompt(prompt_tokens) for _ in range(point.sequences)], total
-        )
+        answer = await self.client.complete_each(self.facts.model, self.batch_prompts(point, prompt_tokens), total)
         means, contexts, samples = [], [], []
         # All sequences decode together from the last one's first token to the first one's last token.
         start_s = max(stream.times_s[0] for stream in answer.streams)
@@ -154,10 +162,8 @@ class Stopwatch:
                 if sequence == point.sequences - 1 and tokens >= lead + 8 * turn:
                     event.set()
 
-        background: asyncio.Task[Answer] = asyncio.create_task(  # noqa: RUF006 (it is awaited below)
-            self.client.complete_each(
-                self.facts.model, [self.prompt(prompt_tokens) for _ in range(point.sequences)], total, on_token
-            )
+        background: asyncio.Task[Answer] = asyncio.create_task(
+            self.client.complete_each(self.facts.model, self.batch_prompts(point, prompt_tokens), total, on_token)
         )
         try:
             injected: list[Answer] = []

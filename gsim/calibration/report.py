@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import matplotlib
-import pandas as pd
 from matplotlib.figure import Figure
 
 from gsim.calibration.fit import Fitted, fit_folder, measured_domain, profile_name, region_table
@@ -35,7 +35,6 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         if m.dropped:
             reason = m.dropped.partition(":")[0]
             dropped[reason] = dropped.get(reason, 0) + 1
-    widths = _half_widths(fitted)
     assumed = f" (assumed, vLLM's defaults: {', '.join(meta['assumed'])})" if meta["assumed"] else ""
     lines = [
         f"# Fit of {domain.profile}",
@@ -47,8 +46,7 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         "",
         f"{len(fitted.measurements)} repeats count, {len(taken) - len(fitted.measurements)} were dropped"
         + (f" ({', '.join(f'{reason}: {count}' for reason, count in sorted(dropped.items()))})" if dropped else "")
-        + f". The 95 % interval of a point's median is within {100 * widths.median():.1f} % (median over points), "
-        f"{100 * widths.max():.1f} % at worst. {tables.continued} grid cells are continued from their neighbours, "
+        + f". {_widths_text(fitted)} {tables.continued} grid cells are continued from their neighbours, "
         f"{tables.smoothed} levelled.",
         "",
         "The API adds "
@@ -83,11 +81,18 @@ def report_text(fitted: Fitted, folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _half_widths(fitted: Fitted) -> pd.Series[float]:
+def _widths_text(fitted: Fitted) -> str:
     values: dict[str, list[float]] = {}
     for m in fitted.measurements:
         values.setdefault(m.point.key, []).append(m.iteration_s)
-    return pd.Series([relative_half_width(v) for v in values.values() if len(v) > 1], dtype=float)
+    widths = [100 * relative_half_width(v) for v in values.values() if len(v) > 1]
+    once = len(values) - len(widths)
+    if not widths:
+        return "Every point was measured once: its spread is unknown."
+    return (
+        f"The 95 % interval of a point's median is within {median(widths):.1f} % (median over points), "
+        f"{max(widths):.1f} % at worst." + (f" {once} points were measured once." if once else "")
+    )
 
 
 def residual_plot(fitted: Fitted) -> Figure:
