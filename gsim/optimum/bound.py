@@ -81,7 +81,12 @@ class Bound:
 
 
 def upper_bound(
-    jobs: Sequence[Job], pool: Sequence[Server], config: BoundConfig | None = None, *, max_moves: int = 0
+    jobs: Sequence[Job],
+    pool: Sequence[Server],
+    config: BoundConfig | None = None,
+    *,
+    max_moves: int = 0,
+    since_s: float = 0.0,
 ) -> Bound:
     """How many of ``jobs`` any policy can make good on ``pool``, at most.
 
@@ -91,6 +96,9 @@ def upper_bound(
     least work of the requests that arrive and are due in it fits into the window (see ``work`` for why each figure is
     the least). Windows hold for requests whose arrival is known in advance; a later turn of a closed loop arrives when
     the schedule lets it, so its deadline is no fixed time: it counts as served if it is eligible, and takes no room.
+
+    ``since_s``: only jobs that arrive then or later are counted, as after a warm-up. (Jobs of unknown arrival always
+    count. The others may still run and warm caches; they take no room, for nobody has to finish them.)
 
     Raises ``ConfigError`` for an empty pool, for jobs that are not valid, and for latency models without a proven
     floor. No jobs, or none that is eligible, is a bound of 0.
@@ -105,7 +113,7 @@ def upper_bound(
         return Bound(0, "optimal", 0.0, 0.0, 0, 0, 0, 0, 0.0, "none")
     asked = demand(jobs)
     groups = kinds(asked, pool, max_moves)
-    model = Model(asked, groups, max_moves, config.grid)
+    model = Model(asked, groups, max_moves, config.grid, since_s=since_s)
     loose = int((~asked.fixed & eligible(asked, [g.work for g in groups], max_moves).any(axis=1)).sum())
     if not len(model.rows):
         spent_s = time.perf_counter() - began
@@ -116,7 +124,7 @@ def upper_bound(
         status=status,
         gap=max(0.0, proven - found) / len(jobs),
         lp_bound=loose + lp_bound,
-        jobs=len(jobs),
+        jobs=int((~(asked.arrival_s < since_s)).sum()),
         eligible=loose + len(model.rows),
         windowed=len(model.rows),
         cuts=model.cuts,

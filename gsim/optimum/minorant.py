@@ -21,7 +21,7 @@ import numpy as np
 
 from gsim.core import Batch, Chunk, ConfigError, LatencyModel
 from gsim.core.view import Floats, Ints
-from gsim.latency import ConstantTime, IterationGrid, SoftRoofline
+from gsim.latency import ConstantTime, IterationGrid, OperatorModel, SoftRoofline
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,25 @@ def _grid(latency: IterationGrid, extent: Extent) -> Minorant:
         per_context,
         min(square_s, per_context / 2.0),
     )
+
+
+@minorant.register
+def _operator(latency: OperatorModel, extent: Extent) -> Minorant:
+    """Of operator tables: everything but attention, which only adds (loose where contexts are long).
+
+    Pure decodes are linear in the mean context between the table's contexts, and a skew of contexts weighs the mean
+    with the longest; so they take at least what their best context takes.
+    """
+    head_s = np.array([latency._head_s[d] for d in range(extent.decodes + 1)])
+    dense_s = np.array([latency._dense_s[n] for n in range(extent.tokens + 1)])
+    pure = dense_s[np.minimum(np.arange(extent.decodes + 1), extent.tokens)] + head_s
+    alpha = latency.tables.alpha
+    if alpha.min() >= 0.0 and alpha.max() <= 1.0:
+        high = extent.contexts[1]
+        knots = sorted({0, high, *(c for c in latency.tables.decode_contexts if c < high)})
+        for d in range(1, extent.decodes + 1):
+            pure[d] = min(latency.iteration_s(Batch((), d, d * int(c), int(c))) for c in knots)
+    return Minorant(extent, dense_s, head_s, pure)
 
 
 def _decode_s(latency: IterationGrid, decodes: int, context: int) -> float:

@@ -36,6 +36,13 @@ def kinds(jobs: Demand, pool: Sequence[Server], max_moves: int) -> list[Kind]:
     return [Kind(pool[m[0]], tuple(m), work(jobs, pool[m[0]], max_moves)) for m in groups.values()]
 
 
+def _slow(jobs: Demand, groups: list[Kind]) -> Floats:
+    """Per job and kind: the share of the SLO that the request alone would use up (at most 1)."""
+    alone = [g.work.prefill_s + (g.work.output_tokens - 1) * g.work.token_s[1] for g in groups]
+    share: Floats = np.minimum(np.stack(alone, axis=1) / jobs.slo_s[:, None], 1.0)
+    return share
+
+
 class Model:
     """The program over the requests whose arrival is known and that some instance could serve in time.
 
@@ -43,11 +50,28 @@ class Model:
     requests stay where they are; else prompt and output are split freely). Objective: requests served.
     """
 
-    def __init__(self, jobs: Demand, groups: list[Kind], max_moves: int, grid_size: int) -> None:
+    def __init__(
+        self,
+        jobs: Demand,
+        groups: list[Kind],
+        max_moves: int,
+        grid_size: int,
+        *,
+        since_s: float = 0.0,
+        fill: float = 1.0,
+        haste: float = 0.0,
+    ) -> None:
+        """``since_s``: jobs that arrive earlier are left out.
+
+        For plans, not for bounds: ``fill`` is the share of every window's room that may be used, ``haste`` what a
+        request is worth less on an instance where it alone would use up its whole SLO.
+        """
         self.groups = groups
         self.splits = max_moves > 0
         allowed = eligible(jobs, [group.work for group in groups], max_moves)
-        self.rows: Ints = np.flatnonzero(jobs.fixed & allowed.any(axis=1))
+        self.rows: Ints = np.flatnonzero(jobs.fixed & allowed.any(axis=1) & ~(jobs.arrival_s < since_s))
+        self.fill = fill
+        self._worth = 1.0 - haste * _slow(jobs, groups)[self.rows]
         self.allowed: Bools = allowed[self.rows]
         self.arrival_s: Floats = jobs.arrival_s[self.rows]
         self.deadline_s: Floats = jobs.deadline_s[self.rows]
@@ -66,20 +90,20 @@ class Model:
             same = self.prefill[-1]
             split = {r: pulp.LpVariable(f"o_{r}_{k}", 0, 1) for r in rows} if self.splits else same
             self.decode.append(split)
-        served = []
+        served: list[tuple[pulp.LpVariable, float]] = []
         for r in range(len(self.rows)):
             parts = [of[r] for of in self.prefill if r in of]
             if not self.splits:
-                served += parts
+                served += [(of[r], worth) for of, worth in zip(self.prefill, self._worth[r]) if r in of]
                 self.problem += pulp.LpConstraint(pulp.lpSum(parts), pulp.LpConstraintLE, f"once_{r}", 1)
                 continue
             good = pulp.LpVariable(f"good_{r}", 0, 1, pulp.LpBinary)
-            served.append(good)
+            served.append((good, 1.0))
             for name, of in (("prompt", self.prefill), ("output", self.decode)):
                 terms = [(part[r], 1) for part in of if r in part] + [(good, -1)]
                 whole = pulp.LpConstraint(pulp.LpAffineExpression(terms), pulp.LpConstraintEQ, f"{name}_{r}", 0)
                 self.problem += whole
-        self.problem.setObjective(pulp.lpSum(served))
+        self.problem.setObjective(pulp.LpAffineExpression(served))
 
     def values(self) -> list[tuple[Floats, Floats]]:
         """Per kind: the shares of prompts and outputs in the solver's last solution (0 where not allowed)."""
@@ -112,13 +136,15 @@ class Model:
         server, members = self.groups[k].server, len(self.groups[k].members)
         if server.down:
             spans = np.array([[server.up_s(a, b) for b in self.grid.ends_s] for a in self.grid.starts_s])
-        return np.maximum(spans, 0.0) * members
+        return np.maximum(spans, 0.0) * members * self.fill
 
     def cut(self, k: int, family: Family, window: Window) -> None:
         """What the requests inside the window use of kind ``k`` is no more than the window has."""
         assert self.grid is not None
         group = self.groups[k]
-        room = group.server.up_s(window.start_s, window.end_s) * len(group.members) * family.rate * _ROUNDING
+        room = (
+            group.server.up_s(window.start_s, window.end_s) * len(group.members) * self.fill * family.rate * _ROUNDING
+        )
         inside = np.flatnonzero(self.grid.inside(window) & self.allowed[:, k])
         scale = 1.0 / room if room > 0.0 else 1.0
         terms = []
