@@ -8,7 +8,6 @@ are interpolated linearly. Both follow from the file: they reproduce that summar
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from gsim.calibration.pipelined import Replay, replay
 from gsim.core.errors import InputError
 from gsim.core.request import Job, Request
 from gsim.engine import EngineConfig
-from gsim.latency import OperatorModel, Profile
+from gsim.latency import Profile
 
 Floats = NDArray[np.float64]
 
@@ -186,28 +185,6 @@ def figure(truth: GroundTruth, simulated: Replay) -> Figure:
     axes[3].set_xlabel("Completed on vLLM (s)")
     axes[3].set_ylabel("gsim later by (s)")
     return drawing
-
-
-def fit_ramp_s(truth: GroundTruth, profile: Profile, until_s: float = 20.0) -> float:
-    """The ramp of an operator profile for which what finished before ``until_s`` finishes, on average, when it did.
-
-    Bisection between 0 and 10 microseconds; everything after ``until_s`` is left for judging. Raises ``InputError``
-    where the profile has no ramp or nothing finished by then.
-    """
-    latency = profile.latency
-    last = truth.requests.last_token_s.to_numpy(dtype=np.float64)
-    early = last < until_s
-    if not isinstance(latency, OperatorModel) or not early.any():
-        raise InputError(
-            f"{profile.name}: a ramp is fitted to operator tables, on requests that finished by {until_s} s"
-        )
-    low, high = 0.0, 10e-6
-    for _ in range(10):
-        middle = 0.5 * (low + high)
-        changed = dataclasses.replace(profile, latency=dataclasses.replace(latency, ramp_s=middle))
-        error_s = float(np.mean(replay_truth(truth, changed).last_token_s[early] - last[early]))
-        low, high = (middle, high) if error_s > 0.0 else (low, middle)
-    return 0.5 * (low + high)
 
 
 def write_comparison(truth: GroundTruth, simulated: Replay, out: str | Path) -> pd.DataFrame:

@@ -58,6 +58,8 @@ class OperatorModel:
     layers: int
     capture_sizes: tuple[int, ...] = ()
     """Token counts with a captured CUDA graph: smaller iterations are padded up. Empty: eager execution."""
+    unsplit_from: int = 0
+    """Sequences from which decode attention no longer splits a sequence over processors; 0: not known."""
     overhead_s: float = 0.0
     """Per iteration: what the tables do not hold (scheduling that is not hidden behind the GPU)."""
     ramp_s: float = 0.0
@@ -103,17 +105,31 @@ class OperatorModel:
         return known
 
     def _alphas(self, chunk: int, sequences: int) -> tuple[float, ...]:
-        """Alpha by band of the skew rate; a batch of one has no skew."""
+        """Alpha by band of the skew rate; a batch of one has no skew.
+
+        What a long sequence adds is its tail, when the others are done: the same time in any batch. So between measured
+        sizes alpha times the size is interpolated, not alpha. That changes at the size from which the kernel no longer
+        splits a sequence over processors: nothing is interpolated across it.
+        """
         tables = self.tables
         if sequences < 2:
             return (0.0,) * (len(SKEW_BORDERS) + 1)
-        i = bisect_left(tables.skew_chunks, chunk) if chunk else 0
-        i = min(i, len(tables.skew_chunks) - 1)
-        j, part = bracket(tables.skew_decodes, min(sequences, tables.skew_decodes[-1]))
-        band = tables.alpha[i, j]
-        if part > 0.0:
-            band = (1 - part) * band + part * tables.alpha[i, j + 1]
-        return tuple(band.tolist())
+        i = min(bisect_left(tables.skew_chunks, chunk), len(tables.skew_chunks) - 1) if chunk else 0
+        places = range(len(tables.skew_decodes))
+        if not chunk and self.unsplit_from:
+            unsplit = self._padded(sequences) >= self.unsplit_from
+            places_here = [j for j in places if (tables.skew_decodes[j] >= self.unsplit_from) == unsplit]
+            places = range(places_here[0], places_here[-1] + 1) if places_here else places
+        sizes = [tables.skew_decodes[j] for j in places]
+        excess = [tables.alpha[i, j] * tables.skew_decodes[j] for j in places]
+        j, part = bracket(sizes, min(max(sequences, sizes[0]), sizes[-1]))
+        at = excess[j] if part == 0.0 else (1 - part) * excess[j] + part * excess[j + 1]
+        return tuple(np.minimum(at / sequences, 1.0).tolist())
+
+    def _padded(self, sequences: int) -> int:
+        """The size of the captured graph that a pure decode of this size runs in."""
+        j = bisect_left(self.capture_sizes, sequences)
+        return self.capture_sizes[j] if j < len(self.capture_sizes) else sequences
 
     def _check(self, tokens: int, longest: int) -> None:
         limit = self.domain.limit

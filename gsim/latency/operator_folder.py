@@ -7,17 +7,25 @@ from pathlib import Path
 from gsim.core.errors import ProfileError
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
-from gsim.latency.models import model_shape
+from gsim.latency.models import ModelShape, model_shape
 from gsim.latency.operator import OperatorModel, default_capture_sizes
 from gsim.latency.operator_tables import read_tables
 from gsim.latency.profile import Profile, Provenance
 
-#: Memory of the cards that such folders are about (GB), for the KV capacity that a folder does not state.
-CARD_MEMORY_GB = {"RTX4090": 24, "RTXPRO6000": 96, "RTXA6000": 48, "H100": 80, "H200": 141, "A100": 80}
+#: The cards that such folders are about: memory (GB), for the KV capacity that a folder does not state, and streaming
+#: multiprocessors, both as NVIDIA publishes them.
+CARDS = {
+    "RTX4090": (24, 128),
+    "RTXPRO6000": (96, 188),
+    "RTXA6000": (48, 84),
+    "A100": (80, 108),
+    "H100": (80, 132),
+    "H200": (141, 132),
+}
 
 #: Seconds that an operator call saves in back-to-back execution. Fitted on the first 20 s of one real run (RTX 4090,
 #: vLLM 0.19), judged on the rest of it: docs/validation.md. About the launch latency of a kernel, so not the GPU's.
-RAMP_S = 3.27e-6
+RAMP_S = 3.35e-6
 
 
 def is_operator_folder(path: Path) -> bool:
@@ -63,7 +71,9 @@ def operator_profile(
         name=folder.name,
         gpu=hardware,
         model=model,
-        latency=OperatorModel(domain, tables, model.layers, capture_sizes, overhead_s, ramp_s),
+        latency=OperatorModel(
+            domain, tables, model.layers, capture_sizes, _unsplit_from(hardware, model), overhead_s, ramp_s
+        ),
         kv_tokens=kv_tokens,
         max_num_batched_tokens=batched,
         max_num_seqs=sequences,
@@ -86,7 +96,13 @@ def operator_profile(
 def _memory_gb(meta: Fields, hardware: str) -> float:
     if "memory_gb" in meta:
         return meta.number("memory_gb", above=True)
-    if hardware not in CARD_MEMORY_GB:
-        known = ", ".join(sorted(CARD_MEMORY_GB))
+    if hardware not in CARDS:
+        known = ", ".join(sorted(CARDS))
         raise meta.error("hardware", f"memory of {hardware} is not known (known: {known}); state memory_gb beside it")
-    return float(CARD_MEMORY_GB[hardware])
+    return float(CARDS[hardware][0])
+
+
+def _unsplit_from(hardware: str, model: ModelShape) -> int:
+    """Sequences whose blocks of work (one per KV head) fill 80 % of the card at two per multiprocessor: from there on
+    FlashAttention 2 does not split sequences (``num_splits_heuristic`` in its source)."""
+    return -(-int(0.8 * 2 * CARDS[hardware][1]) // model.kv_heads) if hardware in CARDS else 0

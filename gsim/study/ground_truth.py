@@ -28,7 +28,8 @@ class GroundTruthStudy:
     def run(self, context: Context) -> Findings:
         """One replay: nothing in it is random."""
         from gsim.calibration.ground_truth import compare, figure, read_ground_truth, replay_truth
-        from gsim.latency import load_profile
+        from gsim.calibration.ground_truth_terms import terms
+        from gsim.latency import OperatorModel, load_profile
 
         truth = read_ground_truth(self.ground_truth)
         profile = load_profile(self.profile.path)
@@ -41,4 +42,7 @@ class GroundTruthStudy:
             f"{int((table['diff_percent'].abs() <= 1.0).sum())} of {len(table)} figures within 1 %; "
             f"farthest: {worst['metric']} {worst['statistic']}, {worst['diff_percent']:+.1f} %",
         ]
-        return Findings({"ground_truth": table}, {"ground_truth": figure(truth, simulated)}, notes)
+        tables = {"ground_truth": table}
+        if isinstance(profile.latency, OperatorModel):
+            tables["ground_truth_terms"] = terms(truth, profile)
+        return Findings(tables, {"ground_truth": figure(truth, simulated)}, notes)

@@ -7,13 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsim.calibration.ground_truth import (
-    compare,
-    fit_ramp_s,
-    read_ground_truth,
-    replay_truth,
-    write_comparison,
-)
+from gsim.calibration.ground_truth import compare, read_ground_truth, replay_truth, write_comparison
+from gsim.calibration.ground_truth_terms import fit_ramp_s, terms
 from gsim.calibration.pipelined import replay
 from gsim.core import InputError
 from gsim.latency import constant_profile, load_profile
@@ -112,6 +107,8 @@ def test_a_ramp_is_fitted_to_operator_tables_only(tmp_path: Path) -> None:
     truth = read_ground_truth(write_truth(tmp_path / "truth"))
     with pytest.raises(InputError, match="a ramp is fitted to operator tables"):
         fit_ramp_s(truth, PROFILE)
+    with pytest.raises(InputError, match="only operator tables have terms"):
+        terms(truth, PROFILE)
 
 
 @pytest.mark.skipif(not TRUTH.is_dir(), reason="the real run is not at hand")
@@ -126,3 +123,34 @@ def test_the_real_column_is_the_published_summary() -> None:
     }
     for metric, values in published.items():
         assert table[table.metric == metric].real.round(1).tolist() == pytest.approx(values, abs=0.11)
+
+
+@pytest.mark.skipif(not TRUTH.is_dir(), reason="the real run is not at hand")
+def test_until_the_contents_of_prompts_matter_every_request_ends_when_it_did() -> None:
+    """The run's first 24 s: four decode iterations at most between real and simulated ends, after 20 s of decoding.
+
+    Then three prompts start in one iteration that has no budget for them unless one of them hit the prefix cache
+    (prompt contents are not published), and the schedules part.
+    """
+    truth = read_ground_truth(TRUTH)
+    simulated = replay_truth(truth, load_profile(TABLES))
+    last = truth.requests.last_token_s.to_numpy()
+    early = last < 24.5
+    assert early.sum() == 15
+    assert np.abs(simulated.last_token_s - last)[early].max() < 0.1
+    table = compare(truth, simulated, early)
+    assert table[table.metric == "TPOT"].diff_percent.abs().max() < 1.0
+    group = truth.requests[truth.requests.scheduled_s.round(4) == 25.1128]
+    assert len(group) == 3
+    assert group.input_tokens.iloc[:2].sum() > truth.engine.max_num_batched_tokens
+
+
+@pytest.mark.skipif(not TRUTH.is_dir(), reason="the real run is not at hand")
+def test_the_whole_run_stays_close() -> None:
+    """Means within 2 %, though the contents of the prompts are unknown."""
+    truth = read_ground_truth(TRUTH)
+    rows = terms(truth, load_profile(TABLES)).set_index("term")
+    assert rows.loc["all"].abs().max() < 2.0
+    assert rows.loc["all, judged part"].abs().max() < 2.0
+    assert rows.loc["without ramp", "TPOT"] > rows.loc["all", "TPOT"] + 1.0
+    assert rows.loc["without skew", "TPOT"] < rows.loc["all", "TPOT"] - 1.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import shutil
@@ -102,6 +103,22 @@ def test_a_decode_run_is_the_sum_of_its_iterations(
     n = model.decode_run_iterations(sequences, context, longest, run_s)
     assert model.decode_run_s(sequences, context, longest, n) <= run_s
     assert model.decode_run_s(sequences, context, longest, n + 1) > run_s
+
+
+def test_a_long_tail_costs_the_same_in_any_batch(model: OperatorModel) -> None:
+    """Alpha times the size is what carries over between measured sizes (8 has 0.3, 2 has 0.3 in this band)."""
+    even, longest = (model.iteration_s(Batch((), 4, 4 * c, c)) for c in (300, 1000))
+    skewed = model.iteration_s(Batch((), 4, 4 * 300, 1000))
+    expected = (0.3 * 2 + (4 - 2) / (8 - 2) * (0.3 * 8 - 0.3 * 2)) / 4
+    assert skewed == pytest.approx(even + expected * (longest - even), rel=1e-9)
+
+
+def test_nothing_is_interpolated_across_the_end_of_splitting(model: OperatorModel) -> None:
+    """Padded to 4, a batch of 3 is on the far side of a kernel that stops splitting there: it takes after 8, not 2."""
+    alphas = [dataclasses.replace(model, unsplit_from=n)._alphas(0, 3) for n in (0, 4, 5)]
+    assert alphas[1] == pytest.approx([a * 8 / 3 if a * 8 / 3 < 1 else 1.0 for a in model._alphas(0, 8)])
+    assert alphas[2] == pytest.approx([a * 2 / 3 for a in model._alphas(0, 2)])
+    assert alphas[0] != alphas[1] != alphas[2]
 
 
 def test_vllms_capture_sizes() -> None:
