@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -48,10 +49,20 @@ class AgentCsv(Recorded):
         errors = self.errors(report)
         sessions = grouped(lambda own: csv_rows(self.path, own, _COLUMNS), lambda: lambda row: row["sid"], errors)
         for name, rows in sessions:
+            # Parallel calls end in any order: rows lie in order of time, turns count in order of prompts.
+            rows.sort(key=lambda numbered: _turn_number(numbered[1]))
             session = _Session(self, segment("agent_csv", name), report)
             play = play_of(rows, errors, session.turn, lambda row: NO_CLOCK)
             if play is not None:
                 yield play
+
+
+def _turn_number(row: Row) -> float:
+    """Where a row belongs (a broken one last: it is refused when it is read)."""
+    try:
+        return whole(row, "turn", low=0)
+    except RowError:
+        return inf
 
 
 class _Session:
@@ -71,7 +82,7 @@ class _Session:
         if prefix > tokens:
             raise RowError(f"prefix_tokens_session ({prefix}) exceeds input_tokens ({tokens})")
         if index <= self.last:
-            raise RowError(f"turn {index} after turn {self.last} of its session")
+            raise RowError(f"turn {index} appears twice in its session")
         gap_s = self._gap_s(row)
         self.last, self.idle_s = index, self._ended_s(row, output)
         if output == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -151,8 +151,7 @@ class PromptLengths(Recorded):
     def plays(self, report: Report, rng: np.random.Generator) -> Iterator[Play]:
         """See ``Recorded``."""
         errors = self.errors(report)
-        sessions = grouped(lambda own: json_rows(self.path, own), lambda: lambda row: text(row, "session"), errors)
-        for name, rows in sessions:
+        for name, rows in grouped(lambda own: json_rows(self.path, own), _runs, errors):
             turn_of = partial(self._turn, segment("prompt_lengths", name))
             play = play_of(rows, errors, turn_of, _no_clock)
             if play is not None:
@@ -170,6 +169,20 @@ class PromptLengths(Recorded):
             text(row, "task"),
             text(row, "prompt"),
         )
+
+
+def _runs() -> Callable[[Row], str]:
+    """From a row to its session; where turns start again, so does another run of the session's task."""
+    last: dict[str, tuple[int, int]] = {}
+
+    def key(row: Row) -> str:
+        name, turn = text(row, "session"), whole(row, "turn", low=0)
+        run, before = last.get(name, (0, -1))
+        run += turn <= before
+        last[name] = run, turn
+        return f"{name} run {run}"
+
+    return key
 
 
 def _no_clock(_row: Row) -> float:

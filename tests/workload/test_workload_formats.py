@@ -283,7 +283,7 @@ BROKEN = [
     ("weka", "[1, 2, 3]", "[1, 2, 3, 4, 5]", "hash_ids names 5 blocks"),
     ("weka", '"t": 8.0', '"t": -8.0', "t must be in"),
     ("weka", '"requests"', '"calls"', "no field 'requests'"),
-    ("agent_csv", "a,1,12.6,150", "a,0,12.6,150", "turn 0 after turn 0"),
+    ("agent_csv", "a,1,12.6,150", "a,0,12.6,150", "turn 0 appears twice"),
     ("agent_csv", "150,20,90", "150,20,151", "exceeds input_tokens"),
     ("agent_csv", "prefix_tokens_session", "prefix", "no column 'prefix_tokens_session'"),
     ("qwen_bailian", '"input_length": 40', '"input_length": 49', "must name 4 blocks"),

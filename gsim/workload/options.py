@@ -1,0 +1,67 @@
+"""``field=value`` words of a command line, typed as the fields of a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from gsim.core import ConfigError
+
+Texts = dict[str, Any]
+
+
+def split_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Plain words, and those of the form key=value; ``ConfigError`` where a key comes twice."""
+    plain: list[str] = []
+    given: dict[str, str] = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key.replace(".", "").replace("_", "").isalnum():
+            plain.append(word)
+        elif key in given:
+            raise ConfigError(f"{key} is given twice")
+        else:
+            given[key] = value
+    return plain, given
+
+
+def typed(config: type, texts: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Values for the fields of ``config``; a field ``a.b`` belongs to the dataclass in field ``a``."""
+    hints = typing.get_type_hints(config)
+    allowed = [f.name for f in dataclasses.fields(config) if f.init]
+    nested: dict[str, dict[str, str]] = {}
+    values: dict[str, Any] = {}
+    for key, text in texts.items():
+        name, _, inner = key.partition(".")
+        if name not in allowed or bool(inner) != dataclasses.is_dataclass(hints[name]):
+            raise ConfigError(f"{where} has no field '{key}'; its fields are: {', '.join(allowed)}")
+        if inner:
+            nested.setdefault(name, {})[inner] = text
+        else:
+            values[name] = _value(hints[name], text, key)
+    for name, texts_inside in nested.items():
+        values[name] = hints[name](**typed(hints[name], texts_inside, f"{where}.{name}"))
+    return values
+
+
+def _value(hint: Any, text: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if text in ("null", "none", ""):
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), text, key)
+    if origin is tuple:
+        items = [item.strip() for item in text.strip("[]()").split(",") if item.strip()]
+        return tuple(_value(arguments[0], item, key) for item in items)
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ConfigError(f"{key} must be true or false, not '{text}'")
+        return text.lower() == "true"
+    try:
+        return hint(text)
+    except (TypeError, ValueError):
+        kind = "a whole number" if hint is int else "a number" if hint is float else hint.__name__
+        raise ConfigError(f"{key} must be {kind}, not '{text}'") from None
