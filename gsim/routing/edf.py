@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,14 +20,17 @@ class Edf:
     limit_i = min(``max_in_flight``, max_num_seqs_i). The queue stands at the gateway, where it can be ordered, instead
     of inside the engines, where it cannot. Ties: the lowest index.
 
-    State: in-flight counts (S1), nominal speed (S5). Source: the classic policy (Liu and Layland 1973); llm-d's flow
-    control orders by deadline in the same place. Simplified: no priority bands.
+    State: in-flight counts (S1), nominal speed (S5), the length predictor for ``drop_late``. Source: the classic
+    policy (Liu and Layland 1973); llm-d's flow control orders by deadline in the same place. Simplified: no priority
+    bands.
     """
 
-    max_in_flight: int = 64
+    max_in_flight: int = 128
     """Requests that an instance is sent at a time, at most."""
     drop_late: bool = False
-    """Reject a request whose deadline has passed instead of serving it late."""
+    """Reject what can no longer make its deadline, even alone on the fastest instance, instead of serving it late: the
+    earliest deadline first serves the hopeless first, and in overload everybody is late in turn."""
+    needs: ClassVar[frozenset[str]] = frozenset({"prediction"})
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +43,7 @@ class Edf:
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """An instance with room, or wait."""
-        if self.drop_late and view.now_s > request.deadline_s:
+        if self.drop_late and view.now_s + _alone_s(request, view) > request.deadline_s:
             return REJECT
         room = view.in_flight < np.minimum(view.static.max_num_seqs, self.max_in_flight)
         room &= view.available
@@ -49,3 +53,10 @@ class Edf:
         np.add(view.in_flight, 1.0, out=scores)
         scores /= view.static.nominal_tokens_per_s
         return lowest(scores, room)
+
+
+def _alone_s(request: Request, view: ClusterView) -> float:
+    static = view.static
+    latency_s = static.nominal_prefill_s_per_token * request.prompt_tokens
+    latency_s += static.nominal_tpot_s * view.predict(request)
+    return float(latency_s.min())

@@ -13,7 +13,7 @@ from gsim.routing.choice import lowest, nothing, scratch
 from gsim.routing.latency import predicted_latency
 
 Weakest = Literal["largest_latency", "slowest_then_largest_latency"]
-Infeasible = Literal["fastest", "reject", "defer"]
+Infeasible = Literal["fastest", "sacrifice", "reject", "defer"]
 
 
 @register("router", "goodserve")
@@ -32,14 +32,15 @@ class GoodServe:
 
     margin_s: float = 0.0
     """Seconds to spare before the deadline, for an instance to count as feasible (negative: accept being late)."""
-    margin_fraction: float = 0.0
+    margin_fraction: float = 0.1
     """The same as a share of T_i: the longer a request is predicted to run, the more can go wrong."""
     weakest: Weakest = "largest_latency"
     """What weakest means: ``largest_latency`` (largest T in F) or ``slowest_then_largest_latency`` (lowest nominal
     decode speed in F, then largest T)."""
     infeasible: Infeasible = "fastest"
-    """Where no instance is feasible: ``fastest`` (smallest T: best effort), ``reject``, or ``defer`` (hold at the
-    gateway until something changes; reject once the deadline has passed)."""
+    """Where no instance is feasible: ``fastest`` (smallest T: best effort), ``sacrifice`` (largest T: late ones gather
+    where they take nothing from those that can still make it), ``reject``, or ``defer`` (hold at the gateway until
+    something changes; reject once the deadline has passed)."""
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction"})
     _latency: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _rank: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
@@ -60,6 +61,8 @@ class GoodServe:
             return chosen
         if self.infeasible == "fastest":
             return lowest(latency, view.available)
+        if self.infeasible == "sacrifice":
+            return lowest(np.negative(latency, out=latency), view.available)
         if self.infeasible == "reject" or view.now_s > request.deadline_s:
             return REJECT
         return HOLD

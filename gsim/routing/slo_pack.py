@@ -9,9 +9,14 @@ import numpy as np
 
 from gsim.core import HOLD, ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import Bools, Floats
+from gsim.routing.choice import nothing
 from gsim.routing.ledger import Ledger
 
 Placement = Literal["pack", "least"]
+_REFERENCE_SEQUENCES = 16
+"""Of ``StaticView.nominal_tpot_s``."""
+_FULL_SEQUENCES = 64
+"""Of ``StaticView.nominal_tokens_per_s``."""
 
 
 @register("router", "slo_pack")
@@ -19,16 +24,17 @@ Placement = Literal["pack", "least"]
 class SloPack:
     """Profiled latency decides which GPU types may serve a request, pending load which instance does.
 
-    lat_i = p_i * L_in + d_i * L_out with nominal speeds; rank_i = elapsed + lat_i - SLO. Types are tried in ascending
-    rank (strongest first), stopping at the first with rank > 0 (the strongest is always tried). A request occupies
-    u_i = 1 / (lambda_i * lat_i) of an instance (Little's law), lambda_i = thr_i / L_out. Within a type:
-    ``pack``: argmax U_i + u_i <= 1; ``least``: argmin. Where nothing has room, the request is held; held requests
-    are asked in order of their least slack. Ties: the lowest index.
+    lat_i(b) = p_i * L_in + (a_i + s_i * b) * L_out, the line through the two nominal operating points (16 and 64
+    sequences). Types are tried in ascending rank_i = elapsed + lat_i(16) - SLO (strongest first), stopping at the first
+    with rank > 0 (the strongest is always tried). A request occupies u_i = 1 / b_i of an instance, b_i the largest
+    number pending at which lat_i(b) is within its SLO. Within a type: ``pack``: argmax U_i + u_i <= 1; ``least``:
+    argmin. Where nothing has room, the request is held; held requests are asked in order of their least slack. Ties:
+    the lowest index.
 
     State: the router's own count of pending load (S1), nominal speeds (S5), the length predictor. Source: AIBrix
-    ``slo-pack-load``, ``slo-least-load-pulling`` and its SLO queue. Simplified: one queue instead of sub-queues by
-    length bucket; one operating point per GPU instead of a profiled grid; lengths come from the configured predictor
-    (upstream draws from a sliding histogram).
+    ``slo-pack-load``, ``slo-least-load-pulling`` and its SLO queue, where 1 / u is the maximum pending by Little's law
+    from a profiled grid. Simplified: one queue instead of sub-queues by length bucket; a line instead of the grid;
+    lengths come from the configured predictor (upstream draws from a sliding histogram).
     """
 
     placement: Placement = "pack"
@@ -38,6 +44,8 @@ class SloPack:
     """Sum of u over the active requests."""
     _asked: tuple[int, Floats | None] = field(default=(-1, None), init=False, repr=False, compare=False)
     """The request that was routed last, and its u per instance."""
+    _slope_s: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
+    """Growth of TPOT per sequence."""
 
     def __post_init__(self) -> None:
         if self.placement not in ("pack", "least"):
@@ -62,23 +70,34 @@ class SloPack:
         """An instance of the strongest type that has room."""
         self._pending.heal(view)
         profiled = _profiled(request, view)
-        load: Floats = view.predict(request) / (view.static.nominal_tokens_per_s * profiled)
+        load = 1.0 / self._max_pending(request, view, profiled)
         self._asked = (request.request_id, load)
         total = self._pending.amount + load
-        room = (total <= 1.0) | (view.in_flight == 0)
+        room = (total <= 1.0 + 1e-9) | (view.in_flight == 0)
         room &= view.available
-        room &= self._eligible(profiled, request.deadline_s - view.now_s, view.available)
+        room &= _eligible(profiled, request.deadline_s - view.now_s, view.available)
         if not room.any():
             return HOLD
         room &= profiled == profiled[room].min()
         total[~room] = np.inf if self.placement == "least" else -np.inf
         return int(total.argmin() if self.placement == "least" else total.argmax())
 
-    def _eligible(self, profiled: Floats, left_s: float, available: Bools) -> Bools:
-        if not available.any():
-            return available
-        eligible: Bools = profiled <= max(left_s, float(profiled[available].min()))
-        return eligible
+    def _max_pending(self, request: Request, view: ClusterView, profiled: Floats) -> Floats:
+        static = view.static
+        if len(self._slope_s) != len(view):
+            grown_s = _FULL_SEQUENCES / static.nominal_tokens_per_s - static.nominal_tpot_s
+            least_s = 1e-3 * static.nominal_tpot_s  # a card that does not slow down would have room without end
+            self._slope_s = np.maximum(grown_s / (_FULL_SEQUENCES - _REFERENCE_SEQUENCES), least_s)
+        spare_s = (request.slo_s - profiled) / view.predict(request)
+        pending: Floats = _REFERENCE_SEQUENCES + spare_s / self._slope_s
+        return np.clip(pending, 1.0, static.max_num_seqs, out=pending)
+
+
+def _eligible(profiled: Floats, left_s: float, available: Bools) -> Bools:
+    if not available.any():
+        return available
+    eligible: Bools = profiled <= max(left_s, float(profiled[available].min()))
+    return eligible
 
 
 def _profiled(request: Request, view: ClusterView) -> Floats:
