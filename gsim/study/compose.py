@@ -35,7 +35,7 @@ TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "paper": ("", "what the paper says about it (shown in reports)"),
     "small": ({}, "field -> value: what a quick version of the experiment changes (reproduce scale=small, tests)"),
     "compare": (["router", "rectifier"], "the fields that make a line of the figure and are compared in pairs"),
-    "figure": ({}, "x: swept field of the horizontal axis; y: metrics, one panel each"),
+    "figure": ({"x": None, "y": None}, "x: swept field of the horizontal axis; y: metrics, one panel each"),
     "sweep": (None, "field or group -> list of values: every combination is a cell"),
     "timeline": (False, "also write a Perfetto trace of the run (single runs)"),
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsim.cluster import TelemetryConfig
-from gsim.cluster.dynamics import DynamicsConfig
+from gsim.cluster.dynamics import Drift, LoadStep
 from gsim.cluster.faults import FaultConfig
 from gsim.core import registry
 from gsim.migration import LINKS, LinkConfig
@@ -53,7 +53,12 @@ _OWN: Mapping[str, tuple[Option, ...]] = {
         Option(name, LinkConfig, f"{link.rate_bytes_per_s / 1e9:.3g} GB/s alone") for name, link in LINKS.items()
     ),
     "faults": (_NONE, Option("injected", FaultConfig, (FaultConfig.__doc__ or "").partition("\n")[0])),
-    "dynamics": (_NONE, Option("changing", DynamicsConfig, (DynamicsConfig.__doc__ or "").partition("\n")[0])),
+    "dynamics": (
+        _NONE,
+        Option("load_step", LoadStep, "From a time on, requests arrive faster."),
+        Option("burst", LoadStep, "For some seconds, requests arrive faster.", {"for_s": 10.0, "factor": 3.0}),
+        Option("drift", Drift, (Drift.__doc__ or "").partition("\n")[0]),
+    ),
     "mechanism": (_NONE,),
 }
 
