@@ -102,7 +102,7 @@ def replay(recording: dict[str, Any]) -> Difference | None:
     arrived = 0
     for number, theirs in enumerate(recording["steps"]):
         while arrived < len(requests) and requests[arrived]["arrival_step"] <= number:
-            scheduler.waiting.append(_sequence(requests[arrived], arrived, limits))
+            scheduler.waiting.append(_sequence(requests[arrived], limits))
             arrived += 1
         ours = _one_step(scheduler)
         if ours != _comparable(theirs):
@@ -134,12 +134,13 @@ def _one_step(scheduler: Scheduler) -> dict[str, Any]:
     }
 
 
-def _sequence(row: dict[str, Any], number: int, limits: EngineLimits) -> Sequence:
+def _sequence(row: dict[str, Any], limits: EngineLimits) -> Sequence:
     tokens = prompt_tokens(row["prompt"])
     request = Request(row["id"], float(row["arrival_step"]), len(tokens), row["output_len"], float("inf"))
     stop = min(row["output_len"], limits.max_model_len - len(tokens))
     names = TokenNames(tokens, limits.block_size) if limits.prefix_caching else None
-    order = (row.get("priority", 0), float(row["arrival_step"]), number)
+    # vLLM breaks ties of priority and arrival by the request id, a string.
+    order = (row.get("priority", 0), float(row["arrival_step"]), str(row["id"]))
     return Sequence(Job(request, row["output_len"]), order, stop, 0, names)
 
 

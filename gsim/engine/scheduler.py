@@ -97,7 +97,8 @@ class Scheduler:
 
     def _victim(self) -> Sequence:
         if self._by_priority:
-            return max(self.running, key=lambda sequence: sequence.order)
+            # Of equals in priority and arrival, the one admitted first.
+            return max(self.running, key=lambda sequence: sequence.order[:2])
         return next(reversed(self.running))
 
     def _preempt(self, victim: Sequence, step: Step) -> int:

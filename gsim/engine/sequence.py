@@ -63,7 +63,9 @@ class Sequence:
         "stop",
     )
 
-    def __init__(self, job: Job, order: tuple[int, float, int], stop: int, kv_tokens: int, names: BlockNames | None):
+    def __init__(
+        self, job: Job, order: tuple[int, float, int | str], stop: int, kv_tokens: int, names: BlockNames | None
+    ):
         request = job.request
         self.job = job
         self.request_id = request.request_id
@@ -75,7 +77,7 @@ class Sequence:
         self.names = names
         """None: shares nothing with anybody (its blocks have no names)."""
         self.order = order
-        """(priority, submission time, submission number): how the priority policy ranks it."""
+        """(priority, submission time, tie-breaker): how the priority policy ranks it."""
         self.generated = 0
         self.computed = 0
         """Tokens whose KV exists, the scheduled iteration's included."""

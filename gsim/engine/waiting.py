@@ -66,7 +66,7 @@ class PriorityQueue:
         return len(self._sequences)
 
 
-def _order(sequence: Sequence) -> tuple[int, float, int]:
+def _order(sequence: Sequence) -> tuple[int, float, int | str]:
     return sequence.order
 
 
