@@ -186,12 +186,17 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, c
 
     temporary = path.with_suffix(".tmp")
     writer = None
-    for result in results:
+    heads = [
+        {**r.cell.swept, "router": r.cell.value("router"), "rectifier": r.cell.value("rectifier")} for r in results
+    ]
+    kinds = {name: _kind([head.get(name) for head in heads]) for name in (heads[0] if heads else ())}
+    for result, head in zip(results, heads, strict=True):
         cell = result.cell
-        head = {**cell.swept, "router": cell.value("router"), "rectifier": cell.value("rectifier")}
         for seed, key in zip(cell.seeds, cell.keys(code), strict=True):
             rows = store.rows(key)
-            columns = {name: pa.array([_scalar(value)] * len(rows)) for name, value in head.items()}
+            columns = {
+                name: pa.array([_as(kinds[name], value)] * len(rows), kinds[name]) for name, value in head.items()
+            }
             columns["seed"] = pa.array([seed] * len(rows), type=pa.int32())
             columns |= {name: _decoded(rows[name]) for name in rows.column_names}
             table = pa.table(columns)
@@ -203,10 +208,25 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, c
         temporary.replace(path)
 
 
+def _kind(values: Sequence[Any]) -> Any:
+    """The type of a swept field's column: the same for all cells, also where some of them have no such field."""
+    import pyarrow as pa
+
+    known = {type(_scalar(value)) for value in values if value is not None}
+    return {frozenset({float}): pa.float64(), frozenset({bool}): pa.bool_()}.get(frozenset(known), pa.string())
+
+
 def _decoded(column: Any) -> Any:
     import pyarrow as pa
 
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _as(kind: Any, value: Any) -> Any:
+    import pyarrow as pa
+
+    made = _scalar(value)
+    return str(made) if made is not None and kind == pa.string() else made
 
 
 def _scalar(value: Any) -> Any:
