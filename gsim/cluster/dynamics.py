@@ -26,11 +26,11 @@ class LoadStep:
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_s < inf:
-            raise ConfigError(f"dynamics.load_step.at_s must be 0 or more, not {self.at_s}")
+            raise ConfigError(f"dynamics.at_s must be 0 or more, not {self.at_s}")
         if not self.for_s > 0:
-            raise ConfigError(f"dynamics.load_step.for_s must be greater than 0, not {self.for_s}")
+            raise ConfigError(f"dynamics.for_s must be greater than 0, not {self.for_s}")
         if not 0 < self.factor < inf:
-            raise ConfigError(f"dynamics.load_step.factor must be greater than 0, not {self.factor}")
+            raise ConfigError(f"dynamics.factor must be greater than 0, not {self.factor}")
 
     def warp(self, arrival_s: float) -> float:
         """The new time of an arrival."""
@@ -69,9 +69,9 @@ class Drift:
     def __post_init__(self) -> None:
         for name in ("at_s", "over_s"):
             if not 0 <= getattr(self, name) < inf:
-                raise ConfigError(f"dynamics.drift.{name} must be 0 or more, not {getattr(self, name)}")
+                raise ConfigError(f"dynamics.{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 < self.factor < inf:
-            raise ConfigError(f"dynamics.drift.factor must be greater than 0, not {self.factor}")
+            raise ConfigError(f"dynamics.factor must be greater than 0, not {self.factor}")
 
     def factor_at(self, arrival_s: float) -> float:
         """What an output's length is multiplied by."""
@@ -95,19 +95,3 @@ class Drift:
             return job
         tokens = min(max(round(job.output_tokens * factor), 1), job.request.max_output_tokens)
         return job._replace(output_tokens=tokens)
-
-
-@dataclass(frozen=True)
-class DynamicsConfig:
-    """How the load changes during a run."""
-
-    load_steps: tuple[LoadStep, ...] = ()
-    """Applied one after the other, each to the arrivals as the ones before it left them."""
-    drift: Drift | None = None
-    """None: output lengths do not drift."""
-
-    def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
-        """The sessions as they arrive under these dynamics."""
-        for step in self.load_steps:
-            sessions = step.apply(sessions)
-        return sessions if self.drift is None else self.drift.apply(sessions)

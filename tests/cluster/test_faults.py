@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from move_cases import Scripted, assert_sound, inside, spec
 
 from gsim.cluster import Status
-from gsim.cluster.dynamics import Drift, DynamicsConfig, LoadStep
+from gsim.cluster.dynamics import Drift, LoadStep
 from gsim.cluster.faults import Fault, FaultConfig
 from gsim.core import ConfigError, Dependency, Job, Request, Session
 
@@ -219,13 +219,6 @@ def test_outputs_drift_within_their_limit():
 def test_only_the_named_task_drifts():
     sessions = single([30.0], [10], [100])
     assert [s.jobs[0].output_tokens for s in Drift(task="code_agent").apply(sessions)] == [100]
-
-
-def test_dynamics_are_applied_together():
-    dynamics = DynamicsConfig((LoadStep(0.0, factor=2.0),), Drift(at_s=1.0, factor=2.0))
-    moved = list(dynamics.apply(single([0.0, 1.0, 2.0], [10] * 3, [100] * 3)))
-    assert arrivals_of(moved) == [0.0, 0.5, 1.0]
-    assert [s.jobs[0].output_tokens for s in moved] == [100, 100, 200]
 
 
 @pytest.mark.parametrize("make", [lambda: LoadStep(factor=0.0), lambda: LoadStep(for_s=-1.0), lambda: Drift(over_s=-1)])
