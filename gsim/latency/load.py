@@ -17,6 +17,7 @@ from gsim.latency.models import ModelShape, model_shape
 from gsim.latency.operator_folder import is_operator_folder, operator_profile
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
+from gsim.latency.vidur import is_vidur_folder, vidur_profile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 #: What vLLM leaves to KV, by default, of a card's memory that the weights do not take (gpu_memory_utilization).
@@ -68,10 +69,13 @@ def _locate(name_or_path: str | Path) -> Path:
 @functools.lru_cache(maxsize=256)
 def _load(path: Path, _stamps: tuple[tuple[str, int, int], ...]) -> Profile:
     if path.is_dir():
+        if is_vidur_folder(path):
+            return vidur_profile(path)
         if not is_operator_folder(path):
             found = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
             raise ProfileError(
-                f"{path}: a profile folder holds meta.yaml, dense.csv and attention.csv; it holds {found}"
+                f"{path}: a profile folder holds meta.yaml, dense.csv and attention.csv, or Vidur's "
+                f"mlp.csv and attention.csv; it holds {found}"
             )
         return operator_profile(path)
     return _profile_file(path)
