@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gsim.calibration.pipelined import Replay, replay
+from gsim.calibration.vllm_bench import read_bench
 from gsim.core.errors import InputError
 from gsim.core.request import Job, Request
 from gsim.engine import EngineConfig
@@ -41,6 +42,8 @@ class GroundTruth:
     """``requests.csv``, in order of arrival."""
     engine: EngineConfig
     """The limits that ``meta.json`` states."""
+    from_client: bool = False
+    """Latencies count from sending (a benchmark client's clock), not from when the engine's loop took a request in."""
 
     def jobs(self) -> list[Job]:
         """The same requests for the simulator. Their contents were not published: no prompt shares with another."""
@@ -52,8 +55,13 @@ class GroundTruth:
 
 
 def read_ground_truth(folder: str | Path) -> GroundTruth:
-    """Read and check a folder; raises ``InputError`` that names the file, the row or field, and the value."""
+    """Read and check a folder; raises ``InputError`` that names the file, the row or field, and the value.
+
+    A JSON file is read as a result of ``vllm bench serve``; it states no engine limits, so the profile's apply.
+    """
     folder = Path(folder)
+    if folder.suffix == ".json":
+        return GroundTruth(folder, read_bench(folder), EngineConfig(), from_client=True)
     meta = _meta(folder / "meta.json")
     requests = _requests(folder / "requests.csv")
     try:
@@ -120,7 +128,7 @@ def replay_truth(truth: GroundTruth, profile: Profile) -> Replay:
     if len(jobs) < 2:
         return warm
     second = truth.requests.iloc[1]
-    if second.queued_s - warm.queued_s[1] < _COLD_S:
+    if truth.from_client or second.queued_s - warm.queued_s[1] < _COLD_S:
         return warm
     return replay(jobs, profile.latency, limits, second.queued_s - truth.requests.scheduled_s.iloc[0])
 
@@ -141,9 +149,7 @@ def compare(truth: GroundTruth, simulated: Replay, rows: NDArray[np.bool_] | Non
     """Columns metric, statistic, real, simulated (milliseconds), diff_percent; over ``rows`` where given."""
     requests = truth.requests
     keep = np.ones(len(requests), dtype=np.bool_) if rows is None else rows
-    output = requests.output_tokens.to_numpy(dtype=np.float64)[keep]
-    real = _real(truth, keep)
-    ours = latencies(simulated.queued_s[keep], simulated.first_token_s[keep], simulated.last_token_s[keep], output)
+    real, ours = _real(truth, keep), _ours(truth, simulated, keep)
     table = []
     for metric, values in real.items():
         for statistic in ("mean", *PERCENTILES):
@@ -159,6 +165,12 @@ def _real(truth: GroundTruth, keep: NDArray[np.bool_]) -> dict[str, Floats]:
     return latencies(queued, first, last, output)
 
 
+def _ours(truth: GroundTruth, simulated: Replay, keep: NDArray[np.bool_]) -> dict[str, Floats]:
+    output = truth.requests.output_tokens.to_numpy(dtype=np.float64)
+    start = truth.requests.arrival_s.to_numpy(dtype=np.float64) if truth.from_client else simulated.queued_s
+    return latencies(start[keep], simulated.first_token_s[keep], simulated.last_token_s[keep], output[keep])
+
+
 def _statistic(statistic: str | int, values: Floats) -> float:
     return float(values.mean()) if isinstance(statistic, str) else float(np.percentile(values, statistic))
 
@@ -166,9 +178,8 @@ def _statistic(statistic: str | int, values: Floats) -> float:
 def figure(truth: GroundTruth, simulated: Replay) -> Figure:
     """Distributions of TTFT, TPOT and E2E, real and simulated, and each request's completion against the real one."""
     requests = truth.requests
-    real = _real(truth, np.ones(len(requests), dtype=np.bool_))
-    output = requests.output_tokens.to_numpy(dtype=np.float64)
-    ours = latencies(simulated.queued_s, simulated.first_token_s, simulated.last_token_s, output)
+    everything = np.ones(len(requests), dtype=np.bool_)
+    real, ours = _real(truth, everything), _ours(truth, simulated, everything)
     drawing = Figure(figsize=(10.0, 2.8), layout="constrained")
     axes = drawing.subplots(1, 4)
     for axis, (metric, values) in zip(axes, real.items()):
