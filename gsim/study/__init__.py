@@ -1,1 +1,5 @@
-"""Grid x seeds: storage, resume, provenance, progress, figures, report."""
+"""Studies: grids of runs, storage and resume, provenance, figures, reports; and reading results back (``load``)."""
+
+from gsim.study.loading import Results, load
+
+__all__ = ["Results", "load"]

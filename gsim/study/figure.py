@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.metrics import mean_interval
-from gsim.study.results import CellResult
+from gsim.study.results import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ STYLE: dict[str, Any] = {
 }
 
 
-def sweep_figure(results: Sequence[CellResult], x: str | None, metrics: Sequence[str]) -> Figure:
+def sweep_figure(results: Sequence[Measured], x: str | None, metrics: Sequence[str]) -> Figure:
     """One panel per metric: a line per policy against the swept field ``x``, with its 95 % band.
 
     Without a numeric ``x``: a dot and an error bar per cell.
@@ -90,7 +90,7 @@ def sweep_figure(results: Sequence[CellResult], x: str | None, metrics: Sequence
         return _sweep_figure(results, x, metrics)
 
 
-def _sweep_figure(results: Sequence[CellResult], x: str | None, metrics: Sequence[str]) -> Figure:
+def _sweep_figure(results: Sequence[Measured], x: str | None, metrics: Sequence[str]) -> Figure:
     figure, axes = new_figure(len(metrics))
     if x is not None and all(isinstance(result.point.get(x), int | float) for result in results):
         for axis, metric in zip(axes, metrics, strict=True):
@@ -103,7 +103,7 @@ def _sweep_figure(results: Sequence[CellResult], x: str | None, metrics: Sequenc
     return figure
 
 
-def _lines(axis: Axes, results: Sequence[CellResult], x: str, metric: str) -> None:
+def _lines(axis: Axes, results: Sequence[Measured], x: str, metric: str) -> None:
     series: dict[str, list[tuple[float, float, float, float]]] = {}
     for result in results:
         others = [f"{field.rpartition('.')[2]}={value}" for field, value in result.point.items() if field != x]
@@ -134,7 +134,7 @@ def _legend(figure: Figure, axis: Axes) -> None:
         figure.set_size_inches(figure.get_figwidth() + 0.6 + 0.062 * max(map(len, labels)), figure.get_figheight())
 
 
-def _dots(axis: Axes, results: Sequence[CellResult], metric: str, first: bool) -> None:
+def _dots(axis: Axes, results: Sequence[Measured], metric: str, first: bool) -> None:
     names = []
     labels = list(dict.fromkeys(result.label for result in results))
     for i, result in enumerate(results):

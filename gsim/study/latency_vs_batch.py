@@ -41,7 +41,7 @@ class LatencyVsBatch:
         work = [(spec, batch) for spec in instances.values() for batch in self.batch_sizes]
         rows = [self._row(context.settings, spec, batch) for spec, batch in context.track(work, "batches")]
         frame = pd.DataFrame(rows)
-        return Findings({"latency_vs_batch": frame}, {"latency_vs_batch": _figure(frame)}, _notes(frame))
+        return Findings({"latency_vs_batch": frame}, {"latency_vs_batch": draw(frame)}, _notes(frame))
 
     def _row(self, settings: Settings, spec: InstanceSpec, batch: int) -> dict[str, float | str]:
         import dataclasses
@@ -65,7 +65,8 @@ class LatencyVsBatch:
         }
 
 
-def _figure(frame: pd.DataFrame) -> Figure:
+def draw(frame: pd.DataFrame) -> Figure:
+    """Latency and throughput against the batch, a line per GPU."""
     from gsim.study.figure import COLOURS, MARKERS, house_style, new_figure
 
     with house_style():

@@ -7,15 +7,13 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from gsim.metrics import mean_interval, paired_difference
+from gsim.study.loading import load
 from gsim.study.table import number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: The label under which experiments run GoodServe as published (just enough, and migration).
 GOODSERVE = "GoodServe"
@@ -83,30 +81,20 @@ def _listed(values: list[Any]) -> str:
 
 
 def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
-    import pandas as pd
-
-    runs = pd.read_csv(folder / "runs.csv")
-    points = point_columns(runs)
-    metrics = [(config.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]][0]
+    results = load(folder)
+    asked = (config.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
     tables = []
-    for metric in [metrics] if isinstance(metrics, str) else metrics:
+    for metric in [asked] if isinstance(asked, str) else asked:
         pivot: dict[str, dict[str, str]] = {}
-        for (policy, *point), group in runs.groupby(["policy", *points], sort=False, dropna=False):
-            mean, low, high = mean_interval(group[metric].to_numpy())
+        for cell in results.cells:
+            mean, low, high = mean_interval(cell.metric(metric))
             text = number(mean) + (f" ± {number((high - low) / 2)}" if low == low else "")
-            pivot.setdefault(str(policy), {})[", ".join(str(value) for value in point) or "all"] = text
+            at = ", ".join(number(v) if isinstance(v, float) else str(v) for v in cell.point.values())
+            pivot.setdefault(cell.label, {})[at or "all"] = text
         columns = list(dict.fromkeys(column for row in pivot.values() for column in row))
         rows = [[policy, *(row.get(column, "") for column in columns)] for policy, row in pivot.items()]
-        tables.append(Table(f"{metric} by {', '.join(points) or 'policy'}", ["policy", *columns], rows))
+        tables.append(Table(f"{metric} by {', '.join(results.points) or 'policy'}", ["policy", *columns], rows))
     return tables
-
-
-def point_columns(runs: pd.DataFrame) -> list[str]:
-    """The columns of ``runs.csv`` that make a grid point (the swept fields that do not make the policy)."""
-    before = list(runs.columns[: list(runs.columns).index("seed")])
-    fields = [column for column in before if column not in ("experiment", "router", "rectifier", "policy")]
-    # A field that only the policies differ in is part of the policy.
-    return [field for field in fields if runs.groupby("policy")[field].nunique(dropna=False).max() > 1]
 
 
 def _study_tables(folder: Path) -> list[Table]:
@@ -122,15 +110,12 @@ def _study_tables(folder: Path) -> list[Table]:
 
 def _gains(folder: Path) -> list[str]:
     """GoodServe's gain in goodput over every other policy: at the grid point where it is largest, paired over seeds."""
-    path = folder / "runs.csv"
-    if not path.exists():
+    if not (folder / "runs.csv").exists():
         return []
-    import pandas as pd
-
-    runs = pd.read_csv(path)
+    results = load(folder)
+    runs, points = results.runs, results.points
     if GOODSERVE not in set(runs["policy"]):
         return []
-    points = point_columns(runs)
     found = []
     for policy in dict.fromkeys(p for p in runs["policy"] if p != GOODSERVE):
         gains = []

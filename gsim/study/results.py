@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,19 @@ from gsim.study.store import RunStore
 BOUNDED = ("goodput_rps", "attainment", "session_goodput_rps", "session_attainment")
 #: Metrics whose paired differences are tabled.
 COMPARED = ("goodput_rps", "attainment", "mean_e2el_ms", "p99_e2el_ms")
+
+
+class Measured(Protocol):
+    """A policy at a grid point, with one value per seed of every metric: what tables and figures are made of."""
+
+    @property
+    def label(self) -> str: ...  # noqa: D102
+    @property
+    def point(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def metric(self, name: str) -> np.ndarray[Any, Any]: ...  # noqa: D102
+
+
+M = TypeVar("M", bound=Measured)
 
 
 @dataclass(frozen=True)
@@ -132,9 +145,9 @@ def compare(results: Sequence[CellResult], metrics: Iterable[str] = COMPARED) ->
     return found
 
 
-def by_point(results: Sequence[CellResult]) -> list[list[CellResult]]:
+def by_point(results: Sequence[M]) -> list[list[M]]:
     """The cells of each grid point, in order."""
-    groups: dict[str, list[CellResult]] = {}
+    groups: dict[str, list[M]] = {}
     for result in results:
         groups.setdefault(repr(result.point), []).append(result)
     return list(groups.values())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gsim.metrics import Interval, mean_interval
-from gsim.study.results import CellResult, Comparison, by_point
+from gsim.study.results import Comparison, Measured, by_point
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def sweep_table(results: Sequence[CellResult], metric: str) -> str:
+def sweep_table(results: Sequence[Measured], metric: str) -> str:
     """A line per policy, a column per grid point; wide grids continue in further blocks."""
     points = [group[0].point for group in by_point(results)]
     labels = list(dict.fromkeys(result.label for result in results))
@@ -49,7 +49,7 @@ def _point(point: Mapping[str, Any]) -> str:
     return ", ".join(number(value) if isinstance(value, float) else str(value) for value in point.values()) or "all"
 
 
-def _cell(result: CellResult, metric: str) -> str:
+def _cell(result: Measured, metric: str) -> str:
     mean, low, high = mean_interval(result.metric(metric))
     if math.isnan(mean):
         return "-"
@@ -66,7 +66,7 @@ def number(value: float) -> str:
     return f"{value:.{min(digits, 3)}f}"
 
 
-def verdicts(results: Sequence[CellResult], comparisons: Sequence[Comparison], metric: str) -> list[str]:
+def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> list[str]:
     """At each grid point: which policy is best by the metric, and which ones cannot be told from it."""
     lines = []
     for group in by_point(results):
