@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from gsim.core import ConfigError, InputError
 from gsim.metrics import paired_difference
+from gsim.study.options import options
 from gsim.study.table import number, render
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_USAGE = "usage: python -m gsim compare DIR[:POLICY] DIR[:POLICY] [METRIC ...]"
+_USAGE = (
+    "usage: python -m gsim compare DIR[:POLICY] DIR[:POLICY] [METRIC ...], "
+    "or compare ROUTER[+RECTIFIER] ROUTER[+RECTIFIER] [OVERRIDE ...]"
+)
 _POLICY = ["router", "rectifier", "policy"]
 
 
@@ -35,6 +39,31 @@ def compare_command(words: Sequence[str]) -> str:
         raise ConfigError(f"{words[0]} and {words[1]} have no point and seed in common")
     header = ["point", "metric", "A", "B", "A - B", "95 % interval", "p", "seeds", ""]
     return f"A = {words[0]}\nB = {words[1]}\n" + render(header, rows)
+
+
+def as_sweep(words: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """For two routers: the command line of the sweep that runs both, and what to compare after it; else None.
+
+    ``ROUTER+RECTIFIER`` sets the rectifier too; a router alone runs with the configured one.
+    """
+    if len(words) < 2 or any((Path(word.partition(":")[0]) / "runs.csv").exists() for word in words[:2]):
+        return None
+    known = options("router")
+    entries = []
+    for word in words[:2]:
+        router, _, rectifier = word.partition("+")
+        if router not in known:
+            raise ConfigError(
+                f"compare: '{word}' is neither a results folder nor a router; routers: {', '.join(known)}"
+            )
+        entries.append(f"{{label:'{word}',router:{router}" + (f",rectifier:{rectifier}}}" if rectifier else "}"))
+    overrides = [word for word in words[2:] if "=" in word or word.startswith("-")]
+    metrics = [word for word in words[2:] if word not in overrides]
+    named = next((word.partition("=")[2] for word in overrides if word.startswith("out=")), None)
+    name = f"compare-{words[0]}-{words[1]}".replace("+", "-")
+    out = named or f"results/{name}"
+    sweep = [f"sweep={{router:[{','.join(entries)}]}}", f"name={name}", *overrides]
+    return sweep, [f"{out}:{words[0]}", f"{out}:{words[1]}", *metrics]
 
 
 def _read(word: str) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
     config = hydra.compose_config(
         MAIN, list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
     )
-    multirun = swept or config.hydra.mode == RunMode.MULTIRUN
+    multirun = swept or config.hydra.mode == RunMode.MULTIRUN or config.sweep is not None
     return config, multirun
 
 

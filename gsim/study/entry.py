@@ -52,10 +52,7 @@ def _message(error: Exception) -> str:
 
 def _main(words: list[str]) -> int:
     if words and words[0] == "compare":
-        from gsim.study.comparing import compare_command
-
-        print(compare_command(words[1:]))  # noqa: T201
-        return 0
+        return _compare(words[1:])
     experiments = register_schema()
     if any(word in ("--help", "-h") for word in words):
         named = [word for word in words if not word.startswith("-")]
@@ -81,6 +78,20 @@ def _main(words: list[str]) -> int:
             return _cells(hydra, config, cells, multirun, dry)
         values, n_jobs = plain(config), int(config.hydra.launcher.get("n_jobs", 1))
     return _study(values, n_jobs, dry)
+
+
+def _compare(words: list[str]) -> int:
+    """Two results folders are compared as they are; two routers are run first, on the same seeds."""
+    from gsim.study.comparing import as_sweep, compare_command
+
+    prepared = as_sweep(words)
+    if prepared is not None:
+        overrides, words = prepared
+        status = _main(overrides)
+        if status != 0 or "--dry-run" in overrides:
+            return status
+    print(compare_command(words))  # noqa: T201
+    return 0
 
 
 def _hydra_itself(words: list[str]) -> int:

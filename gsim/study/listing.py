@@ -19,7 +19,8 @@ gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodp
   python -m gsim experiment=goodput_vs_rps         a study: its grid, its figure, its tables
   python -m gsim router=random,goodserve trace.rate_per_s=40,80     a grid of your own
   python -m gsim --dry-run experiment=NAME         what would run, and about how long
-  python -m gsim compare A B [METRIC]              two results folders, or DIR/ROUTER each, in pairs
+  python -m gsim compare ROUTER ROUTER [...]       two routers on the same seeds, in pairs
+  python -m gsim compare DIR[:POLICY] DIR[:POLICY] two results folders, or two policies of them
   python -m gsim explain request=ID [...]          one request's story in words
   python -m gsim --cfg job [...]                   the composed configuration
 

@@ -256,6 +256,16 @@ def test_compare_pairs_two_policies_and_two_studies(capsys):
     assert "no policy 'best'" in capsys.readouterr().err
 
 
+def test_compare_runs_two_routers_on_the_same_seeds(capsys):
+    words = ["trace.rate_per_s=5,60", *SMALL]
+    assert run("compare", "goodserve+risk_monitor", "random", *words) == 0
+    said = capsys.readouterr().out
+    assert "A - B" in said
+    assert said.count("goodput_rps") >= 2
+    assert run("compare", "goodserve", "best", *words) == 1
+    assert "neither a results folder nor a router" in capsys.readouterr().err
+
+
 def test_explain_tells_one_request(capsys):
     words = [*SMALL, "router=goodserve", "trace.rate_per_s=150"]
     assert run("explain", "request=59", *words) == 0
