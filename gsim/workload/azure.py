@@ -23,6 +23,8 @@ _COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 class Azure(Recorded):
     """Azure 2023 / 2024 CSV: TIMESTAMP, ContextTokens, GeneratedTokens (CC-BY-4.0). Single requests, open loop."""
 
+    max_output_tokens: int = 4096
+    """What each client asks for at most (the longest output of 2023 has 1,899 tokens). Longer outputs are cut to it."""
     equal_times: str = "refuse"
     """``refuse``, ``allow`` or ``spread`` requests of the same time (the 2023 files have none)."""
     window_s: float = 0.001

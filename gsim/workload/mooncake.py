@@ -27,6 +27,8 @@ VARIANTS = ("auto", "request", "session", "delta")
 class Mooncake(Recorded):
     """Mooncake JSON lines (FAST'25 release, aiperf sessions, dynamo delta): lengths and prefix block ids."""
 
+    max_output_tokens: int = 4096
+    """What each client asks for at most. Longer outputs are cut to it."""
     variant: str = "auto"
     """``request``: single requests. ``session``: rows with ``session_id`` and ``delay`` (ms after the previous turn)
     are turns. ``delta``: the same, but lengths and blocks are what the turn adds. ``auto``: request or session."""

@@ -81,6 +81,8 @@ class ShareGpt(Recorded):
     """When conversations start (the file does not say)."""
     characters_per_token: float = 4.0
     """Length of a message without ``tokens`` (about 4 for English text)."""
+    max_output_tokens: int = 4096
+    """What each client asks for at most. Longer outputs are cut to it."""
     gap_s: float = 10.0
     """Time between an answer and the next message (the file does not say)."""
     turns: int | None = None

@@ -96,7 +96,9 @@ def test_chains_survive_mooncake(sessions: list[Session]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trace.jsonl"
         write_mooncake(sessions, file, block_size=BLOCK)
-        trace = build("trace", "mooncake", path=str(file), block_size=BLOCK, equal_times="allow")
+        trace = build(
+            "trace", "mooncake", path=str(file), block_size=BLOCK, equal_times="allow", max_output_tokens=16384
+        )
         assert_same(sessions, list(trace.sessions(Streams(0), TRACE_SLO)))
 
 
