@@ -69,9 +69,9 @@ def plan(
     """The best assignment found: never worse, to the judge, than the best of ``starts``.
 
     Starts are the given ones (what routers did) and roundings of the program at several fills. The best one is
-    improved: requests that miss are refused (they only hinder others), then each is tried on each instance, alone or
-    in place of one that goes elsewhere, and what the judge finds no worse is kept. Raises ``ConfigError`` for an
-    empty pool and for assignments to instances that are not there.
+    improved: requests that miss are refused (they only hinder others), each refused one is tried on each instance,
+    and then single moves and swaps are tried at random; what the judge finds no worse is kept. Raises ``ConfigError``
+    for an empty pool and for assignments to instances that are not there.
     """
     config = config or PlanConfig()
     if not pool:
@@ -152,15 +152,16 @@ class _Search:
         self._began = began
 
     def run(self, hopeful: set[int]) -> None:
-        """Refuse, insert, swap, until nothing helps or the budget is spent."""
+        """Refuse and insert until that helps no more; then drift from there, until the budget is spent."""
         for request_id in hopeful:
             self.assignment.setdefault(request_id, None)
-        while not self._spent():
+        before = -1
+        while len(self.good) > before and not self._spent():
             before = len(self.good)
             self._refuse_misses()
             self._insert(hopeful)
-            if len(self.good) == before and not self._swap(hopeful):
-                break
+        while self.good < hopeful and not self._spent():
+            self._drift(hopeful)
 
     def _spent(self) -> bool:
         late = time.perf_counter() - self._began > self.config.budget_s
@@ -195,18 +196,26 @@ class _Search:
                 if self._try({request_id: instance}, more=True):
                     break
 
-    def _swap(self, hopeful: set[int]) -> bool:
-        """Put a refused request in the place of a good one that goes elsewhere; True if that helped once."""
-        good = sorted(self.good)
-        for request_id in self._shuffled(hopeful - self.good):
-            for other in self.rng.permutation(good)[:8].tolist():
-                home = self.assignment[other]
-                for instance in self.rng.permutation(self.instances).tolist():
-                    if self._spent():
-                        return False
-                    if instance != home and self._try({request_id: home, other: instance}, more=True):
-                        return True
-        return False
+    def _drift(self, hopeful: set[int]) -> None:
+        """One step from an assignment to another one that is no worse.
+
+        Either a refused request takes the place of a good one, which goes elsewhere or is refused; or a good request
+        moves. Then misses leave, so that the next step finds room.
+        """
+        kept = sorted(self.good)
+        refused = sorted(hopeful - self.good)
+        if not kept:
+            self._insert(hopeful)
+            return
+        other = int(self.rng.choice(kept))
+        home = self.assignment[other]
+        away = int(self.rng.integers(self.instances + 1))
+        goal = None if away == self.instances else away
+        if self.rng.random() < 0.5:
+            self._try({int(self.rng.choice(refused)): home, other: goal}, more=False)
+        elif goal is not None and goal != home:
+            self._try({other: goal}, more=False)
+        self._refuse_misses()
 
     def _shuffled(self, request_ids: set[int]) -> list[int]:
         order: list[int] = self.rng.permutation(sorted(request_ids)).tolist()

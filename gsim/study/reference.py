@@ -120,21 +120,51 @@ def with_bound(
     ``GsimError`` for a run that scores above its bound: then one of the two is wrong.
     """
     found: dict[int, CellResult] = {}
+    bounds = _Bounds(folder, config or BoundConfig())
     for group in by_point(results):
         planned = next((result for result in group if result.cell.value("router") == "ilp_plan"), None)
         for result in group:
-            summaries = tuple(
-                _extended(result, i, seed, planned, folder, config) for i, seed in enumerate(result.cell.seeds)
-            )
+            summaries = tuple(_extended(result, i, seed, planned, bounds) for i, seed in enumerate(result.cell.seeds))
             found[id(result)] = dataclasses.replace(result, summaries=summaries)
     return [found[id(result)] for result in results]
 
 
-def _extended(
-    result: CellResult, i: int, seed: int, planned: CellResult | None, folder: Path | None, config: BoundConfig | None
-) -> dict[str, Any]:
+@dataclasses.dataclass
+class _Bounds:
+    """Bounds by content: equal pools, traces, SLOs and moves share one, whatever the router."""
+
+    folder: Path | None
+    config: BoundConfig
+    known: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def requests(self, settings: Settings, seed: int) -> int:
+        """The bound of one run, computed where it is neither known nor on disk."""
+        plain = settings.plain()
+        asked = {name: plain[name] for name in ("pool", "trace", "slo", "engine", "dynamics", "warmup_s")}
+        moves = most_moves(settings.scenario())
+        text = json.dumps([asked, moves, seed, dataclasses.asdict(self.config)], sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode()).hexdigest()[:20]
+        if key not in self.known:
+            self.known[key] = self._read(key) or self._computed(key, settings, seed)
+        return self.known[key]
+
+    def _read(self, key: str) -> int:
+        if self.folder is None or not (self.folder / f"bound-{key}.json").exists():
+            return 0
+        return int(json.loads((self.folder / f"bound-{key}.json").read_text())["goodput_requests"])
+
+    def _computed(self, key: str, settings: Settings, seed: int) -> int:
+        bound = bound_of(settings, seed, self.config)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            kept = {name: value for name, value in dataclasses.asdict(bound).items() if name != "share"}
+            (self.folder / f"bound-{key}.json").write_text(json.dumps(kept, indent=1) + "\n")
+        return bound.goodput_requests
+
+
+def _extended(result: CellResult, i: int, seed: int, planned: CellResult | None, bounds: _Bounds) -> dict[str, Any]:
     metrics = dict(result.summaries[i]["metrics"])
-    most = _kept_bound(result.cell.settings, seed, folder, config)
+    most = bounds.requests(result.cell.settings, seed)
     if metrics["good"] > most:
         raise GsimError(f"{result.label}, seed {seed}: {metrics['good']} good requests are above the bound of {most}")
     per_s = metrics["offered_rps"] / metrics["requests"] if metrics["requests"] else 0.0
@@ -144,28 +174,3 @@ def _extended(
         metrics["plan"] = planned.summaries[planned.cell.seeds.index(seed)]["metrics"]["good"] * per_s
         metrics["regret_to_plan"] = metrics["plan"] - metrics["goodput_rps"]
     return {**result.summaries[i], "metrics": metrics}
-
-
-def _kept_bound(settings: Settings, seed: int, folder: Path | None, config: BoundConfig | None) -> int:
-    """The bound in requests; equal pools, traces, SLOs and moves share one, whatever the router."""
-    moves = most_moves(settings.scenario())
-    plain = settings.plain()
-    asked = {name: plain[name] for name in ("pool", "trace", "slo", "engine", "dynamics", "warmup_s")}
-    text = json.dumps([asked, moves, seed, dataclasses.asdict(config or BoundConfig())], sort_keys=True, default=str)
-    key = hashlib.sha256(text.encode()).hexdigest()[:20]
-    known = _BOUNDS.get(key)
-    path = folder / f"bound-{key}.json" if folder is not None else None
-    if known is None and path is not None and path.exists():
-        known = int(json.loads(path.read_text())["goodput_requests"])
-    if known is None:
-        bound = bound_of(settings, seed, config)
-        known = bound.goodput_requests
-        if path is not None and folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            kept = {k: v for k, v in dataclasses.asdict(bound).items() if k != "share"}
-            path.write_text(json.dumps(kept, indent=1) + "\n")
-    _BOUNDS[key] = known
-    return known
-
-
-_BOUNDS: dict[str, int] = {}
