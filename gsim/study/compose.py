@@ -69,7 +69,7 @@ def register_schema() -> dict[str, Experiment]:
 
 def _study_node(name: str, config: type) -> dict[str, Any]:
     fields = tree(config)
-    taken = sorted(set(fields) & ({*TOP_LEVEL, *groups(), "extensions", "code", "hydra"}))
+    taken = sorted(set(fields) & ({*TOP_LEVEL, *groups(), "extensions", "code", "points", "hydra"}))
     if taken:
         raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
     return {**fields, "study": name}
@@ -103,6 +103,8 @@ def _main() -> dict[str, Any]:
         "extensions": list(extension_files()),
         # The digest of the code as the parent saw it: set for the jobs of a multirun.
         "code": "",
+        # The cells of one such job: per cell, the overrides of fields that make it.
+        "points": [],
         # Results are written by gsim; Hydra itself leaves nothing behind.
         "hydra": {
             "run": {"dir": here},

@@ -25,7 +25,7 @@ class Cell:
     """A grid point and a policy: one configuration, all its seeds."""
 
     overrides: tuple[str, ...]
-    """What the job is launched with."""
+    """What its job is launched with, beside ``fields``."""
     swept: Mapping[str, Any]
     """Swept field -> its value here, in the grid's order."""
     settings: Settings
@@ -33,6 +33,8 @@ class Cell:
 
     label: str = ""
     """The policy's name in figures, where the experiment gives one."""
+    fields: tuple[str, ...] = ()
+    """Those of the overrides that set single fields: cells that differ only in them share a job."""
 
     def value(self, field: str) -> Any:
         """The value of a field here (of a group: the option's name); None where the chosen option has no such field."""
@@ -121,22 +123,27 @@ class _Composer:
         label = str(swept.get("label", ""))
         swept = {name: value for name, value in swept.items() if name != "label"}
         # Groups first: an option replaces its whole node, a field then changes the new one.
-        options = [f"{name}={_literal(value)}" for name, value in swept.items() if "." not in name]
-        fields = [f"{name}={_literal(value)}" for name, value in swept.items() if "." in name]
+        options = [f"{name}={literal(value)}" for name, value in swept.items() if "." not in name]
+        fields = [f"{name}={literal(value)}" for name, value in swept.items() if "." in name]
         key = (*options, *(name for name in swept if "." in name))
         if key not in self.composed:
             overrides = [*self.fixed, *options, *fields]
             self.composed[key] = self.hydra.config_loader.load_sweep_config(self.config, overrides)
         else:
-            parser = OverridesParser.create(config_loader=self.hydra.config_loader)
-            for override in parser.parse_overrides(fields):
-                OmegaConf.update(self.composed[key], override.get_key_element(), override.value(), merge=False)
+            update_fields(self.composed[key], fields)
         values = plain(self.composed[key])
         found = {name: lookup(values, name) for name in swept}
-        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), read_seeds(values["seeds"]), label)
+        seeds = read_seeds(values["seeds"])
+        return Cell((*self.fixed, *options), found, Settings.read(values), seeds, label, tuple(fields))
 
 
-def _literal(value: Any) -> str:
+def update_fields(config: DictConfig, fields: Sequence[str]) -> None:
+    """Apply overrides of single fields to a composed configuration (typed: a wrong value raises Hydra's own error)."""
+    for override in OverridesParser.create().parse_overrides(list(fields)):
+        OmegaConf.update(config, override.get_key_element(), override.value(), merge=False)
+
+
+def literal(value: Any) -> str:
     """A value in Hydra's override syntax."""
     if isinstance(value, _Raw):
         return str(value)
@@ -145,9 +152,9 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_literal(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_literal(item) for item in value) + "]"
+        return "[" + ",".join(literal(item) for item in value) + "]"
     if isinstance(value, str):
         return value if value.replace("_", "").isalnum() else json.dumps(value)
     return repr(value)

@@ -1,14 +1,20 @@
-"""A multirun: one Hydra job per cell through the configured launcher, only what is missing, finished runs kept."""
+"""A multirun: Hydra jobs through the configured launcher, only what is missing, finished runs kept.
+
+A job takes cells that differ only in the values of fields: composing a configuration costs Hydra more than a short run
+costs us, setting a field costs nothing. Each policy has jobs of its own, and there are several per worker.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +22,7 @@ from gsim.core import GsimError
 from gsim.study.cell import compute
 from gsim.study.compose import plain
 from gsim.study.extensions import load_extensions
-from gsim.study.grid import Cell
+from gsim.study.grid import Cell, literal, update_fields
 from gsim.study.progress import watching
 from gsim.study.settings import Settings, read_seeds
 from gsim.study.store import RunStore
@@ -25,12 +31,20 @@ from gsim.study.version import code_digest
 RUNS = "runs"
 
 
-def run_cell(config: DictConfig) -> int:
-    """The task of one Hydra job (in a worker): compute the cell's missing runs."""
-    values = plain(config)
-    extensions = tuple(values["extensions"])
-    load_extensions(extensions)
-    return compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, values["code"])
+def run_cells(config: DictConfig) -> list[str]:
+    """The task of one Hydra job (in a worker): compute the missing runs of its cells; what went wrong, per cell."""
+    load_extensions(tuple(config.extensions))
+    problems: list[str] = []
+    for point in list(config.points):
+        update_fields(config, list(point))
+        values = plain(config)
+        try:
+            compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, values["code"])
+        except GsimError as error:
+            problems.append(str(error))
+        else:
+            problems.append("")
+    return problems
 
 
 def missing_runs(cells: Sequence[Cell], store: RunStore, code: str) -> list[tuple[Cell, list[str]]]:
@@ -52,26 +66,39 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
         return 0
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),
-        task_function=run_cell,
+        task_function=run_cells,
         config=config,
     )
     store.folder.mkdir(parents=True, exist_ok=True)
     # Quoted and absolute: a worker may have another working directory.
-    where = f"out='{out.resolve()}'"
-    stamp = f"code='{code}'"
-    jobs = [[*(o for o in cell.overrides if not o.startswith("out=")), where, stamp] for cell, _ in missing]
+    common = [f"out='{out.resolve()}'", f"code='{code}'"]
+    batches = _batches([cell for cell, _ in missing], int(OmegaConf.select(config, "hydra.launcher.n_jobs", default=1)))
+    jobs = [
+        [*(o for o in batch[0].overrides if not o.startswith("out=")), *common, f"points={literal(_points(batch))}"]
+        for batch in batches
+    ]
     name = str(OmegaConf.select(config, "name"))
     with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
         results = launcher.launch(jobs, initial_job_idx=0)
-    for (cell, _), result in zip(missing, results, strict=True):
+    for batch, result in zip(batches, results, strict=True):
         if result.status is not JobStatus.COMPLETED:
-            _raise(cell, result)
+            _ = result.return_value  # raises what the job raised
+        for cell, problem in zip(batch, result.return_value, strict=True):
+            if problem:
+                point = ", ".join(f"{field}={value}" for field, value in cell.swept.items())
+                raise GsimError(f"{point}: {problem}")
     return len(keys)
 
 
-def _raise(cell: Cell, result: JobReturn) -> None:
-    point = ", ".join(f"{field}={value}" for field, value in cell.swept.items())
-    try:
-        _ = result.return_value
-    except GsimError as error:
-        raise GsimError(f"{point}: {error}") from error
+def _points(batch: Sequence[Cell]) -> list[list[str]]:
+    return [list(cell.fields) for cell in batch]
+
+
+def _batches(cells: Sequence[Cell], workers: int) -> list[list[Cell]]:
+    """Cells that share all options, in jobs small enough that every worker gets several."""
+    alike: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(cell.overrides, []).append(cell)
+    workers = workers if workers > 0 else os.cpu_count() or 1
+    size = max(1, math.ceil(len(cells) / (8 * workers)))
+    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
