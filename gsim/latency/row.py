@@ -44,19 +44,25 @@ class DecodeRow:
         j = bisect_right(self._knots, context) - 1
         return self._times_s[j] + self._slopes[j] * (context - self._knots[j])
 
-    def _before(self, context: int) -> tuple[float, float]:
-        """The sum of all iterations at whole contexts below ``context``, and the time at it."""
-        j = bisect_right(self._knots, context) - 1
-        n = context - self._knots[j]
-        time_s, slope = self._times_s[j], self._slopes[j]
-        return self._sums[j] + n * time_s + slope * (n * (n - 1) // 2), time_s + slope * n
-
     def run_s(self, context: float, iterations: int) -> float:
         """Seconds of ``iterations`` iterations that start at mean context ``context``."""
+        # The engine asks several times per request: F and f at both ends, written out.
+        knots, times_s, slopes = self._knots, self._times_s, self._slopes
         whole = int(context)
-        start_sum, start_s = self._before(whole)
-        end_sum, end_s = self._before(whole + iterations)
-        return end_sum - start_sum + (context - whole) * (end_s - start_s)
+        j = bisect_right(knots, whole) - 1
+        n = whole - knots[j]
+        time_s = times_s[j]
+        slope = slopes[j]
+        start_sum = self._sums[j] + n * time_s + slope * (n * (n - 1) // 2)
+        start_s = time_s + slope * n
+        whole_end = whole + iterations
+        if j + 1 < len(knots) and whole_end >= knots[j + 1]:
+            j = bisect_right(knots, whole_end) - 1
+            time_s = times_s[j]
+            slope = slopes[j]
+        n = whole_end - knots[j]
+        end_sum = self._sums[j] + n * time_s + slope * (n * (n - 1) // 2)
+        return end_sum - start_sum + (context - whole) * (time_s + slope * n - start_s)
 
     def iterations(self, context: float, span_s: float) -> int:
         """The largest number of iterations from mean context ``context`` whose ``run_s`` is at most ``span_s``."""
@@ -64,18 +70,27 @@ class DecodeRow:
             return UNBOUNDED_ITERATIONS
         if span_s <= 0.0:
             return 0
+        knots, sums = self._knots, self._sums
         whole = int(context)
         weight = context - whole
-        start_sum, start_s = self._before(whole)
-        target = span_s + start_sum + weight * start_s
+        j = bisect_right(knots, whole) - 1
+        n = whole - knots[j]
+        time_s, slope = self._times_s[j], self._slopes[j]
+        start_sum = sums[j] + n * time_s + slope * (n * (n - 1) // 2)
+        target = span_s + start_sum + weight * (time_s + slope * n)
         # Solve sums + x t + s x (x - 1) / 2 + w (t + s x) = target in the piece where the sum passes the target.
-        j = max(bisect_right(self._sums, target) - 1, 0)
+        j = max(bisect_right(sums, target) - 1, 0)
+        time_s = self._times_s[j]
         half = 0.5 * self._slopes[j]
-        linear = self._times_s[j] + (2.0 * weight - 1.0) * half
-        rest = target - self._sums[j] - weight * self._times_s[j]
+        linear = time_s + (2.0 * weight - 1.0) * half
+        rest = target - sums[j] - weight * time_s
         root = linear * linear + 4.0 * half * rest
         x = 2.0 * rest / (linear + root**0.5) if root > 0.0 else 0.0
-        n = max(self._knots[j] + int(x) - whole, 0)
+        n = knots[j] + int(x) - whole
+        # Well inside its piece and between two whole numbers, x is beyond doubt; else the definition decides.
+        if rest > 0.0 and 1e-6 < x - int(x) < 1.0 - 1e-6 and (j + 1 == len(knots) or knots[j] + x < knots[j + 1] - 1):
+            return n if n > 0 else 0
+        n = max(n, 0)
         while n > 0 and self.run_s(context, n) > span_s:
             n -= 1
         while self.run_s(context, n + 1) <= span_s:
