@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from scipy import stats
 
 from gsim.core import Job, Oracle, Predictor
 from gsim.core.view import Floats
@@ -32,7 +31,6 @@ class Accuracy(NamedTuple):
 
     predictor: str
     task: str
-    requests: int
     mae_over_mean: float
     """Mean absolute error over the mean true length."""
     median_ape: float
@@ -44,7 +42,9 @@ class Accuracy(NamedTuple):
     spearman: float
     """Rank correlation of predicted and true lengths (nan where predictions are all equal)."""
     us_per_call: float
-    """Mean wall time of one prediction, microseconds."""
+    """Mean processor time of one prediction, microseconds."""
+    requests: int
+    """How many were predicted."""
 
 
 def judge(predictors: Mapping[str, Predictor], train: Sequence[Sample], test: Sequence[Sample]) -> list[Accuracy]:
@@ -76,26 +76,28 @@ def _predictions(predictor: Predictor, train: Sequence[Sample], test: Sequence[S
     for k, (request, output_tokens) in enumerate(test):
         if isinstance(predictor, Oracle):
             predictor.reveal(Job(request, output_tokens))
-        begin = time.perf_counter()
+        begin = time.process_time()
         predicted[k] = predictor.predict(request)
-        spent_s += time.perf_counter() - begin
+        spent_s += time.process_time() - begin
         if isinstance(predictor, Trainable | Oracle):
             predictor.observe(request, output_tokens)
     return predicted, 1e6 * spent_s / max(len(test), 1)
 
 
 def _line(name: str, task: str, predicted: Floats, truth: Floats, us_per_call: float) -> Accuracy:
+    from scipy import stats
+
     error = np.abs(predicted - truth)
     logs = np.log(predicted / truth)
     constant = len(np.unique(predicted)) < 2 or len(np.unique(truth)) < 2
     return Accuracy(
         predictor=name,
         task=task,
-        requests=len(truth),
         mae_over_mean=float(error.mean() / truth.mean()),
         median_ape=float(np.median(error / truth)),
         within_2x=float((np.abs(logs) <= np.log(2.0)).mean()),
         log_error_sd=float(logs.std()),
         spearman=float("nan") if constant else float(stats.spearmanr(predicted, truth).statistic),
         us_per_call=us_per_call,
+        requests=len(truth),
     )

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from gsim.core import Request
 from gsim.core.view import Floats
@@ -87,15 +85,20 @@ class Features:
 
     dimensions: int
     max_terms: int = 4000
-    _tfidf: TfidfVectorizer | None = field(default=None, init=False)
-    _svd: Any = field(default=None, init=False)
+    _tfidf: Any = field(default=None, init=False)
+    _directions: Floats | None = field(default=None, init=False)
+    """Terms by dimensions."""
     _tasks: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     _any_task: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
     def fit(self, rows: Sequence[Row], log_lengths: Floats, seed: int) -> Floats:
         """Learn vocabulary, directions and tasks; the training set's matrix."""
+        # scikit-learn takes a second to import: only those who learn pay for it.
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         self._fit_tasks(rows, log_lengths)
-        self._tfidf = self._svd = None
+        self._tfidf = self._directions = None
         texts = [row.text for row in rows]
         if any(texts):
             tfidf = TfidfVectorizer(analyzer=terms, max_features=self.max_terms, min_df=3, sublinear_tf=True)
@@ -106,16 +109,16 @@ class Features:
             self._tfidf = tfidf
             width = min(self.dimensions, counts.shape[1] - 1)
             if width >= 1:
-                self._svd = TruncatedSVD(width, random_state=seed).fit(counts)
+                self._directions = TruncatedSVD(width, random_state=seed).fit(counts).components_.T.copy()
         return self.matrix(rows)
 
     def matrix(self, rows: Sequence[Row]) -> Floats:
         """One line per row."""
         known = [(*row.numbers, *self._tasks.get(row.task, self._any_task)) for row in rows]
         numbers = np.array(known, dtype=np.float64)
-        if self._tfidf is None or self._svd is None:
+        if self._tfidf is None or self._directions is None:
             return numbers
-        return np.hstack([numbers, self._svd.transform(self._tfidf.transform([row.text for row in rows]))])
+        return np.hstack([numbers, self._tfidf.transform([row.text for row in rows]) @ self._directions])
 
     def _fit_tasks(self, rows: Sequence[Row], log_lengths: Floats) -> None:
         by_task: dict[str, list[float]] = {}

@@ -13,14 +13,16 @@ _Key = tuple[str, int]
 
 
 @dataclass
-class _Window:
+class LengthWindow:
     """The last lengths seen, in order of arrival and of size."""
 
     size: int
+    """How many are remembered."""
     recent: deque[int] = field(default_factory=deque)
     ordered: list[int] = field(default_factory=list)
 
     def add(self, tokens: int) -> None:
+        """Remember a length, forget the oldest."""
         self.recent.append(tokens)
         insort(self.ordered, tokens)
         if len(self.recent) > self.size:
@@ -50,7 +52,7 @@ class History:
     """With fewer lengths a bucket is not asked."""
     prior_tokens: float = 256.0
     """The prediction before anything was observed."""
-    _windows: dict[_Key, _Window] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _windows: dict[_Key, LengthWindow] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.quantile <= 1:
@@ -76,7 +78,7 @@ class History:
         """Remember a length in its bucket, its class and the whole."""
         for key in _keys(request):
             if key not in self._windows:
-                self._windows[key] = _Window(self.window)
+                self._windows[key] = LengthWindow(self.window)
             self._windows[key].add(output_tokens)
 
 

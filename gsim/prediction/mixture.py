@@ -7,11 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from gsim.core.view import Floats
 
@@ -21,6 +16,8 @@ _LEAST_WEIGHT = 20.0
 
 def boosted_trees(seed: int, trees: int) -> Any:
     """Gradient-boosted trees that learn the median."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
     return HistGradientBoostingRegressor(
         loss="absolute_error", max_iter=trees, max_leaf_nodes=15, learning_rate=0.08, random_state=seed
     )
@@ -41,15 +38,20 @@ class Mixture:
     trees: int
     rounds: int
     seed: int
-    _scaler: Any = field(default=None, init=False)
+    _mean: Floats = field(default_factory=lambda: np.zeros(0), init=False)
+    _scale: Floats = field(default_factory=lambda: np.ones(0), init=False)
     _models: list[Any] = field(default_factory=list, init=False)
     _weights: Floats = field(default_factory=lambda: np.zeros((0, 0)), init=False)
     _offsets: Floats = field(default_factory=lambda: np.zeros(0), init=False)
 
     def fit(self, features: Floats, log_lengths: Floats) -> None:
         """Fit gate and experts."""
-        self._scaler = StandardScaler().fit(features)
-        scaled = self._scaler.transform(features)
+        from sklearn.cluster import KMeans
+
+        self._mean = features.mean(axis=0)
+        deviation = features.std(axis=0)
+        self._scale = np.where(deviation > 0.0, deviation, 1.0)
+        scaled = (features - self._mean) / self._scale
         count = min(self.experts, max(1, int(len(features) / (2 * _LEAST_WEIGHT))))
         clusters = KMeans(count, n_init=2, random_state=self.seed).fit_predict(scaled)
         shares = np.eye(count)[clusters]
@@ -61,7 +63,7 @@ class Mixture:
 
     def predict(self, features: Floats) -> Floats:
         """Expected log lengths."""
-        gate = self._gate(self._scaler.transform(features))
+        gate = self._gate((features - self._mean) / self._scale)
         if gate.shape[1] > self.active:
             least = np.sort(gate, axis=1)[:, -self.active][:, None]
             gate = np.where(gate >= least, gate, 0.0)
@@ -81,6 +83,9 @@ class Mixture:
             self._models.append(model.fit(features[rows], log_lengths[rows], sample_weight=shares[rows, k]))
 
     def _fit_gate(self, scaled: Floats, shares: Floats) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
         experts = shares.shape[1]
         self._weights = np.zeros((scaled.shape[1], experts))
         self._offsets = np.full(experts, -np.inf)

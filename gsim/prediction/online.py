@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from gsim.core import Request
 from gsim.core.view import Floats
@@ -23,8 +24,19 @@ _HELD_OUT = 0.2
 """Share of the training data that residuals are measured on, before the model is fitted on all of it."""
 
 
-# One thread: runs are spread over processes already, and sums must not depend on how many cores there are.
-_THREADS = ThreadpoolController()
+@cache
+def _threads() -> Any:
+    # scikit-learn's thread pools must be loaded before they can be found.
+    import sklearn.ensemble  # noqa: F401
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Runs are spread over processes already, and sums must not depend on how many cores there are."""
+    limited: AbstractContextManager[None] = _threads().limit(limits=1)
+    return limited
 
 
 class Regression(Protocol):
@@ -107,7 +119,7 @@ class OnlineRegression:
 
     def fit(self) -> None:
         """Fit on the window: first on a part, to see how far the model errs on the rest, then on all of it."""
-        with _THREADS.limit(limits=1):
+        with one_thread():
             self._fit()
 
     def _fit(self) -> None:
@@ -130,7 +142,7 @@ class OnlineRegression:
     def _first(self, request: Request, row: Row) -> float:
         if self._model is None:
             return self.prior.predict(request)
-        with _THREADS.limit(limits=1):
+        with one_thread():
             log = float(self._model.predict(self.features.matrix([row]))[0]) + self._residuals.median(row.task)
         return overrun(math.exp(min(log, 50.0)), 0)
 
