@@ -16,6 +16,8 @@ from gsim.engine.decode_set import DecodeSet
 from gsim.engine.scheduler import Scheduler, Step
 from gsim.engine.sequence import Sequence
 
+_FIRST_TOKEN, _FINISHED, _PREEMPTED, _REJECTED = EventKind
+
 #: What happens to a sequence at the end of an iteration.
 Happening = tuple[EventKind, Sequence]
 
@@ -33,6 +35,10 @@ class Kind(IntEnum):
     """An admission step that looks into the prefix cache: known when it begins."""
     REFERENCE = 4
     """A step of the reference scheduler."""
+
+
+# Members of an enum are looked up slowly; these are compared several times per event.
+_UNKNOWN, _RUN, _PLAIN, _SHARED, _REFERENCE = Kind
 
 
 class ClockedScheduler:
@@ -64,6 +70,11 @@ class ClockedScheduler:
         """Decoding sequences by the segment that they generate: their new blocks enter the cache late."""
         self._admitted = 0
         self._settled = -1
+        self._needs_max_context = needs_max_context
+        self._block_size = limits.block_size
+        self._max_tokens = limits.max_num_batched_tokens
+        self._max_seqs = limits.max_num_seqs
+        self._watermark = limits.watermark_blocks
         self._any_order = limits.policy != "fcfs" or limits.long_prefill_token_threshold > 0
 
     # --- plan: nothing that could be seen changes ----------------------------------------------------------------
@@ -71,71 +82,78 @@ class ClockedScheduler:
     def plan(self) -> Kind:
         """What comes next if nobody interferes; there must be a running or a waiting sequence."""
         if self._irregular:
-            return Kind.REFERENCE
+            return _REFERENCE
         if self._partial is not None or self.scheduler.waiting:
             kind = self._plan_step()
-            if kind is not Kind.UNKNOWN:
+            if kind is not _UNKNOWN:
                 return kind
         decodes = self.decodes
         if decodes.size == 0:
-            return Kind.REFERENCE
-        self.iterations = decodes.iterations_within(
-            self.pool.total + self.pool.shared, decodes.first_leave() - decodes.clock
-        )
-        return Kind.RUN if self.iterations else Kind.REFERENCE
+            return _REFERENCE
+        self.iterations = iterations = decodes.iterations_to_change(self.pool.total + self.pool.shared)
+        return _RUN if iterations else _REFERENCE
 
     def _plan_step(self) -> Kind:
         """UNKNOWN: nobody can be admitted."""
-        limits, decodes, partial = self.limits, self.decodes, self._partial
-        budget = limits.max_num_batched_tokens - decodes.size
-        slots = limits.max_num_seqs - len(self.scheduler.running)
+        decodes, partial, running = self.decodes, self._partial, self.scheduler.running
+        size, watermark = self._block_size, self._watermark
+        budget = self._max_tokens - decodes.size
+        slots = self._max_seqs - len(running)
         if partial is None and (slots <= 0 or budget <= 0):
-            return Kind.UNKNOWN
+            return _UNKNOWN
         # Free blocks once the decodes have grown: at first a bound that is cheap.
         free = self.pool.total + self.pool.shared - decodes.blocks_at_most(1) - (partial.blocks if partial else 0)
         exact = False
         if free < 0:
             free, exact = self._free(0), True
-        watermark = limits.watermark_blocks
         pieces: list[tuple[Sequence, int]] = []
         grown = 0
         if partial is not None:
             tokens = min(partial.length - partial.computed, budget)
-            grown = limits.blocks_of(partial.computed + tokens) - partial.blocks
+            grown = -(-(partial.computed + tokens) // size) - partial.blocks
             if grown > free and not exact:
                 free, exact = self._free(0), True
             if self._any_order or tokens <= 0 or grown > free:
-                return Kind.REFERENCE
+                return _REFERENCE
             free -= grown
             budget -= tokens
             pieces.append((partial, tokens))
         if free < 0:
-            return Kind.REFERENCE
+            return _REFERENCE
         for sequence in self.scheduler.waiting:
             if slots <= 0 or budget <= 0:
                 break
             if self._any_order or sequence.names is not None or sequence.run is not None or sequence.kv_tokens:
                 if not pieces and self._head_blocked(sequence):
-                    return Kind.UNKNOWN
-                return Kind.REFERENCE if self._any_order else Kind.SHARED
-            need = limits.blocks_of(sequence.length)
-            if watermark and (pieces or self.scheduler.running):
+                    return _UNKNOWN
+                return _REFERENCE if self._any_order else _SHARED
+            tokens = sequence.prompt + sequence.generated
+            need = -(-tokens // size)
+            if watermark and (pieces or running):
                 need += watermark
             if need > free and not exact:
                 free, exact = self._free(grown), True
             if need > free:
                 break
-            tokens = min(sequence.length, budget)
-            grown += limits.blocks_of(tokens)
-            free -= limits.blocks_of(tokens)
+            if tokens > budget:
+                tokens = budget
+            blocks = -(-tokens // size)
+            grown += blocks
+            free -= blocks
             budget -= tokens
             slots -= 1
             pieces.append((sequence, tokens))
         if not pieces:
-            return Kind.UNKNOWN
+            return _UNKNOWN
         self._pieces = pieces
-        self.batch = self._mixed_batch(pieces, 0)
-        return Kind.PLAIN
+        first = pieces[0][1]
+        if partial is None and len(pieces) == 1 and first > 1:
+            # By far the most frequent step: one prompt, whole.
+            longest = decodes.max_context_tokens() if self._needs_max_context else 0
+            self.batch = Batch((Chunk(first, 0),), decodes.size, decodes.context_tokens, longest)
+        else:
+            self.batch = self._mixed_batch(pieces, 0)
+        return _PLAIN
 
     def _free(self, planned: int) -> int:
         """Blocks that are free once the decodes have grown by one iteration, and ``planned`` are taken."""
@@ -156,17 +174,18 @@ class ClockedScheduler:
     def _mixed_batch(self, pieces: list[tuple[Sequence, int]], advanced: int) -> Batch:
         """The decodes and the pieces; ``advanced``: whether the pieces' tokens are counted as computed already."""
         decodes = self.decodes
-        count, context_tokens, longest = decodes.size, decodes.context_tokens, decodes.max_context_tokens()
+        count, context_tokens = decodes.size, decodes.context_tokens
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
         chunks: list[Chunk] = []
         for sequence, tokens in pieces:
             context = sequence.computed - tokens * advanced
-            if tokens == 1:
+            if tokens > 1:
+                chunks.append(Chunk(tokens, context))
+            else:
                 count += 1
                 context_tokens += context
-                if decodes.needs_max_context and context > longest:
+                if self._needs_max_context and context > longest:
                     longest = context
-            else:
-                chunks.append(Chunk(tokens, context))
         return Batch(tuple(chunks), count, context_tokens, longest)
 
     # --- begin ---------------------------------------------------------------------------------------------------
@@ -174,7 +193,7 @@ class ClockedScheduler:
     def begin_plain(self) -> None:
         """Begin the planned step."""
         pool, running, waiting = self.pool, self.scheduler.running, self.scheduler.waiting
-        size = self.limits.block_size
+        size = self._block_size
         if pool.idle:
             self._grow_decodes()
         for sequence, tokens in self._pieces:
@@ -182,7 +201,7 @@ class ClockedScheduler:
                 self._grow_partial(sequence, tokens)
             else:
                 waiting.popleft()
-                self._number(sequence)
+                self._admitted = sequence.number = self._admitted + 1
                 running[sequence] = None
                 sequence.blocks = blocks = -(-tokens // size)
                 pool.take(blocks)
@@ -210,8 +229,8 @@ class ClockedScheduler:
         """Form and begin a step of the reference scheduler; False where it only put sequences off."""
         self._materialise()
         step = self.scheduler.schedule()
-        self.put_off = [(EventKind.PREEMPTED, sequence) for sequence in step.preempted]
-        self.put_off += [(EventKind.REJECTED, sequence) for sequence in step.rejected]
+        self.put_off = [(_PREEMPTED, sequence) for sequence in step.preempted]
+        self.put_off += [(_REJECTED, sequence) for sequence in step.rejected]
         self._pieces = list(step.scheduled.items())
         if not step.scheduled:
             self._adopt()
@@ -232,18 +251,17 @@ class ClockedScheduler:
 
     def end_step(self) -> list[Happening]:
         """The step that was planned as PLAIN or SHARED is over."""
-        self.decodes.run(1)
-        happened = self._leave()
+        decodes = self.decodes
+        decodes.run(1)
+        happened = self._leave() if decodes.anybody_due() else []
         self._partial = None
         for sequence, _ in self._pieces:
             if sequence.computed < sequence.prompt + sequence.generated:
                 self._partial = sequence
-                continue
-            self._token(sequence, happened)
-            if sequence.generated == sequence.stop and not sequence.aborted:
-                self.scheduler.finish(sequence)
-            else:
-                self._join(sequence)
+            elif not self._token(sequence, happened):
+                decodes.join(sequence)
+                if sequence.names is not None:
+                    self._watch_output(sequence)
         self._pieces = []
         return happened
 
@@ -253,8 +271,6 @@ class ClockedScheduler:
         for sequence, _ in self._pieces:
             if sequence.computed == sequence.length:
                 self._token(sequence, happened)
-                if sequence.generated == sequence.stop and not sequence.aborted:
-                    self.scheduler.finish(sequence)
         self._pieces = []
         self._adopt()
         return happened
@@ -262,7 +278,10 @@ class ClockedScheduler:
     def remove(self, sequence: Sequence) -> None:
         """Take a running sequence out at a boundary (it was aborted)."""
         if sequence.leaves:
-            self._take_out(sequence)
+            if self.pool.idle:
+                self.settle()
+            self.decodes.leave(sequence)
+            self._give_back(sequence)
         else:
             self.scheduler.finish(sequence)
             if sequence is self._partial:
@@ -301,37 +320,37 @@ class ClockedScheduler:
         partial.computed += tokens
 
     def _leave(self) -> list[Happening]:
+        if self.pool.idle:
+            self.settle()
         happened: list[Happening] = []
-        for sequence in self.decodes.leaving():
-            if not sequence.aborted:
-                self._take_out(sequence)
-                if sequence.generated == 1:
-                    happened.append((EventKind.FIRST_TOKEN, sequence))
-                happened.append((EventKind.FINISHED, sequence))
+        for sequence in self.decodes.leave_due():
+            self._give_back(sequence)
+            happened.append((_FINISHED, sequence))
         return happened
 
-    def _take_out(self, sequence: Sequence) -> None:
-        pool = self.pool
-        if pool.idle:
-            self.settle()
-        self.decodes.leave(sequence)
+    def _give_back(self, sequence: Sequence) -> None:
+        """The blocks of a sequence that was taken out of the decode set."""
         if sequence.names is not None:
-            pool.name(sequence, sequence.computed)
+            self.pool.name(sequence, sequence.computed)
             self._outputs.pop(sequence.job.output_segment, None)
         del self.scheduler.running[sequence]
-        pool.release(sequence)
+        self.pool.release(sequence)
 
-    def _token(self, sequence: Sequence, happened: list[Happening]) -> None:
-        sequence.generated += 1
-        if not sequence.aborted:
-            if sequence.generated == 1:
-                happened.append((EventKind.FIRST_TOKEN, sequence))
-            if sequence.generated == sequence.stop:
-                happened.append((EventKind.FINISHED, sequence))
+    def _token(self, sequence: Sequence, happened: list[Happening]) -> bool:
+        """A sequence outside the decode set has a new token; whether it was the last."""
+        sequence.generated = generated = sequence.generated + 1
+        if sequence.aborted:
+            return False
+        if generated == 1:
+            happened.append((_FIRST_TOKEN, sequence))
+        if generated < sequence.stop:
+            return False
+        happened.append((_FINISHED, sequence))
+        self.scheduler.finish(sequence)
+        return True
 
-    def _join(self, sequence: Sequence) -> None:
-        self.decodes.join(sequence)
-        if sequence.names is not None and sequence.job.output_segment >= 0:
+    def _watch_output(self, sequence: Sequence) -> None:
+        if sequence.job.output_segment >= 0:
             self._outputs[sequence.job.output_segment] = sequence
 
     def _number(self, sequence: Sequence) -> None:
@@ -363,7 +382,9 @@ class ClockedScheduler:
             if sequence is last and prefilling:
                 self._partial = sequence
             else:
-                self._join(sequence)
+                self.decodes.join(sequence)
+                if sequence.names is not None:
+                    self._watch_output(sequence)
 
     def _name_outputs(self, sequence: Sequence) -> None:
         """Before a prompt is looked up: name what was generated of the segments that it quotes."""

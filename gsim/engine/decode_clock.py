@@ -22,6 +22,10 @@ from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.sequence import Sequence, make_sequence
 
+# Members of an enum are looked up slowly; these are compared several times per event.
+_UNKNOWN, _RUN, _PLAIN, _SHARED, _REFERENCE = Kind
+_FIRST_TOKEN, _FINISHED, _, _REJECTED = EventKind
+
 
 @register("engine", "decode_clock", config=EngineConfig)
 @final
@@ -35,12 +39,13 @@ class DecodeClockEngine:
         self._waiting = self.clocked.scheduler.waiting
         self._decodes = self.clocked.decodes
         self._latency = with_scheduling(latency, limits)
+        self._needs_max_context = needs_max_context(latency)
         self._here: dict[int, Sequence] = {}
         self._submitted = 0
         self._speed = 1.0
         self._pace = 1.0
         """The speed of what is planned or begun."""
-        self._kind = Kind.UNKNOWN
+        self._kind = _UNKNOWN
         self._begun = False
         self._boundary_s = 0.0
         """When what ``_kind`` names begins."""
@@ -54,7 +59,8 @@ class DecodeClockEngine:
 
     def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
         """Queue a job; one that can never run here is reported as rejected."""
-        self._catch_up(now_s)
+        if not self._begun or self._end_s <= now_s:
+            self._catch_up(now_s)
         sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
         self._submitted += 1
         if sequence is None:
@@ -92,11 +98,11 @@ class DecodeClockEngine:
             return self._end_s
         if self._aborted:
             return self._boundary_s
-        if self._kind is Kind.UNKNOWN:
+        if self._kind is _UNKNOWN:
             if not self._running and not self._waiting:
                 return inf
             self._plan()
-        if self._kind >= Kind.SHARED:
+        if self._kind >= _SHARED:
             return nextafter(self._boundary_s, inf)
         return self._end_s
 
@@ -112,7 +118,7 @@ class DecodeClockEngine:
         self._catch_up(now_s)
         begun = 0
         if self._begun:
-            begun = self._iterations_begun(now_s) if self._kind is Kind.RUN else 1
+            begun = self._iteration_under_way(now_s)[0] if self._kind is _RUN else 1
         usage = self.clocked.used_blocks(begun) / self.clocked.pool.total
         return Gauges(len(self._running), len(self._waiting), usage)
 
@@ -151,36 +157,35 @@ class DecodeClockEngine:
                 self._drop_aborted()
             if to_s == self._boundary_s or not (self._running or self._waiting):
                 return
-            if self._kind is Kind.UNKNOWN:
+            if self._kind is _UNKNOWN:
                 self._plan()
-            self._begin()
+            # Time has moved past the boundary: nobody can join any more.
+            self._begun = True
+            if self._kind is _PLAIN:
+                self.clocked.begin_plain()
+            elif self._kind is not _RUN:
+                self._begin_unknown()
 
     def _plan(self) -> None:
         clocked = self.clocked
         self._pace = self._speed
         self._kind = kind = clocked.plan()
-        if kind is Kind.RUN:
+        if kind is _RUN:
             self._end_s = self._boundary_s + self._run_s(clocked.iterations)
-        elif kind is Kind.PLAIN:
+        elif kind is _PLAIN:
             self._end_s = self._boundary_s + self._latency.iteration_s(clocked.batch) / self._pace
 
-    def _begin(self) -> None:
-        """Time has moved past the boundary: nobody can join any more."""
-        kind, clocked = self._kind, self.clocked
-        self._begun = True
-        if kind is Kind.RUN:
-            return
-        if kind is Kind.PLAIN:
-            clocked.begin_plain()
-            return
-        if kind is Kind.SHARED:
+    def _begin_unknown(self) -> None:
+        """Begin a step of which nothing was known before."""
+        clocked = self.clocked
+        if self._kind is _SHARED:
             clocked.begin_shared()
         else:
             self._begun = clocked.begin_reference()
             self._report(clocked.put_off, self._boundary_s)
             if not self._begun:
                 # It only put sequences off, which takes no time.
-                self._kind = Kind.UNKNOWN
+                self._kind = _UNKNOWN
                 return
         self._end_s = self._boundary_s + self._latency.iteration_s(clocked.batch) / self._pace
 
@@ -191,10 +196,10 @@ class DecodeClockEngine:
         self._busy_s += end_s - self._boundary_s
         self._boundary_s = end_s
         self._begun = False
-        self._kind = Kind.UNKNOWN
-        if kind is Kind.RUN:
+        self._kind = _UNKNOWN
+        if kind is _RUN:
             happened = clocked.end_run(clocked.iterations)
-        elif kind is Kind.REFERENCE:
+        elif kind is _REFERENCE:
             happened = clocked.end_reference()
         else:
             happened = clocked.end_step()
@@ -203,12 +208,13 @@ class DecodeClockEngine:
 
     def _report(self, happened: list[Happening], time_s: float) -> None:
         for kind, sequence in happened:
-            first = kind is EventKind.FIRST_TOKEN
-            if kind is EventKind.FINISHED or kind is EventKind.REJECTED:
-                del self._here[sequence.request_id]
-            generated = 1 if first else sequence.generated
-            cached = sequence.hit_tokens if first else 0
-            self._events.append(EngineEvent(time_s, kind, sequence.request_id, generated, cached))
+            if kind is _FIRST_TOKEN:
+                event = EngineEvent(time_s, kind, sequence.request_id, 1, sequence.hit_tokens)
+            else:
+                event = EngineEvent(time_s, kind, sequence.request_id, sequence.generated)
+                if kind is _FINISHED or kind is _REJECTED:
+                    del self._here[sequence.request_id]
+            self._events.append(event)
 
     def _drop_aborted(self) -> None:
         # In the order of the batch, as the reference does.
@@ -216,45 +222,52 @@ class DecodeClockEngine:
         for sequence in [sequence for sequence in self._running if sequence in aborted]:
             self.clocked.remove(sequence)
         self._aborted = []
-        self._kind = Kind.UNKNOWN
+        self._kind = _UNKNOWN
 
     def _replan(self, now_s: float) -> None:
         """Something changed at ``now_s`` that the next iteration must see."""
         if not self._begun:
-            self._kind = Kind.UNKNOWN
-        elif self._kind is Kind.RUN:
-            iterations = self._iterations_begun(now_s)
+            self._kind = _UNKNOWN
+        elif self._kind is _RUN:
+            iterations, boundary_s = self._iteration_under_way(now_s)
             if iterations < self.clocked.iterations:
                 # Go to the boundary of the iteration under way: nobody leaves there.
-                boundary_s = self._boundary_s + self._run_s(iterations)
                 self._busy_s += boundary_s - self._boundary_s
                 self._boundary_s = boundary_s
                 self._decodes.run(iterations)
                 self._begun = False
-                self._kind = Kind.UNKNOWN
+                self._kind = _UNKNOWN
 
     def _run_s(self, iterations: int) -> float:
         decodes = self._decodes
-        longest = decodes.max_context_tokens()
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
         return self._latency.decode_run_s(decodes.size, decodes.context_tokens, longest, iterations) / self._pace
 
     def _iterations_done(self, now_s: float) -> int:
         """Iterations of the run that have ended by ``now_s``."""
         decodes = self._decodes
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
         span_s = (now_s - self._boundary_s) * self._pace
-        longest = decodes.max_context_tokens()
         return self._latency.decode_run_iterations(decodes.size, decodes.context_tokens, longest, span_s)
 
-    def _iterations_begun(self, now_s: float) -> int:
-        """Iterations of the run that began before ``now_s``."""
+    def _iteration_under_way(self, now_s: float) -> tuple[int, float]:
+        """Iterations of the run that began before ``now_s``, and when the last of them ends."""
         done = self._iterations_done(now_s)
-        return done + 1 if self._boundary_s + self._run_s(done) < now_s else done
+        start_s = self._boundary_s
+        end_s = start_s + self._run_s(done + 1)
+        # An iteration that ends exactly now has no successor yet. Iterations of a run are alike, so that can only be
+        # where the next end is about one iteration away.
+        if (end_s - now_s) * (done + 1) > 0.9 * (end_s - start_s):
+            ended_s = start_s + self._run_s(done)
+            if ended_s >= now_s:
+                return done, ended_s
+        return done + 1, end_s
 
     def _clock_at(self, now_s: float) -> int:
         """The decode clock as an observer at ``now_s`` sees it."""
         clock = self._decodes.clock
         if self._begun:
-            return clock + self._iterations_done(now_s) if self._kind is Kind.RUN else clock
+            return clock + self._iterations_done(now_s) if self._kind is _RUN else clock
         return clock - 1 if now_s < self._boundary_s else clock
 
     def _progress_of(self, sequence: Sequence, now_s: float) -> Progress:

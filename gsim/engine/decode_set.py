@@ -77,23 +77,34 @@ class DecodeSet:
         self.clock += iterations
         self.context_tokens += iterations * self.size
 
-    def first_leave(self) -> int:
-        """The count at which the next one leaves."""
+    def iterations_to_change(self, blocks: int) -> int:
+        """How many iterations until the first one leaves, or until they need more than ``blocks`` blocks."""
         leavers = self._leavers
         while leavers[0][0] != leavers[0][2].leaves:
             heappop(leavers)
-        return leavers[0][0]
+        iterations = leavers[0][0] - self.clock
+        size = self.block_size
+        # An upper bound first, which is cheap.
+        if self.context_tokens + (iterations + size - 1) * self.size > blocks * size:
+            return self.iterations_within(blocks, iterations)
+        return iterations
 
-    def leaving(self) -> list[Sequence]:
-        """Who leaves now, in the order of admission; they are still to be taken out."""
+    def leave_due(self) -> list[Sequence]:
+        """Take out who has generated all its tokens, in the order of admission (not the aborted)."""
         leavers = self._leavers
         clock = self.clock
         gone: list[Sequence] = []
         while leavers and leavers[0][0] <= clock:
             leaves, _, sequence = heappop(leavers)
-            if leaves == sequence.leaves:
+            if leaves == sequence.leaves and not sequence.aborted:
+                self.leave(sequence)
                 gone.append(sequence)
         return gone
+
+    def anybody_due(self) -> bool:
+        """Whether ``leave_due`` may find somebody."""
+        leavers = self._leavers
+        return bool(leavers) and leavers[0][0] <= self.clock
 
     def max_context_tokens(self) -> int:
         """The longest context (0 where the latency model does not ask for it)."""
@@ -125,7 +136,7 @@ class DecodeSet:
 
     def iterations_within(self, blocks: int, at_most: int) -> int:
         """The largest number of iterations, up to ``at_most``, after which they hold no more than ``blocks``."""
-        if self.blocks_at_most(at_most) <= blocks or self.blocks(at_most) <= blocks:
+        if self.blocks(at_most) <= blocks:
             return at_most
         low, high = 0, at_most
         while high - low > 1:

@@ -118,7 +118,11 @@ def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: E
             # Traces number their segments from 0, so a negative one belongs to the request alone.
             private_segment = -2 - request.request_id
             names = BlockNames(request.content, job.output_segment, private_segment, limits.block_size)
-    stop = min(job.output_tokens, request.max_output_tokens, limits.max_model_len - prompt)
+    stop = job.output_tokens
+    if stop > request.max_output_tokens:
+        stop = request.max_output_tokens
+    if stop > limits.max_model_len - prompt:
+        stop = limits.max_model_len - prompt
     return Sequence(job, (request.priority, now_s, number), stop, kv_tokens, names)
 
 
