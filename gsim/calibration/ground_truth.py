@@ -18,10 +18,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from gsim.calibration.contents import read_contents
 from gsim.calibration.pipelined import Replay, replay
 from gsim.calibration.vllm_bench import read_bench
 from gsim.core.errors import InputError
-from gsim.core.request import Job, Request
+from gsim.core.request import Content, Job, Request
 from gsim.engine import EngineConfig
 from gsim.latency import Profile
 
@@ -45,19 +46,24 @@ class GroundTruth:
     from_client: bool = False
     """Latencies count from sending (a benchmark client's clock), not from when the engine's loop took a request in."""
 
+    contents: tuple[Content, ...] = ()
+    """What the prompts are made of, where that is known; empty: no prompt shares with another."""
+
     def jobs(self) -> list[Job]:
-        """The same requests for the simulator. Their contents were not published: no prompt shares with another."""
+        """The same requests for the simulator."""
         rows = zip(self.requests.arrival_s, self.requests.input_tokens, self.requests.output_tokens, strict=True)
+        contents = self.contents or ((),) * len(self.requests)
         return [
-            Job(Request(i, float(arrival_s), int(prompt), int(output), float("inf")), int(output))
+            Job(Request(i, float(arrival_s), int(prompt), int(output), float("inf"), content=contents[i]), int(output))
             for i, (arrival_s, prompt, output) in enumerate(rows)
         ]
 
 
-def read_ground_truth(folder: str | Path) -> GroundTruth:
+def read_ground_truth(folder: str | Path, workload: str | Path | None = None) -> GroundTruth:
     """Read and check a folder; raises ``InputError`` that names the file, the row or field, and the value.
 
-    A JSON file is read as a result of ``vllm bench serve``; it states no engine limits, so the profile's apply.
+    ``workload`` is the JSON-lines file of the run with the prompts' token ids, if it is at hand. A JSON file is read as
+    a result of ``vllm bench serve``; it states no engine limits, so the profile's apply.
     """
     folder = Path(folder)
     if folder.suffix == ".json":
@@ -77,7 +83,9 @@ def read_ground_truth(folder: str | Path) -> GroundTruth:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'meta.json'}: engine limits cannot be read: {error!r}") from None
-    return GroundTruth(folder, requests, config)
+    tokens = [int(tokens) for tokens in requests.input_tokens]
+    contents = tuple(read_contents(Path(workload), tokens)) if workload else ()
+    return GroundTruth(folder, requests, config, contents=contents)
 
 
 def _meta(path: Path) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class GroundTruthStudy:
     """Replay the requests that a real engine served, with its profile and its limits, and compare the timestamps."""
 
     ground_truth: str = "???"
-    """Folder with requests.csv and meta.json of the real run."""
+    """Folder with requests.csv and meta.json of the real run, or a JSON result of vllm bench serve."""
+    workload: str | None = None
+    """JSON lines with the prompts' token ids (which of them begin alike), where at hand."""
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
     def run(self, context: Context) -> Findings:
@@ -31,7 +33,7 @@ class GroundTruthStudy:
         from gsim.calibration.ground_truth_terms import terms
         from gsim.latency import OperatorModel, load_profile
 
-        truth = read_ground_truth(self.ground_truth)
+        truth = read_ground_truth(self.ground_truth, self.workload)
         profile = load_profile(self.profile.path)
         simulated = replay_truth(truth, profile)
         table = compare(truth, simulated)
