@@ -1,8 +1,8 @@
 """Which prompts of a run begin alike: from a workload file that holds their token ids.
 
 LLMServingSim publishes its workloads as JSON lines (``input_toks``, ``input_tok_ids`` ...), one request a line, in
-order of arrival. A real engine with prefix caching computes fewer tokens of a prompt that begins as another one did, and
-holds fewer blocks; without the contents a replay cannot know.
+order of arrival. A real engine with prefix caching computes fewer tokens of a prompt that begins as another one did,
+and holds fewer blocks; without the contents a replay cannot know.
 """
 
 from __future__ import annotations
