@@ -73,6 +73,13 @@ class LinkNetwork:
             yield self._env.timeout(self._link.latency_s)
         return True
 
+    def message(self, size_bytes: float) -> Generator[simpy.Event, Any, None]:
+        """Send some kilobytes (token ids): packets between those of the flows, which neither slow it nor notice it."""
+        delay_s = size_bytes / (self._link.rate_bytes_per_s * self._factor) + self._link.latency_s
+        self.carried_bytes += size_bytes
+        if delay_s > 0:
+            yield self._env.timeout(delay_s)
+
     def degrade(self, factor: float) -> None:
         """From now on every link carries ``factor`` (> 0) of its bandwidth; 1 restores it."""
         if not factor > 0:

@@ -250,6 +250,9 @@ class Moves:
         size_bytes = mechanism.state_bytes(tokens, self._kv_bytes_per_token[move.source])
         move.copied_bytes += size_bytes
         move.stages += 1
+        if not mechanism.carries_kv:
+            yield from self._network.message(size_bytes)
+            return True
         now_s = gateway.env.now
         load = max(gateway.instances[end].gauges(now_s).kv_usage for end in (move.source, move.target))
         return (yield from self._network.transfer(move.source, move.target, size_bytes, load))
