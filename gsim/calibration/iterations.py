@@ -18,6 +18,7 @@ from statistics import fmean, median
 import numpy as np
 
 from gsim.calibration.client import Answer, Client, Stream
+from gsim.calibration.cores import CoreWatch
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.plan import Planner, Point, lead_tokens
 from gsim.calibration.raw import Measurement
@@ -53,12 +54,18 @@ class Stopwatch:
         self.options = options
         self.planner = planner
         self.rng = rng
+        self.watch = CoreWatch(options.server_pid) if options.server_pid is not None else None
 
     async def take(self, point: Point, repeat: int) -> Measurement:
         """Time ``point`` once; the measurement says if it counts."""
         before = await wait_until_idle(self.client, self.options.patience_s) if self.facts.metrics else None
+        if self.watch is not None:
+            self.watch.start()
         timing = await {"prefill": self._prefill, "decode": self._decode, "mixed": self._mixed}[point.kind](point)
+        waited = self.watch.waited() if self.watch is not None else 0.0
         dropped = timing.dropped or await self._disturbed(before, timing.generated)
+        if not dropped and waited > self.options.max_wait:
+            dropped = f"another program on the core: the server waited {100 * waited:.0f} % of its time"
         return Measurement(
             kind=point.kind,
             sequences=point.sequences,

@@ -88,7 +88,7 @@ class Campaign:
     def given_up(self, point: Point) -> bool:
         """True when the point had all its repeats, or was disturbed too often."""
         most = self.options.max_repeats
-        return len(self.kept[point]) >= most or self.tries[point] >= 2 * most
+        return len(self.kept[point]) >= most or self.tries[point] >= 4 * most
 
     async def run(self, progress: Progress) -> None:
         """Rounds over the open points, each in a new random order, until all are closed or time is up."""

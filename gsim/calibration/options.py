@@ -69,6 +69,10 @@ class MeasureOptions:
     """KV blocks, where the server has no ``/metrics``."""
     block_size: int | None = None
     """Tokens per KV block, likewise."""
+    server_pid: int | None = None
+    """Process id of a server on this machine: repeats are dropped in which other programs took its core."""
+    max_wait: float = 0.03
+    """Largest share of its time that the server's busiest thread may wait for a core (with ``server_pid``)."""
     low_token: int = 10
     high_token: int = 1000
     """Prompts are drawn from the token ids in [low_token, high_token)."""
@@ -122,6 +126,12 @@ class ValidateOptions:
     """Output lengths are uniform in this range."""
     repeats: int = 3
     """Live replays of the same load (fresh prompts): their spread is the noise that a simulator cannot beat."""
+    max_replays: int | None = None
+    """Replays at most, where some are disturbed (with ``server_pid``); not given: three times ``repeats``."""
+    server_pid: int | None = None
+    """Process id of a server on this machine: replays are repeated in which other programs took its core."""
+    max_wait: float = 0.03
+    """Largest share of its time that the server's busiest thread may wait for a core (with ``server_pid``)."""
     timeout_s: float = 60.0
     patience_s: float = 30.0
     max_concurrency: int = 256
@@ -131,6 +141,8 @@ class ValidateOptions:
         """Refuse what cannot be replayed; raises ``ConfigError``."""
         require(self.requests >= 10, "requests", self.requests, "at least 10")
         require(self.repeats >= 2, "repeats", self.repeats, "at least 2 (the spread must be known)")
+        most = self.max_replays
+        require(most is None or most >= self.repeats, "max_replays", most, "at least repeats")
         require(self.rate_per_s > 0.0, "rate_per_s", self.rate_per_s, "above 0")
         for name in ("prompt_tokens", "output_tokens"):
             span = getattr(self, name)

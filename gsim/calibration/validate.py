@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from gsim.calibration.client import Client
+from gsim.calibration.cores import CoreWatch
 from gsim.calibration.fit import PROFILE, RequestOverhead, read_overhead
 from gsim.calibration.options import ValidateOptions
 from gsim.calibration.raw import RawStore
@@ -67,26 +68,54 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
     longest = max(p + o for p, o in zip(load.prompt_tokens, load.output_tokens, strict=True))
     if longest > profile.max_model_len:
         raise InputError(f"a request of {longest} tokens does not fit the server's {profile.max_model_len}")
-    console = Console(stderr=True)
-    tables = []
-    async with Client(
-        options.url, max_concurrency=options.max_concurrency, timeout_s=options.timeout_s, transport=transport
-    ) as client:
-        for repeat in range(options.repeats):
-            console.print(f"live replay {repeat + 1} of {options.repeats}: {len(load)} requests")
-            if meta["metrics"]:
-                await wait_until_idle(client, options.patience_s)
-            rng = np.random.default_rng([options.seed, repeat, 77])
-            low, high = (meta["options"][name] for name in ("low_token", "high_token"))
-            tables.append(await replay(client, meta["model"], load, rng, (low, high)))
+    low, high = (meta["options"][name] for name in ("low_token", "high_token"))
+    replays = await _replays(options, load, meta["model"], meta["metrics"], (low, high), transport)
+    tables = [replay.table for replay in replays]
     simulated = simulate(profile, meta["block_size"], load, overhead)
     _keep(folder / f"{options.name}_requests.parquet", tables, simulated)
     judged = compare(tables, simulated)
     judged.to_csv(folder / f"{options.name}.csv", index=False)
     ecdf_plot(tables, simulated).savefig(folder / f"{options.name}.png", dpi=120)
-    text = markdown(judged, options)
+    text = markdown(judged, options, max(replay.waited for replay in replays))
     (folder / f"{options.name}.md").write_text(text + "\n")
     return text
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One live replay, and how much other programs disturbed it (0 where nobody watched)."""
+
+    table: pd.DataFrame
+    waited: float
+
+
+async def _replays(
+    options: ValidateOptions,
+    load: Load,
+    model: str,
+    metrics: bool,
+    tokens: tuple[int, int],
+    transport: httpx.AsyncBaseTransport | None,
+) -> list[Replay]:
+    """As many replays as asked for: undisturbed ones if they can be had, else the least disturbed."""
+    console = Console(stderr=True)
+    watch = CoreWatch(options.server_pid) if options.server_pid is not None else None
+    most = options.max_replays or 3 * options.repeats
+    done: list[Replay] = []
+    async with Client(
+        options.url, max_concurrency=options.max_concurrency, timeout_s=options.timeout_s, transport=transport
+    ) as client:
+        while sum(one.waited <= options.max_wait for one in done) < options.repeats and len(done) < most:
+            if metrics:
+                await wait_until_idle(client, options.patience_s)
+            if watch is not None:
+                watch.start()
+            rng = np.random.default_rng([options.seed, len(done), 77])
+            table = await replay(client, model, load, rng, tokens)
+            done.append(Replay(table, watch.waited() if watch is not None else 0.0))
+            disturbed = f" (the server waited {100 * done[-1].waited:.1f} % of its time for a core)" if watch else ""
+            console.print(f"live replay {len(done)}: {len(load)} requests{disturbed}")
+    return sorted(done, key=lambda one: one.waited)[: options.repeats]
 
 
 async def replay(
@@ -182,14 +211,15 @@ def verdict(difference_percent: float, spread_percent: float) -> str:
     return "yes" if abs(difference_percent) <= max(TARGET_PERCENT, spread_percent) else "no"
 
 
-def markdown(judged: pd.DataFrame, options: ValidateOptions) -> str:
-    """The table for people."""
+def markdown(judged: pd.DataFrame, options: ValidateOptions, waited: float = 0.0) -> str:
+    """The table for people. ``waited``: the share of its time that the server waited for a core, at worst."""
     low_p, high_p = options.prompt_tokens
     low_o, high_o = options.output_tokens
     return "\n".join(
         [
             f"{options.requests} requests, Poisson at {options.rate_per_s:g}/s, {low_p}-{high_p} prompt and "
-            f"{low_o}-{high_o} output tokens, {options.repeats} live replays.",
+            f"{low_o}-{high_o} output tokens, {options.repeats} live replays"
+            + (f" (the server waited for a core up to {100 * waited:.1f} % of its time)." if waited else "."),
             "",
             "| metric | statistic | live | spread of repeats | simulated | difference | within 5 % or the spread |",
             "|---|---|---|---|---|---|---|",

@@ -37,14 +37,16 @@ until grep -q ready "$READY"; do
     sleep 1
 done
 
+PID=$(sed -n 's/^ready //p' "$READY")
+
 # Client and API server share the last core; the engine computes alone on the first.
 "$PYTHON" tests/vllm/on_last_core.py -m gsim.calibration measure url="http://127.0.0.1:$PORT" gpu=cpu out="$OUT" \
     model_config="$OUT/config.json" flags="$("$VLLM_PYTHON" tests/vllm/serve.py flags)" \
     max_num_batched_tokens=512 max_num_seqs=64 max_concurrency=33 max_context_tokens=1200 \
     decode_batches="[1,2,4,8,16,24,32]" decode_contexts="[64,256,640]" \
     prefill_tokens="[16,32,64,128,256,384,512]" prefill_contexts="[0,256,640]" \
-    tight=0.02 max_seconds="$VLLM_SECONDS"
+    tight=0.02 max_seconds="$VLLM_SECONDS" server_pid="$PID"
 for RATE in 4 8; do
     "$PYTHON" tests/vllm/on_last_core.py -m gsim.calibration validate url="http://127.0.0.1:$PORT" out="$OUT" \
-        name="rate-$RATE" rate_per_s="$RATE" requests=100 repeats=4
+        name="rate-$RATE" rate_per_s="$RATE" requests=100 repeats=4 max_replays=20 server_pid="$PID"
 done

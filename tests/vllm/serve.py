@@ -6,8 +6,8 @@
 Run it with the interpreter of an environment that holds vLLM (``tests/vllm/run.sh`` makes one). Only a ``config.json``
 is written: weights are drawn at random (``--load-format dummy``) and no tokenizer is read, so nothing is downloaded.
 The engine computes on core 0, its API server runs on the last core beside the client: the two do not take turns on
-one core while an iteration is being timed. The process prints ``ready`` when the server answers, and ends the server
-when it is ended.
+one core while an iteration is being timed. The process prints ``ready PID`` when the server answers, and
+ends the server when it is ended.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
                     print(f"vLLM did not start; see its log ({options['log'] or 'log=FILE keeps it'})", file=sys.stderr)
                     return 1
                 time.sleep(1)
-            print("ready", flush=True)
+            print(f"ready {server.pid}", flush=True)
             return server.wait()
         except KeyboardInterrupt:
             return 130
