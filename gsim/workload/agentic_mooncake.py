@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 import numpy as np
 
@@ -64,42 +65,53 @@ def _header(path: str, line: int, row: Row) -> tuple[int, bool]:
 
 
 def _play(rows: list[tuple[int, Row]], errors: RowErrors, block_size: int, scope: int, local: bool) -> Play | None:
-    turns: list[Turn] = []
-    places: dict[str, int] = {}
-    arrival_s, first_line, slo_s = 0.0, 0, float("inf")
+    play = _Play(block_size, scope if local else None)
     for line, row in rows:
         try:
-            name = text(row, "request_id")
-            if name in places:
-                raise RowError(f"request_id {name!r} appears twice in its play")
-            waits = _waits(row, places)
-            if not waits and turns and not row.get("dependencies"):
-                start_s = milliseconds(row, "not_before_ms") if row.get("not_before_ms") is not None else arrival_s
-                if start_s != arrival_s:
-                    raise RowError("a play has one start: a request that waits for none must share its not_before_ms")
-            tokens = whole(row, "input_length")
-            ids = wholes(row, "hash_ids")
-            if len(ids) != -(-tokens // block_size):
-                raise RowError(f"hash_ids must name {-(-tokens // block_size)} blocks of {block_size} tokens")
-            content = block_content([segment(scope, block) for block in ids] if local else ids, tokens, block_size)
-            session_slo_s = slo_of(row, "session_slo_ms")
-            turn = Turn(
-                tokens,
-                whole(row, "output_length"),
-                waits,
-                content,
-                task=task_of(row),
-                slo_s=slo_of(row, "slo_ms"),
-            )
-            if not turns:
-                arrival_s = milliseconds(row, "not_before_ms") if row.get("not_before_ms") is not None else 0.0
-                first_line, slo_s = line, session_slo_s
+            play.add(line, row)
         except RowError as error:
             errors.bad(line, error)
-            continue
-        places[name] = len(turns)
-        turns.append(turn)
-    return Play(arrival_s, tuple(turns), first_line, slo_s) if turns else None
+    return Play(play.start_s, tuple(play.turns), play.line, play.slo_s) if play.turns else None
+
+
+class _Play:
+    """Requests of one play as they are read."""
+
+    def __init__(self, block_size: int, scope: int | None) -> None:
+        self.block_size = block_size
+        self.scope = scope
+        """The play's own name for block ids that mean nothing outside it."""
+        self.turns: list[Turn] = []
+        self.places: dict[str, int] = {}
+        self.start_s = 0.0
+        self.line = 0
+        self.slo_s = inf
+
+    def add(self, line: int, row: Row) -> None:
+        name = text(row, "request_id")
+        if name in self.places:
+            raise RowError(f"request_id {name!r} appears twice in its play")
+        waits = _waits(row, self.places)
+        start_s = milliseconds(row, "not_before_ms") if row.get("not_before_ms") is not None else 0.0
+        if self.turns and not waits and start_s != self.start_s:
+            raise RowError("a play has one start: a request that waits for none must share its not_before_ms")
+        slo_s = slo_of(row, "session_slo_ms")
+        turn = self._turn(row, waits)
+        if not self.turns:
+            self.start_s, self.line, self.slo_s = start_s, line, slo_s
+        self.places[name] = len(self.turns)
+        self.turns.append(turn)
+
+    def _turn(self, row: Row, waits: tuple[Wait, ...]) -> Turn:
+        tokens, size = whole(row, "input_length"), self.block_size
+        ids: Sequence[int] = wholes(row, "hash_ids")
+        if len(ids) != -(-tokens // size):
+            raise RowError(f"hash_ids must name {-(-tokens // size)} blocks of {size} tokens, not {len(ids)}")
+        if self.scope is not None:
+            ids = [segment(self.scope, block) for block in ids]
+        content = block_content(ids, tokens, size)
+        output = whole(row, "output_length")
+        return Turn(tokens, output, waits, content, task=task_of(row), slo_s=slo_of(row, "slo_ms"))
 
 
 def _waits(row: Row, places: dict[str, int]) -> tuple[Wait, ...]:

@@ -106,7 +106,8 @@ def plays(mix: Mix, streams: Streams) -> Iterator[Play]:
                 if empty == 1000:
                     raise ConfigError(
                         f"trace.max_context_tokens={mix.max_context_tokens} leaves no room for the first prompt of "
-                        f"{agents[chosen].name} and its {agents[chosen].task.max_output_tokens} output tokens"
+                        f"{agents[chosen].name} and the {agents[chosen].task.max_output_tokens} output tokens that it "
+                        "asks for: raise it"
                     )
 
 

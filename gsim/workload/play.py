@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+from hashlib import blake2b
 from math import nan
 from typing import NamedTuple
 
@@ -57,7 +57,12 @@ def segment(*names: int | str) -> int:
 
     Block ids that are only unique inside one session are kept apart by putting the session into the name.
     """
-    return hash(tuple(zlib.crc32(n.encode()) if isinstance(n, str) else n for n in names)) & SEGMENT_MASK
+    return hash(tuple([_number(name) if isinstance(name, str) else name for name in names])) & SEGMENT_MASK
+
+
+def _number(name: str) -> int:
+    # Python's own hash of a text differs from run to run.
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def head(content: Content, tokens: int) -> Content:

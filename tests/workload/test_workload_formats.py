@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gsim.core import Session, Streams, TraceError, build
 from gsim.core.content import shared_tokens
+from gsim.workload.arrivals import ArrivalConfig
 from gsim.workload.detect import detect
 
 SLO = build("slo", "fixed", seconds=1.0)
@@ -295,6 +296,7 @@ BROKEN = [
     ("sharegpt", '"conversations": [', '"conversations": [1,', "must be a list of objects"),
     ("vllm_custom", "10", "10000000000", "output_tokens must be in"),
     ("vllm_custom", '"output_tokens"', '"tokens"', "no field 'output_tokens'"),
+    ("prompt_lengths", '"session": "a", "turn": 1', '"turn": 1', "no field 'session'"),
     ("prompt_lengths", '"context_tokens": 70', '"context_tokens": true', "context_tokens must be a number"),
 ]
 
@@ -373,3 +375,60 @@ def test_fuzzed_files_raise_nothing_but_trace_errors(name: str) -> None:
 def test_damaged_gzip_raises_nothing_but_trace_errors(junk: bytes, place: int) -> None:
     good = gzip.compress((GOOD["azure"][0] * 1).encode())
     survives("azure", good[:place] + junk + good[place + len(junk) :])
+
+
+def test_a_folder_of_sessions_is_one_trace(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    for name in ("b", "a"):
+        (folder / f"trace_{name}.json").write_text(json.dumps({**WEKA, "id": name}))
+    (folder / "README.md").write_text("not a trace")
+    (folder / "trace_c.json").write_text(json.dumps({**WEKA, "id": "c"}).replace('"in": 130', '"in": -1'))
+    assert detect(str(folder)) == "weka"
+    with pytest.raises(TraceError, match="trace_c.json, row 1: in must be in"):
+        list(build("trace", "weka", path=str(folder)).sessions(Streams(0), SLO))
+    trace = build("trace", "weka", path=str(folder), on_error="skip")
+    assert len(list(trace.sessions(Streams(0), SLO))) == 2
+    assert trace.report.skipped == 1
+    with pytest.raises(TraceError, match="has no file"):
+        list(build("trace", "weka", path=str(tmp_path / "traces" / "..")).sessions(Streams(0), SLO))
+
+
+@pytest.mark.parametrize("name", ["agent_csv", "qwen_bailian", "prompt_lengths", "agentic_mooncake"])
+def test_a_skipped_turn_leaves_the_rest_of_its_session(tmp_path: Path, name: str) -> None:
+    """The last row of the file is broken: what came before is replayed, and the row is counted."""
+    file = tmp_path / "trace"
+    good = GOOD[name][0].rstrip("\n")
+    head, _, last = good.rpartition("\n")
+    # The last number of the row becomes text.
+    place = max(i for i, letter in enumerate(last) if letter.isdigit())
+    file.write_text(f"{head}\n{last[:place]}x{last[place + 1 :]}\n")
+    trace = build("trace", name, path=str(file), on_error="skip")
+    sessions = list(trace.sessions(Streams(0), SLO))
+    assert trace.report.skipped == 1
+    assert sum(len(session.jobs) for session in sessions) == GOOD[name][2] - 1
+
+
+def test_interleaved_sessions_come_in_the_order_of_their_first_rows(tmp_path: Path) -> None:
+    row = {"input_length": 10, "output_length": 2}
+    rows = [
+        {**row, "session_id": name, **({"timestamp": 100 * i} if i < 3 else {"delay": 10})}
+        for i, name in enumerate("abcbcabb")
+    ]
+    sessions = read(tmp_path, "mooncake", lines(*rows))
+    assert [len(session.jobs) for session in sessions] == [2, 4, 2]
+    assert [session.arrival_s for session in sessions] == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_sessions_without_a_clock_need_arrivals(tmp_path: Path) -> None:
+    row = {"session_id": "a", "input_length": 10, "output_length": 2}
+    with pytest.raises(TraceError, match="row 1: has no arrival time; set trace.arrivals.name"):
+        read(tmp_path, "mooncake", lines(row))
+    (session,) = read(tmp_path, "mooncake", lines(row), arrivals=ArrivalConfig("poisson"), rate_per_s=1.0)
+    assert session.arrival_s > 0
+    with pytest.raises(TraceError, match="no rate to rescale"):
+        read(tmp_path, "mooncake", lines({**row, "timestamp": 0}), rate_per_s=1.0)
+    # A row without its session is left out, the rest is replayed.
+    stray = {"input_length": 10, "output_length": 2, "delay": 1}
+    kept = read(tmp_path, "mooncake", lines({**row, "timestamp": 0}, stray), on_error="skip")
+    assert [len(session.jobs) for session in kept] == [1]
