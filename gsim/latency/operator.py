@@ -68,6 +68,12 @@ class OperatorModel:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """By batch size, when first asked for: time without attention, attention by mean context, alpha by skew band."""
+    _alpha_by_chunk: dict[tuple[int, int], tuple[float, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _mixed: list[list[list[list[float]]]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _behind_axis: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
+    _decodes_axis: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
     _dense_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     _head_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -75,6 +81,10 @@ class OperatorModel:
         if self.layers < 1 or not (0.0 <= self.overhead_s < math.inf and 0.0 <= self.ramp_s < math.inf):
             raise ProfileError(f"{self.domain.profile}: layers must be at least 1, overhead_s and ramp_s 0 or more")
         tables = self.tables
+        # Plain lists: a mixed iteration reads a handful of points, which costs NumPy more than it does.
+        self._mixed.extend(tables.mixed_s.tolist())
+        object.__setattr__(self, "_behind_axis", (0, *tables.prefill_contexts))
+        object.__setattr__(self, "_decodes_axis", (0, *tables.decodes))
         sequences = np.arange(self.domain.limit.sequences + 1)
         self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
         tokens = np.arange(self.domain.limit.batch_tokens + 1)
@@ -160,37 +170,53 @@ class OperatorModel:
         self._check(prefill + decodes, max(longest, *(c.tokens + c.context_tokens for c in chunks)))
         base_s = self._dense_s[prefill + decodes] + self._head_s[min(decodes + len(chunks), len(self._head_s) - 1)]
         mean = context_tokens / decodes if decodes else 0.0
-        attention_s = self._chunk_attention_s(batch, mean)
-        if decodes > 1 and longest > mean:
-            alpha = self._alphas(prefill, decodes)[bisect_left(SKEW_BORDERS, 1.0 - mean / longest)]
-            attention_s += alpha * (self._chunk_attention_s(batch, float(longest)) - attention_s)
-        return base_s + self.layers * attention_s
+        if decodes < 2 or longest <= mean:
+            return base_s + self.layers * self._attention_s(batch, prefill, (mean,))[0]
+        mean_s, longest_s = self._attention_s(batch, prefill, (mean, float(longest)))
+        alpha = self._chunk_alphas(prefill, decodes)[bisect_left(SKEW_BORDERS, 1.0 - mean / longest)]
+        return base_s + self.layers * (mean_s + alpha * (longest_s - mean_s))
 
-    def _chunk_attention_s(self, batch: Batch, context: float) -> float:
-        """Attention of one layer: all chunks as the one chunk that attends to as many pairs of tokens."""
-        prefill = sum(chunk.tokens for chunk in batch.chunks)
+    def _chunk_alphas(self, chunk: int, sequences: int) -> tuple[float, ...]:
+        key = (bisect_left(self.tables.skew_chunks, chunk), sequences)
+        known = self._alpha_by_chunk.get(key)
+        if known is None:
+            known = self._alpha_by_chunk[key] = self._alphas(chunk, sequences)
+        return known
+
+    def _attention_s(self, batch: Batch, prefill: int, contexts: tuple[float, ...]) -> list[float]:
+        """Attention of one layer at some contexts: all chunks as the one that attends to as many pairs of tokens."""
         pairs = sum(tokens * (2 * behind + tokens) for tokens, behind in batch.chunks)
         behind = 0.5 * (pairs / prefill - prefill)
-        joint_s = self._joint_s(prefill, max(behind, 0.0), batch.decodes, context)
-        if behind < 0.0:
-            # Many short prompts attend to less than one of their joint length: the slope at no context takes it off.
-            less_s = self._joint_s(prefill, -behind, batch.decodes, context) - joint_s
-            joint_s = max(joint_s - less_s, 0.5 * joint_s)
-        return joint_s
+        joint = self._joint_s(prefill, max(behind, 0.0), batch.decodes, contexts)
+        if behind >= 0.0:
+            return joint
+        # Many short prompts attend to less than one of their joint length: the slope at no context takes it off.
+        less = self._joint_s(prefill, -behind, batch.decodes, contexts)
+        return [max(2.0 * here - there, 0.5 * here) for here, there in zip(joint, less)]
 
-    def _joint_s(self, chunk: int, behind: float, decodes: int, context: float) -> float:
+    def _joint_s(self, chunk: int, behind: float, decodes: int, contexts: tuple[float, ...]) -> list[float]:
         """Attention of one layer for one chunk and decodes: linear in all four directions of the table."""
         tables = self.tables
-        table = tables.mixed_s
         i, u = bracket(tables.chunks, chunk)
-        j, v = bracket((0, *tables.prefill_contexts), behind)
-        k, w = bracket((0, *tables.decodes), decodes)
-        m, x = bracket(tables.decode_contexts, context)
-        part = table[i : i + 2, j : j + 2, k : k + 2, m : m + 2]
-        part = part[0] + (u * (part[1] - part[0]) if len(part) > 1 else 0.0)
-        part = part[0] + (v * (part[1] - part[0]) if len(part) > 1 else 0.0)
-        part = part[0] + (w * (part[1] - part[0]) if len(part) > 1 else 0.0)
-        return float(part[0] + (x * (part[1] - part[0]) if len(part) > 1 else 0.0))
+        j, v = bracket(self._behind_axis, behind)
+        k, w = bracket(self._decodes_axis, decodes)
+        corners = [
+            (p * q * r, self._mixed[i + di][j + dj][k + dk])
+            for di, p in ((0, 1.0 - u), (1, u))
+            if p
+            for dj, q in ((0, 1.0 - v), (1, v))
+            if q
+            for dk, r in ((0, 1.0 - w), (1, w))
+            if r
+        ]
+        times = []
+        for context in contexts:
+            m, x = bracket(tables.decode_contexts, context)
+            time_s = sum(weight * row[m] for weight, row in corners)
+            if x:
+                time_s += x * (sum(weight * row[m + 1] for weight, row in corners) - time_s)
+            times.append(time_s)
+        return times
 
     def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:
         """Seconds of ``iterations`` pure-decode iterations in a row.

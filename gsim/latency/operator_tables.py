@@ -7,6 +7,7 @@ sequences, time_us), ``skew.csv`` (batches whose contexts differ) and ``meta.yam
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,5 @@ def bracket(axis: Sequence[int], x: float) -> tuple[int, float]:
     """The piece of a rising axis that ``x`` lies in, and how far along; below the first point: its start."""
     if x <= axis[0] or len(axis) == 1:
         return 0, 0.0
-    j = int(np.searchsorted(axis, x, side="right")) - 1
-    j = min(j, len(axis) - 2)
+    j = min(bisect_right(axis, x) - 1, len(axis) - 2)
     return j, (x - axis[j]) / (axis[j + 1] - axis[j])
