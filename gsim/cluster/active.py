@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -75,8 +76,8 @@ class ActiveTable:
     def __init__(self, capacity: int = 1024) -> None:
         self._rows: list[Active | None] = [None] * capacity
         self._free = list(range(capacity - 1, -1, -1))
-        self._ints = np.zeros((5, capacity), dtype=np.int64)
-        self._floats = np.zeros((4, capacity))
+        self._ints = np.zeros((6, capacity), dtype=np.int64)
+        self._floats = np.zeros((5, capacity))
         self._bools = np.zeros((2, capacity), dtype=np.bool_)
         self._slot_of = np.full(capacity, -1, dtype=np.int64)
 
@@ -104,8 +105,15 @@ class ActiveTable:
             request.prompt_tokens,
             active.migrations,
             previous if moved else -1,
+            active.generated_before,
         )
-        self._floats[:, slot] = (request.arrival_s, now_s, request.deadline_s, now_s if moved else -np.inf)
+        self._floats[:, slot] = (
+            request.arrival_s,
+            now_s,
+            request.deadline_s,
+            now_s if moved else -np.inf,
+            active.predicted_tokens,
+        )
         self._bools[0, slot] = True
 
     def remove(self, active: Active) -> None:
@@ -132,17 +140,15 @@ class ActiveTable:
         for ids, tokens in progress:
             if ids:
                 generated[self._slot_of[ids]] = tokens
-        rows = [row for row in self._rows if row is not None]
-        before = np.fromiter((row.generated_before for row in rows), dtype=np.int64, count=len(rows))
+        request_id, instance, prompt, moves, previous, before = self._ints[:, slots]
+        arrival, dispatched, deadline, moved, first = self._floats[:, slots]
         total = generated[slots] + before
-        request_id, instance, prompt, moves, previous = self._ints[:, slots]
-        arrival, dispatched, deadline, moved = self._floats[:, slots]
         return ActiveRequests(
             request_id=request_id,
             instance=instance,
             prompt_tokens=prompt,
             generated_tokens=total,
-            predicted_tokens=_repredicted(predictor, rows, total),
+            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), total, first),
             arrival_s=arrival,
             dispatched_s=dispatched,
             deadline_s=deadline,
@@ -161,11 +167,38 @@ class ActiveTable:
         self._bools = np.concatenate([self._bools, np.zeros_like(self._bools)], axis=1)
 
 
-def _repredicted(predictor: Predictor | None, rows: list[Active], generated: Ints) -> Floats:
-    first = np.fromiter((row.predicted_tokens for row in rows), dtype=np.float64, count=len(rows))
+class _Requests(Sequence[Request]):
+    """The requests of some slots, looked up only when a predictor asks for them."""
+
+    def __init__(self, rows: list[Active | None], slots: Ints) -> None:
+        self._rows = rows
+        self._slots = slots
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Request]: ...
+    def __getitem__(self, index: int | slice) -> Request | list[Request]:
+        if isinstance(index, slice):
+            return [self._of(slot) for slot in self._slots[index].tolist()]
+        return self._of(int(self._slots[index]))
+
+    def __iter__(self) -> Iterator[Request]:
+        return (self._of(slot) for slot in self._slots.tolist())
+
+    def _of(self, slot: int) -> Request:
+        active = self._rows[slot]
+        assert active is not None
+        return active.origin.request
+
+
+def _repredicted(predictor: Predictor | None, requests: Sequence[Request], generated: Ints, first: Floats) -> Floats:
     if predictor is None:
         return first
-    requests: list[Request] = [row.origin.request for row in rows]
     if isinstance(predictor, BatchPredictor):
         return np.asarray(predictor.repredict(requests, generated, first), dtype=np.float64)
-    return np.array([predictor.predict(r, int(g)) for r, g in zip(requests, generated, strict=True)], dtype=np.float64)
+    totals = [predictor.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
+    return np.array(totals, dtype=np.float64)

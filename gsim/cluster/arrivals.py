@@ -31,8 +31,8 @@ class _Open:
         for job in session.jobs:
             if job.after:
                 self.blocked[job.request.request_id] = len(job.after)
-                for dependency in job.after:
-                    self.children.setdefault(dependency.request_id, []).append(job)
+                for parent in dict.fromkeys(dependency.request_id for dependency in job.after):
+                    self.children.setdefault(parent, []).append(job)
 
 
 class Arrivals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -11,22 +12,23 @@ import simpy
 from gsim.core import SimulationError
 from gsim.migration import Link
 
-# A transfer with less than this share of a byte left is over: what rounding leaves of it.
-_EPSILON_BYTES = 1e-6
+#: A direction of an instance's port, or the one link of the pool: who shares it.
+_Port = tuple[str, int]
 
 
 class _Flow:
     """One transfer under way."""
 
-    __slots__ = ("done", "left_bytes", "rate_bytes_per_s", "source", "speed", "target")
+    __slots__ = ("done", "left_bytes", "ports", "rate_bytes_per_s", "settled_s", "speed", "timer")
 
-    def __init__(self, done: simpy.Event, source: int, target: int, left_bytes: float, speed: float) -> None:
+    def __init__(self, done: simpy.Event, ports: tuple[_Port, ...], left_bytes: float, speed: float) -> None:
         self.done = done
-        self.source = source
-        self.target = target
+        self.ports = ports
         self.left_bytes = left_bytes
         self.speed = speed
         self.rate_bytes_per_s = 0.0
+        self.settled_s = 0.0
+        self.timer: simpy.Event | None = None
 
 
 class LinkNetwork:
@@ -39,16 +41,16 @@ class LinkNetwork:
     def __init__(self, env: simpy.Environment, link: Link) -> None:
         self._env = env
         self._link = link
-        self._flows: list[_Flow] = []
+        self._flows: dict[_Port, dict[_Flow, None]] = {}
+        """The transfers of each port, in order of their start."""
         self._factor = 1.0
-        self._updated_s = env.now
-        self._timer: simpy.Event | None = None
+        self._under_way = 0
         self.carried_bytes = 0.0
         """Bytes of all transfers that began (a cancelled one counts what it had carried)."""
 
     def __len__(self) -> int:
         """Transfers under way."""
-        return len(self._flows)
+        return self._under_way
 
     def transfer(
         self, source: int, target: int, size_bytes: float, load: float = 0.0
@@ -61,11 +63,16 @@ class LinkNetwork:
             raise SimulationError(f"a transfer of {size_bytes} bytes was asked for")
         if size_bytes > 0:
             speed = 1.0 - (1.0 - self._link.busy_factor) * min(max(load, 0.0), 1.0)
-            flow = _Flow(self._env.event(), source, target, float(size_bytes), speed)
-            self._settle()
-            self._flows.append(flow)
+            ports: tuple[_Port, ...] = (("out", source), ("in", target))
+            if self._link.scope == "pool":
+                ports = (("pool", 0), *ports)
+            flow = _Flow(self._env.event(), ports, float(size_bytes), speed)
+            flow.settled_s = self._env.now
+            for port in ports:
+                self._flows.setdefault(port, {})[flow] = None
+            self._under_way += 1
             self.carried_bytes += flow.left_bytes
-            self._share()
+            self._share(ports)
             arrived = yield flow.done
             if not arrived:
                 return False
@@ -84,59 +91,48 @@ class LinkNetwork:
         """From now on every link carries ``factor`` (> 0) of its bandwidth; 1 restores it."""
         if not factor > 0:
             raise SimulationError(f"a link cannot carry {factor} of its bandwidth")
-        self._settle()
         self._factor = factor
-        self._share()
+        self._share(tuple(self._flows))
 
     def cut(self, instance: int) -> None:
         """An instance went down: every transfer from or to it ends, undone."""
-        self._settle()
-        lost = [flow for flow in self._flows if instance in (flow.source, flow.target)]
-        self._flows = [flow for flow in self._flows if instance not in (flow.source, flow.target)]
+        lost = {**self._flows.get(("out", instance), {}), **self._flows.get(("in", instance), {})}
         for flow in lost:
+            self._settle(flow)
             self.carried_bytes -= flow.left_bytes
-            flow.done.succeed(False)
-        self._share()
+            self._end(flow, arrived=False)
 
-    def _settle(self) -> None:
-        """Account for what was carried since the last change."""
-        span_s = self._env.now - self._updated_s
-        self._updated_s = self._env.now
-        if span_s > 0:
-            for flow in self._flows:
-                flow.left_bytes -= span_s * flow.rate_bytes_per_s
+    def _end(self, flow: _Flow, *, arrived: bool) -> None:
+        """Take a transfer out; those that shared a port with it get faster."""
+        flow.timer = None
+        for port in flow.ports:
+            del self._flows[port][flow]
+        self._under_way -= 1
+        flow.done.succeed(arrived)
+        self._share(flow.ports)
 
-    def _share(self) -> None:
-        """Give every transfer its share, and wake up when the first of them ends."""
-        if not self._flows:
-            self._timer = None
-            return
+    def _settle(self, flow: _Flow) -> None:
+        """Account for what was carried since the transfer's speed last changed."""
+        now_s = self._env.now
+        flow.left_bytes -= (now_s - flow.settled_s) * flow.rate_bytes_per_s
+        flow.settled_s = now_s
+
+    def _share(self, ports: tuple[_Port, ...]) -> None:
+        """Give every transfer of these ports its share from now on, and time its end anew."""
         rate = self._link.rate_bytes_per_s * self._factor
-        if self._link.scope == "pool":
-            for flow in self._flows:
-                flow.rate_bytes_per_s = rate * flow.speed / len(self._flows)
-        else:
-            out: dict[int, int] = {}
-            into: dict[int, int] = {}
-            for flow in self._flows:
-                out[flow.source] = out.get(flow.source, 0) + 1
-                into[flow.target] = into.get(flow.target, 0) + 1
-            for flow in self._flows:
-                flow.rate_bytes_per_s = rate * flow.speed / max(out[flow.source], into[flow.target])
-        first_s = min(flow.left_bytes / flow.rate_bytes_per_s for flow in self._flows)
-        timer = simpy.Timeout(self._env, max(first_s, 0.0))
-        timer.callbacks.append(self._wake)
-        self._timer = timer
+        shared = self._link.scope == "port"
+        for flow in dict.fromkeys(flow for port in ports for flow in self._flows.get(port, ())):
+            rivals = max(len(self._flows[port]) for port in (flow.ports if shared else flow.ports[:1]))
+            share = rate * flow.speed / rivals
+            if share == flow.rate_bytes_per_s:
+                continue
+            self._settle(flow)
+            flow.rate_bytes_per_s = share
+            timer = simpy.Timeout(self._env, max(flow.left_bytes / share, 0.0))
+            timer.callbacks.append(partial(self._wake, flow))
+            flow.timer = timer
 
-    def _wake(self, timer: simpy.Event) -> None:
-        if timer is not self._timer:
-            return
-        self._settle()
-        # The timer's own transfer ends even if rounding left a little of it (a clock far from 0 has coarse steps).
-        least = min(flow.left_bytes for flow in self._flows)
-        over = max(_EPSILON_BYTES, least)
-        done = [flow for flow in self._flows if flow.left_bytes <= over]
-        self._flows = [flow for flow in self._flows if flow.left_bytes > over]
-        for flow in done:
-            flow.done.succeed(True)
-        self._share()
+    def _wake(self, flow: _Flow, timer: simpy.Event) -> None:
+        # An earlier timer of a transfer whose speed has changed since is ignored.
+        if timer is flow.timer:
+            self._end(flow, arrived=True)

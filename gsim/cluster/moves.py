@@ -175,9 +175,9 @@ class Moves:
         copied = 0
         target_life = self._lives[move.target]
         while True:
-            tokens = self._kv_tokens(active)
+            tokens = self._kv_tokens(active) if mechanism.carries_kv else 0
             step = mechanism.step(move.stages, blocks_of(max(tokens - copied, 0), block))
-            if mechanism.carries_kv and tokens and not self._has_room(move.target, tokens + 1):
+            if tokens and not self._has_room(move.target, tokens + 1):
                 step = Step.GIVE_UP
             if step is Step.GIVE_UP:
                 move.outcome = Outcome.GIVEN_UP

@@ -115,6 +115,14 @@ def test_a_session_is_replayed_closed_loop(run):
     assert result.sessions["missed"].tolist() == [0]
 
 
+def test_a_job_may_wait_for_the_dispatch_and_the_end_of_one_parent(run):
+    parent = Job(Request(0, 0.0, 10, 99, 50.0, session_id=0), 10)
+    both = (Dependency(0, 5.0, on_completion=False), Dependency(0, 0.5))
+    child = Job(Request(1, float("nan"), 10, 99, 50.0, session_id=0, turn=1), 10, after=both)
+    result = run(constant_pool(1, 0.1), iter([Session(0, 0.0, (parent, child))]))
+    assert result.requests["arrival_s"] == pytest.approx([0.0, 5.0])
+
+
 def test_what_depends_on_a_refused_request_fails_with_it(run):
     first = Job(Request(0, 0.0, 10_000, 99, 50.0, session_id=0), 10)
     second = Job(Request(1, float("nan"), 10, 99, 50.0, session_id=0), 10, after=(Dependency(0, 1.0),))
