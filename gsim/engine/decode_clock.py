@@ -252,13 +252,16 @@ class DecodeClockEngine:
 
     def _iteration_under_way(self, now_s: float) -> tuple[int, float]:
         """Iterations of the run that began before ``now_s``, and when the last of them ends."""
-        done = self._iterations_done(now_s)
-        start_s = self._boundary_s
-        end_s = start_s + self._run_s(done + 1)
+        decodes, latency, pace, start_s = self._decodes, self._latency, self._pace, self._boundary_s
+        size, context_tokens = decodes.size, decodes.context_tokens
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
+        done = latency.decode_run_iterations(size, context_tokens, longest, (now_s - start_s) * pace)
+        run_s = latency.decode_run_s(size, context_tokens, longest, done + 1) / pace
+        end_s = start_s + run_s
         # An iteration that ends exactly now has no successor yet. Iterations of a run are alike, so that can only be
         # where the next end is about one iteration away.
-        if (end_s - now_s) * (done + 1) > 0.9 * (end_s - start_s):
-            ended_s = start_s + self._run_s(done)
+        if (end_s - now_s) * (done + 1) > 0.9 * run_s:
+            ended_s = start_s + latency.decode_run_s(size, context_tokens, longest, done) / pace
             if ended_s >= now_s:
                 return done, ended_s
         return done + 1, end_s
