@@ -62,7 +62,7 @@ def _locate(name_or_path: str | Path) -> Path:
             return file.resolve()
     names = profile_names()
     near = difflib.get_close_matches(text.lower(), names, n=3, cutoff=0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
     raise ProfileError(f"unknown profile '{text}'{hint} There are: {', '.join(names) or 'none'}")
 
 
