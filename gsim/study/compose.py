@@ -55,7 +55,8 @@ def register_schema() -> dict[str, Experiment]:
     store = ConfigStore.instance()
     for group in RUN_GROUPS:
         for option in options(group).values():
-            store.store(group=group, name=option.name, node=node(option.name, option.config, option.values))
+            made = OmegaConf.structured(node(option.name, option.config, option.values))
+            store.store(group=group, name=option.name, node=_open_mappings(made))
     studies = registry.entries("study")
     for name, entry in studies.items():
         store.store(group="study", name=name, node=_study_node(name, entry.config), package="_global_")
@@ -67,12 +68,25 @@ def register_schema() -> dict[str, Experiment]:
     return experiments
 
 
-def _study_node(name: str, config: type) -> dict[str, Any]:
-    fields = tree(config)
-    taken = sorted(set(fields) & ({*TOP_LEVEL, *groups(), "extensions", "code", "points", "hydra"}))
+def _open_mappings(made: DictConfig) -> DictConfig:
+    """Fields that are free mappings take new keys on the command line (without Hydra's ``+``)."""
+    for key in made:
+        child = made._get_node(key)
+        if isinstance(child, DictConfig) and child._metadata.object_type is dict:
+            child._set_flag("struct", False)
+    return made
+
+
+def _study_node(name: str, config: type) -> DictConfig:
+    made = _open_mappings(OmegaConf.structured(tree(config)))
+    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "code", "hydra"})
     if taken:
         raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
-    return {**fields, "study": name}
+    # An untyped mapping of typed nodes: it is merged into the root, which has other keys too.
+    open_root = OmegaConf.create({"study": name})
+    for key in made:
+        open_root._set_item_impl(key, made._get_node(key))
+    return open_root
 
 
 def _check_keys(experiment: Experiment, studies: Mapping[str, registry.Entry]) -> None:

@@ -20,6 +20,7 @@ from gsim.study.compose import compose, hydra_session, plain, register_schema
 from gsim.study.grid import Cell, grid
 from gsim.study.listing import listing, option_help
 from gsim.study.progress import say, watching
+from gsim.study.report_run import check_fields, write_cells
 from gsim.study.settings import Settings, read_seeds
 from gsim.study.store import RunStore, writable
 from gsim.study.study import Context, Findings, options_of
@@ -129,6 +130,7 @@ def _cells(
     out = results_folder(values)
     for cell in cells:
         cell.settings.scenario()  # every policy and profile is built once before anything runs
+    check_fields(values, cells)
     if dry:
         from gsim.study.dry_run import forecast
 
@@ -139,8 +141,6 @@ def _cells(
         computed = sweep(hydra, config, cells, out, extensions)
     else:
         computed = _one(cells[0], out, extensions, str(values["name"]))
-    from gsim.study.report_run import write_cells
-
     total = sum(len(cell.seeds) for cell in cells)
     say(f"{computed} runs computed, {total - computed} were there already")
     print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201

@@ -73,13 +73,20 @@ def _single(result: res.CellResult) -> str:
     return f"{result.label} (seeds {seeds})\n" + table.run_table(known, usage)
 
 
+def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    """``compare`` and ``figure.x`` must name fields of the configuration, else ``ConfigError``."""
+    x = (values.get("figure") or {}).get("x")
+    for field in [*values["compare"], *([x] if x is not None else [])]:
+        found = [cell.value(str(field)) for cell in cells]
+        if all(value is None for value in found):
+            raise ConfigError(f"the configuration has no field '{field}' (named by compare or figure.x)")
+
+
 def figure_axis(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> str | None:
-    """The swept field of the horizontal axis: ``figure.x``, else the first numeric one of the grid."""
+    """The swept field of the horizontal axis: ``figure.x`` where it varies, else the first numeric one of the grid."""
     asked = (values.get("figure") or {}).get("x")
     swept = list(results[0].point)
-    if asked is not None:
-        if asked not in swept:
-            raise ConfigError(f"figure.x '{asked}' is not swept; swept: {', '.join(swept) or 'nothing'}")
+    if asked in swept:
         return str(asked)
     numeric = (f for f in swept if all(type(result.point[f]) in (int, float) for result in results))
     return next(numeric, None)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,8 +32,14 @@ ORDER = (
     "error_injection",
     "predictor_swap",
     "telemetry_staleness",
+    "burst",
+    "drift",
     "faults",
+    "slow_down",
     "migration_latency",
+    "migration_crossover",
+    "optimality_gap",
+    "capacity",
     "router_scalability",
 )
 
@@ -47,6 +53,8 @@ class Reproduce:
     """``small``: minutes, each experiment with its own ``small`` changes; ``full``: as each experiment says."""
     only: tuple[str, ...] = ()
     """Experiments to run; empty: all of the reproduction that exist here."""
+    further: dict[str, list[str]] = field(default_factory=dict)
+    """Experiment -> further overrides, for those that need a file: ``{predictor_accuracy: ['train.path=FILE']}``."""
     markdown: str | None = None
     """Also write the report as Markdown to this file, its figures into ``figures`` beside it."""
 
@@ -66,7 +74,12 @@ class Reproduce:
             words = [f"experiment={name}"]
             if self.scale == "small":
                 words += [f"{field}={value}" for field, value in _small(known[name].values).items()]
-            sections.append(_section(name, words, context))
+            words += self.further.get(name, [])
+            reason = _refused(words) if "study" in known[name].groups else ""
+            if reason:
+                sections.append(_absent(name, known[name].question, words, reason))
+            else:
+                sections.append(_section(name, words, context))
         title = "Reproducing GoodServe"
         intro = (
             f"Scale: {self.scale}. Every figure, table and sentence below comes from the command that stands under it. "
@@ -83,6 +96,19 @@ class Reproduce:
 
 def _small(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(values.get("small") or {})
+
+
+def _refused(words: list[str]) -> str:
+    """Why an experiment cannot run here (a file that it needs was not named); empty: it can."""
+    command = [sys.executable, "-m", "gsim", *words, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else " ".join(done.stderr.split())
+
+
+def _absent(name: str, question: str, words: list[str], reason: str) -> Section:
+    say(f"--- {name}: not run ({reason})")
+    command = " ".join(["python -m gsim", *words])
+    return Section(name, question, "", "", command, (), (), [f"Not run here: {reason}"])
 
 
 def _section(name: str, words: list[str], context: Context) -> Section:

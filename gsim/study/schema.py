@@ -42,13 +42,9 @@ def node(name: str, config: type | None, values: Mapping[str, Any] | None = None
     return dataclasses.make_dataclass(config.__name__ if config else name, fields)
 
 
-def tree(config: type) -> dict[str, Any]:
-    """The fields of a study's dataclass as top-level keys: nested dataclasses stay typed, scalars are plain."""
-    values: dict[str, Any] = {}
-    for name, _, default in _fields(config):
-        made = default.default_factory() if default.default is dataclasses.MISSING else default.default
-        values[name] = made
-    return values
+def tree(config: type) -> type:
+    """The structured-config class of a study, whose fields become top-level keys."""
+    return dataclasses.make_dataclass(config.__name__, _fields(config))
 
 
 def construct(cls: type, values: Mapping[str, Any], where: str) -> Any:

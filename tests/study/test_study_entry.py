@@ -129,7 +129,8 @@ def test_a_dry_run_says_what_and_leaves_nothing(tmp_path, capsys):
         (["pool.instances=[{profile: tpu}]"], "tpu"),
         (["pool.instances=[]"], "pool.instances is empty"),
         (["pool.instances=[{profile: h800-llama-3.1-8b, engine: {seqs: 3}}]"], "seqs"),
-        (["figure.x=slo", "router=random,round_robin"], "figure.x"),
+        (["figure.x=slo.sekonds", "router=random,round_robin"], "figure.x"),
+        (["compare=[rooter]", "router=random,round_robin"], "rooter"),
     ],
 )
 def test_bad_input_is_named_before_anything_runs(words, message, capsys, tmp_path):
