@@ -75,13 +75,14 @@ class Minorant:
         pure[1:most] = self.pure_s[1:most]
         alone = np.minimum.reduceat(pure, n_low)
         least = np.full((len(d_low), len(n_low)), np.inf)
-        extra = self.extra_s[:0]
-        for column, last in enumerate(n_high.tolist()):
-            # Prefilled tokens may count as decodes to the engine, so any number of decodes up to the tokens counts.
-            if len(extra) < min(last + 1, len(self.extra_s)):
-                extra = np.minimum.accumulate(self.extra_s[last::-1])[::-1]
-            rows = d_low < len(extra)
+        # Prefilled tokens may count as decodes to the engine, so any number of decodes up to the tokens counts.
+        few = int(np.searchsorted(n_high, len(self.extra_s)))
+        for column, last in enumerate(n_high[:few].tolist()):
+            extra = np.minimum.accumulate(self.extra_s[last::-1])[::-1]
+            rows = d_low <= last
             least[rows, column] = np.minimum(dense[column] + extra[d_low[rows]], alone[column])
+        extra = np.minimum.accumulate(self.extra_s[::-1])[::-1]
+        least[:, few:] = np.minimum(dense[None, few:] + extra[d_low][:, None], alone[None, few:])
         return least
 
     @cached_property

@@ -21,8 +21,8 @@ from gsim.core.view import Floats, Ints
 from gsim.optimum.minorant import Minorant, lower_hull
 
 #: Bins of this relative width stand for the batch sizes above ``_EXACT``; the price takes each bin's cheapest corner.
-_BIN = 0.004
-_EXACT = 128
+_BIN = 0.01
+_EXACT = 64
 #: Rounding must not raise a lower limit.
 _SAFE = 1.0 - 1e-9
 

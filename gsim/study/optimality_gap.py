@@ -50,7 +50,7 @@ class OptimalityGap:
     copies: tuple[int, ...] = (1, 2, 4)
     routers: tuple[str, ...] = ("goodserve", "least_latency", "fastest", "least_load", "ilp_rolling", "random")
     """Policies to compare with (without migration, with the configured predictor and estimator)."""
-    evaluations: int = 2000
+    evaluations: int = 1500
     """Assignments that each plan's local search judges."""
     bound_time_limit_s: float = 240.0
 
