@@ -25,12 +25,15 @@ def block_hashes(content: Content, block_size: int, parent: int = 0, skip: int =
             offset = min(skip, tokens)
             skip -= offset
         while offset < tokens:
+            if room == block_size:
+                # The common case: blocks that lie inside one segment.
+                whole_end = offset + (tokens - offset) // block_size * block_size
+                for start in range(offset, whole_end, block_size):
+                    parent = hash((parent, segment, start))
+                    hashes.append(parent)
+                offset = whole_end
             taken = min(room, tokens - offset)
-            if taken == block_size:
-                # The common case: the block lies inside one segment.
-                parent = hash((parent, segment, offset))
-                hashes.append(parent)
-            else:
+            if taken:
                 parts.append((segment, offset, taken))
                 room -= taken
                 if room == 0:

@@ -166,10 +166,12 @@ class ClockedScheduler:
         if self._outputs and any(segment in self._outputs for segment, _ in sequence.job.request.content):
             # Its prompt may hit what is being generated just now: only the step itself can tell.
             return False
+        need = self.limits.blocks_of(sequence.length) + (self._watermark if self.scheduler.running else 0)
+        free = self._free(0)
+        if need <= free:
+            return False
         self.settle()
-        held = sum(block.refs > 0 for block in self.pool.match(sequence))
-        watermark = self.limits.watermark_blocks if self.scheduler.running else 0
-        return self.limits.blocks_of(sequence.length) - held + watermark > self._free(0)
+        return need - self.pool.held_among(self.pool.match(sequence)) > free
 
     def _mixed_batch(self, pieces: list[tuple[Sequence, int]], advanced: int) -> Batch:
         """The decodes and the pieces; ``advanced``: whether the pieces' tokens are counted as computed already."""

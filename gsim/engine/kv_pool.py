@@ -71,6 +71,10 @@ class KvPool:
             hits.append(found[0])
         return hits
 
+    def held_among(self, blocks: list[Block]) -> int:
+        """How many of some cached blocks are held, and so need no free one."""
+        return sum(block.refs > 0 for block in blocks)
+
     def admit(self, sequence: Sequence, hits: list[Block], tokens: int) -> None:
         """Give ``sequence`` its cached blocks ``hits`` (or its own run), and fresh ones up to ``tokens`` tokens."""
         for block in hits:

@@ -125,9 +125,8 @@ class Scheduler:
             hit_blocks = len(hits) or pool.run_hit(sequence)
             length = sequence.prompt + sequence.generated
             computed = max(hit_blocks * pool.block_size, min(sequence.kv_tokens, length - 1))
-            held = sum(block.refs > 0 for block in hits)
-            need = -(-length // pool.block_size) - held
-            if need + (self._watermark if running else 0) > pool.free:
+            need = -(-length // pool.block_size) + (self._watermark if running else 0)
+            if need > pool.free and need - pool.held_among(hits) > pool.free:
                 break
             tokens = length - computed
             if 0 < threshold < tokens:
