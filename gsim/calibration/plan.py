@@ -53,7 +53,7 @@ def lead_tokens(point: Point, facts: ServerFacts) -> int:
     """Output tokens that a decoding sequence can have made before the last one of its batch has its first."""
     prompt = max(2, point.context_tokens)
     # A token budget's worth of prompt per iteration; and prompts that trickle in one by one.
-    return -(-point.sequences * prompt // facts.max_num_batched_tokens) + 4 + point.sequences // 2
+    return -(-point.sequences * prompt // facts.max_num_batched_tokens) + 4 + point.sequences
 
 
 class Planner:
