@@ -11,9 +11,9 @@ from enum import IntEnum
 
 from gsim.core.batch import Batch, Chunk
 from gsim.core.events import EventKind
+from gsim.engine.books import Books, Piece
 from gsim.engine.config import EngineLimits
-from gsim.engine.decode_set import DecodeSet
-from gsim.engine.scheduler import Scheduler, Step
+from gsim.engine.scheduler import Step
 from gsim.engine.sequence import Sequence
 
 _FIRST_TOKEN, _FINISHED, _PREEMPTED, _REJECTED = EventKind
@@ -42,34 +42,26 @@ _UNKNOWN, _RUN, _PLAIN, _SHARED, _REFERENCE = Kind
 
 
 class ClockedScheduler:
-    """A scheduler whose decoding sequences are a ``DecodeSet``.
-
-    Sequences of the decode set carry stale counts; the pool's books run behind by what they have grown since they were
-    last settled. Where nothing in the cache can be hit, only the number of free blocks matters, and they may.
-    """
+    """The changes of a batch, one after the other: plan what comes next, begin it, end it."""
 
     def __init__(self, limits: EngineLimits, needs_max_context: bool) -> None:
         self.limits = limits
-        self.scheduler = Scheduler(limits)
-        self.pool = self.scheduler.pool
-        self.pool.before_match = self._name_outputs
-        self.decodes = DecodeSet(limits.block_size, needs_max_context)
+        self.books = Books(limits, needs_max_context)
+        self.scheduler = self.books.scheduler
+        self.pool = self.books.pool
+        self.decodes = self.books.decodes
         self.iterations = 0
         """Length of the planned run."""
         self.batch = Batch((), 0, 0, 0)
         """Of the planned or begun step."""
         self.put_off: list[Happening] = []
         """Who was preempted or rejected when the step began."""
-        self._pieces: list[tuple[Sequence, int]] = []
+        self._pieces: list[Piece] = []
         """Prefill pieces of the planned or begun step."""
         self._partial: Sequence | None = None
         """The running sequence whose prompt is not computed to its end: always the last admitted."""
         self._irregular = False
         """There are several, or another one: only the reference goes on from here."""
-        self._outputs: dict[int, Sequence] = {}
-        """Decoding sequences by the segment that they generate: their new blocks enter the cache late."""
-        self._admitted = 0
-        self._settled = -1
         self._needs_max_context = needs_max_context
         self._block_size = limits.block_size
         self._max_tokens = limits.max_num_batched_tokens
@@ -83,56 +75,50 @@ class ClockedScheduler:
         """What comes next if nobody interferes; there must be a running or a waiting sequence."""
         if self._irregular:
             return _REFERENCE
-        if self._partial is not None or self.scheduler.waiting:
-            kind = self._plan_step()
-            if kind is not _UNKNOWN:
-                return kind
+        kind = _UNKNOWN
+        if self._partial is not None:
+            kind = self._plan_partial(self._partial)
+        elif self.scheduler.waiting:
+            kind = self._plan_admission([], self._max_tokens - self.decodes.size, 0)
+        if kind is not _UNKNOWN:
+            return kind
         decodes = self.decodes
         if decodes.size == 0:
             return _REFERENCE
         self.iterations = iterations = decodes.iterations_to_change(self.pool.total + self.pool.shared)
         return _RUN if iterations else _REFERENCE
 
-    def _plan_step(self) -> Kind:
-        """UNKNOWN: nobody can be admitted."""
-        decodes, partial, running = self.decodes, self._partial, self.scheduler.running
-        size, watermark = self._block_size, self._watermark
-        budget = self._max_tokens - decodes.size
-        slots = self._max_seqs - len(running)
-        if partial is None and (slots <= 0 or budget <= 0):
-            return _UNKNOWN
-        # Free blocks once the decodes have grown: at first a bound that is cheap.
-        free = self.pool.total + self.pool.shared - decodes.blocks_at_most(1) - (partial.blocks if partial else 0)
-        exact = False
-        if free < 0:
-            free, exact = self._free(0), True
-        pieces: list[tuple[Sequence, int]] = []
-        grown = 0
-        if partial is not None:
-            tokens = min(partial.length - partial.computed, budget)
-            grown = -(-(partial.computed + tokens) // size) - partial.blocks
-            if grown > free and not exact:
-                free, exact = self._free(0), True
-            if self._any_order or tokens <= 0 or grown > free:
-                return _REFERENCE
-            free -= grown
-            budget -= tokens
-            pieces.append((partial, tokens))
-        if free < 0:
+    def _plan_partial(self, partial: Sequence) -> Kind:
+        """The next piece of the prompt under way, and who fits behind it."""
+        budget = self._max_tokens - self.decodes.size
+        tokens = min(partial.length - partial.computed, budget)
+        grown = self.limits.blocks_of(partial.computed + tokens) - partial.blocks
+        if self._any_order or tokens <= 0 or grown > self._free():
             return _REFERENCE
+        return self._plan_admission([(partial, tokens)], budget - tokens, grown)
+
+    def _plan_admission(self, pieces: list[Piece], budget: int, grown: int) -> Kind:
+        """Behind ``pieces``, which take ``grown`` blocks, admit whom ``budget`` allows. UNKNOWN: there is nobody."""
+        decodes, running = self.decodes, self.scheduler.running
+        size, watermark = self._block_size, self._watermark
+        slots = self._max_seqs - len(running)
+        if not pieces and (slots <= 0 or budget <= 0):
+            return _UNKNOWN
+        # Free blocks once the decodes have grown: a bound that is cheap, and where that does not do, their number.
+        partial_blocks = self._partial.blocks if self._partial is not None else 0
+        free = self.pool.total + self.pool.shared - decodes.blocks_at_most(1) - partial_blocks - grown
+        exact = False
         for sequence in self.scheduler.waiting:
             if slots <= 0 or budget <= 0:
                 break
             if self._any_order or sequence.names is not None or sequence.run is not None or sequence.kv_tokens:
-                if not pieces and self._head_blocked(sequence):
-                    return _UNKNOWN
-                return _REFERENCE if self._any_order else _SHARED
+                return self._plan_unplain(sequence, behind=bool(pieces))
             tokens = sequence.prompt + sequence.generated
             need = -(-tokens // size)
             if watermark and (pieces or running):
                 need += watermark
             if need > free and not exact:
-                free, exact = self._free(grown), True
+                free, exact = self._free() - grown, True
             if need > free:
                 break
             if tokens > budget:
@@ -145,91 +131,85 @@ class ClockedScheduler:
             pieces.append((sequence, tokens))
         if not pieces:
             return _UNKNOWN
+        if free < 0 and self._free() < grown:
+            return _REFERENCE
         self._pieces = pieces
-        first = pieces[0][1]
-        if partial is None and len(pieces) == 1 and first > 1:
-            # By far the most frequent step: one prompt, whole.
-            longest = decodes.max_context_tokens() if self._needs_max_context else 0
-            self.batch = Batch((Chunk(first, 0),), decodes.size, decodes.context_tokens, longest)
-        else:
-            self.batch = self._mixed_batch(pieces, 0)
+        self.batch = self._plain_batch(pieces)
         return _PLAIN
 
-    def _free(self, planned: int) -> int:
-        """Blocks that are free once the decodes have grown by one iteration, and ``planned`` are taken."""
-        partial = self._partial
-        held = self.decodes.blocks(1) + (partial.blocks if partial is not None else 0)
-        return self.pool.total + self.pool.shared - held - planned
+    def _plan_unplain(self, sequence: Sequence, behind: bool) -> Kind:
+        """The next in the queue may hit the cache, or the reference alone knows where it comes in."""
+        if self._free() < 0:
+            return _REFERENCE
+        if not behind and self._head_blocked(sequence):
+            return _UNKNOWN
+        return _REFERENCE if self._any_order else _SHARED
+
+    def _plain_batch(self, pieces: list[Piece]) -> Batch:
+        first, tokens = pieces[0]
+        if len(pieces) > 1 or tokens == 1 or first is self._partial:
+            return self.books.batch(pieces, advanced=False)
+        # By far the most frequent step: one prompt, whole.
+        decodes = self.decodes
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
+        return Batch((Chunk(tokens, 0),), decodes.size, decodes.context_tokens, longest)
+
+    def _free(self) -> int:
+        """Blocks that are free once the decodes have grown by one iteration."""
+        partial_blocks = self._partial.blocks if self._partial is not None else 0
+        return self.pool.total + self.pool.shared - self.decodes.blocks(1) - partial_blocks
 
     def _head_blocked(self, sequence: Sequence) -> bool:
         """Too few blocks are free for the head of the queue (cached blocks that nobody holds do not help it)."""
-        if self._outputs and any(segment in self._outputs for segment, _ in sequence.job.request.content):
-            # Its prompt may hit what is being generated just now: only the step itself can tell.
-            return False
         need = self.limits.blocks_of(sequence.length) + (self._watermark if self.scheduler.running else 0)
-        free = self._free(0)
-        if need <= free:
+        free = self._free()
+        if need <= free or self.books.quotes_running_output(sequence):
+            # In the second case only the step itself can tell.
             return False
-        self.settle()
+        self.books.settle()
         return need - self.pool.held_among(self.pool.match(sequence)) > free
-
-    def _mixed_batch(self, pieces: list[tuple[Sequence, int]], advanced: int) -> Batch:
-        """The decodes and the pieces; ``advanced``: whether the pieces' tokens are counted as computed already."""
-        decodes = self.decodes
-        count, context_tokens = decodes.size, decodes.context_tokens
-        longest = decodes.max_context_tokens() if self._needs_max_context else 0
-        chunks: list[Chunk] = []
-        for sequence, tokens in pieces:
-            context = sequence.computed - tokens * advanced
-            if tokens > 1:
-                chunks.append(Chunk(tokens, context))
-            else:
-                count += 1
-                context_tokens += context
-                if self._needs_max_context and context > longest:
-                    longest = context
-        return Batch(tuple(chunks), count, context_tokens, longest)
 
     # --- begin ---------------------------------------------------------------------------------------------------
 
     def begin_plain(self) -> None:
         """Begin the planned step."""
-        pool, running, waiting = self.pool, self.scheduler.running, self.scheduler.waiting
-        size = self._block_size
+        books, pool, scheduler = self.books, self.pool, self.scheduler
         if pool.idle:
-            self._grow_decodes()
+            books.grow_decodes()
         for sequence, tokens in self._pieces:
             if sequence is self._partial:
-                self._grow_partial(sequence, tokens)
+                books.grow_partial(sequence, tokens)
             else:
-                waiting.popleft()
-                self._admitted = sequence.number = self._admitted + 1
-                running[sequence] = None
-                sequence.blocks = blocks = -(-tokens // size)
+                scheduler.waiting.popleft()
+                books.number(sequence)
+                scheduler.running[sequence] = None
+                sequence.blocks = blocks = -(-tokens // self._block_size)
                 pool.take(blocks)
                 sequence.computed = tokens
 
     def begin_shared(self) -> None:
         """Form and begin a step with the reference's own admission."""
-        self._grow_decodes()
+        books = self.books
+        books.grow_decodes()
         step = Step()
         partial = self._partial
-        budget = self.limits.max_num_batched_tokens - self.decodes.size
+        budget = self._max_tokens - self.decodes.size
         if partial is not None:
             tokens = min(partial.length - partial.computed, budget)
-            self._grow_partial(partial, tokens)
+            books.grow_partial(partial, tokens)
             step.scheduled[partial] = tokens
             budget -= tokens
         self.scheduler.schedule_waiting(step, budget, 0)
         for sequence in step.scheduled:
             if sequence is not partial:
-                self._number(sequence)
+                books.number(sequence)
         self._pieces = list(step.scheduled.items())
-        self.batch = self._mixed_batch(self._pieces, 1)
+        self.batch = books.batch(self._pieces, advanced=True)
 
     def begin_reference(self) -> bool:
         """Form and begin a step of the reference scheduler; False where it only put sequences off."""
-        self._materialise()
+        self.books.materialise()
+        self._partial = None
         step = self.scheduler.schedule()
         self.put_off = [(_PREEMPTED, sequence) for sequence in step.preempted]
         self.put_off += [(_REJECTED, sequence) for sequence in step.rejected]
@@ -237,7 +217,7 @@ class ClockedScheduler:
         if not step.scheduled:
             self._adopt()
             return False
-        self.batch = step.batch(self.decodes.needs_max_context)
+        self.batch = step.batch(self._needs_max_context)
         return True
 
     def in_flight(self, sequence: Sequence) -> int:
@@ -249,21 +229,21 @@ class ClockedScheduler:
     def end_run(self, iterations: int) -> list[Happening]:
         """So many iterations of the run are over."""
         self.decodes.run(iterations)
-        return self._leave()
+        return [(_FINISHED, sequence) for sequence in self.books.leave_due()]
 
     def end_step(self) -> list[Happening]:
         """The step that was planned as PLAIN or SHARED is over."""
-        decodes = self.decodes
+        decodes, books = self.decodes, self.books
         decodes.run(1)
-        happened = self._leave() if decodes.anybody_due() else []
+        happened: list[Happening] = []
+        if decodes.anybody_due():
+            happened += [(_FINISHED, sequence) for sequence in books.leave_due()]
         self._partial = None
         for sequence, _ in self._pieces:
             if sequence.computed < sequence.prompt + sequence.generated:
                 self._partial = sequence
             elif not self._token(sequence, happened):
-                decodes.join(sequence)
-                if sequence.names is not None:
-                    self._watch_output(sequence)
+                books.join(sequence)
         self._pieces = []
         return happened
 
@@ -280,63 +260,11 @@ class ClockedScheduler:
     def remove(self, sequence: Sequence) -> None:
         """Take a running sequence out at a boundary (it was aborted)."""
         if sequence.leaves:
-            if self.pool.idle:
-                self.settle()
-            self.decodes.leave(sequence)
-            self._give_back(sequence)
+            self.books.take_out(sequence)
         else:
             self.scheduler.finish(sequence)
             if sequence is self._partial:
                 self._partial = None
-
-    def used_blocks(self, iterations: int) -> int:
-        """Blocks that sequences hold once the decodes have grown by so many iterations."""
-        decodes, pool = self.decodes, self.pool
-        return pool.total - pool.free + decodes.blocks(iterations) - decodes.held
-
-    # --- between the sums and the sequences ----------------------------------------------------------------------
-
-    def settle(self) -> None:
-        """Book the blocks that the decodes have taken since they were last settled."""
-        decodes = self.decodes
-        if self._settled == decodes.clock:
-            return
-        self._settled = decodes.clock
-        debt = decodes.blocks() - decodes.held
-        if debt:
-            self.pool.take(debt)
-            decodes.held += debt
-
-    def _grow_decodes(self) -> None:
-        """Book the blocks of the coming iteration, before those of anybody who is admitted in it."""
-        self.settle()
-        growth = self.decodes.growth()
-        self.pool.take(growth)
-        self.decodes.held += growth
-
-    def _grow_partial(self, partial: Sequence, tokens: int) -> None:
-        if partial.names is not None and self._outputs:
-            # Of two blocks with one name the older is hit first: what it quotes comes before it.
-            self._name_outputs(partial)
-        self.pool.grow(partial, partial.computed + tokens)
-        partial.computed += tokens
-
-    def _leave(self) -> list[Happening]:
-        if self.pool.idle:
-            self.settle()
-        happened: list[Happening] = []
-        for sequence in self.decodes.leave_due():
-            self._give_back(sequence)
-            happened.append((_FINISHED, sequence))
-        return happened
-
-    def _give_back(self, sequence: Sequence) -> None:
-        """The blocks of a sequence that was taken out of the decode set."""
-        if sequence.names is not None:
-            self.pool.name(sequence, sequence.computed)
-            self._outputs.pop(sequence.job.output_segment, None)
-        del self.scheduler.running[sequence]
-        self.pool.release(sequence)
 
     def _token(self, sequence: Sequence, happened: list[Happening]) -> bool:
         """A sequence outside the decode set has a new token; whether it was the last."""
@@ -351,26 +279,6 @@ class ClockedScheduler:
         self.scheduler.finish(sequence)
         return True
 
-    def _watch_output(self, sequence: Sequence) -> None:
-        if sequence.job.output_segment >= 0:
-            self._outputs[sequence.job.output_segment] = sequence
-
-    def _number(self, sequence: Sequence) -> None:
-        self._admitted += 1
-        sequence.number = self._admitted
-
-    def _materialise(self) -> None:
-        """Bring every decoding sequence's counts up to date, and empty the decode set."""
-        self.settle()
-        decodes, pool = self.decodes, self.pool
-        for sequence in self.scheduler.running:
-            if sequence.leaves:
-                decodes.leave(sequence)
-                pool.name(sequence, sequence.computed)
-        decodes.clear()
-        self._outputs.clear()
-        self._partial = None
-
     def _adopt(self) -> None:
         """Go on from the reference's state with sums, unless several prompts are under way."""
         running = self.scheduler.running
@@ -380,21 +288,11 @@ class ClockedScheduler:
         if self._irregular:
             return
         for sequence in running:
-            self._number(sequence)
+            self.books.number(sequence)
             if sequence is last and prefilling:
                 self._partial = sequence
             else:
-                self.decodes.join(sequence)
-                if sequence.names is not None:
-                    self._watch_output(sequence)
-
-    def _name_outputs(self, sequence: Sequence) -> None:
-        """Before a prompt is looked up: name what was generated of the segments that it quotes."""
-        for segment, _ in sequence.job.request.content:
-            quoted = self._outputs.get(segment)
-            if quoted is not None:
-                # The coming iteration's token included, as the reference names it when it is scheduled.
-                self.pool.name(quoted, quoted.prompt + quoted.base + self.decodes.clock)
+                self.books.join(sequence)
 
 
 def _decodes(sequence: Sequence) -> bool:

@@ -119,7 +119,7 @@ class DecodeClockEngine:
         begun = 0
         if self._begun:
             begun = self._iteration_under_way(now_s)[0] if self._kind is _RUN else 1
-        usage = self.clocked.used_blocks(begun) / self.clocked.pool.total
+        usage = self.clocked.books.used_blocks(begun) / self.clocked.pool.total
         return Gauges(len(self._running), len(self._waiting), usage)
 
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:

@@ -1,0 +1,137 @@
+"""The books of a decode set: what its sums mean for the scheduler's sequences and the pool's blocks.
+
+Sequences of the decode set carry stale counts, and the pool's books run behind by the blocks that they have taken since
+they were last settled. Where nothing in the cache can be hit, only the number of free blocks matters, and they may.
+"""
+
+from __future__ import annotations
+
+from gsim.core.batch import Batch, Chunk
+from gsim.engine.config import EngineLimits
+from gsim.engine.decode_set import DecodeSet
+from gsim.engine.scheduler import Scheduler
+from gsim.engine.sequence import Sequence
+
+#: A sequence and how many of its tokens a step computes.
+Piece = tuple[Sequence, int]
+
+
+class Books:
+    """A reference scheduler, the decode set that stands for its decoding sequences, and what keeps the two in step."""
+
+    def __init__(self, limits: EngineLimits, needs_max_context: bool) -> None:
+        self.scheduler = Scheduler(limits)
+        self.pool = self.scheduler.pool
+        self.pool.before_match = self._name_quoted
+        self.decodes = DecodeSet(limits.block_size, needs_max_context)
+        self._needs_max_context = needs_max_context
+        self._outputs: dict[int, Sequence] = {}
+        """Decoding sequences by the segment that they generate: their new blocks enter the cache late."""
+        self._admitted = 0
+        self._settled = -1
+        """The count at which the books were last settled."""
+
+    def join(self, sequence: Sequence) -> None:
+        """``sequence`` decodes from now on."""
+        self.decodes.join(sequence)
+        if sequence.names is not None and sequence.job.output_segment >= 0:
+            self._outputs[sequence.job.output_segment] = sequence
+
+    def leave_due(self) -> list[Sequence]:
+        """Take out, for good, who has generated all its tokens; in the order of the batch."""
+        if self.pool.idle:
+            self.settle()
+        gone = self.decodes.leave_due()
+        for sequence in gone:
+            self._give_back(sequence)
+        return gone
+
+    def take_out(self, sequence: Sequence) -> None:
+        """Take a decoding sequence out before its end."""
+        if self.pool.idle:
+            self.settle()
+        self.decodes.leave(sequence)
+        self._give_back(sequence)
+
+    def number(self, sequence: Sequence) -> None:
+        """``sequence`` is the last in the batch."""
+        self._admitted = sequence.number = self._admitted + 1
+
+    def settle(self) -> None:
+        """Book the blocks that the decodes have taken."""
+        decodes = self.decodes
+        if self._settled == decodes.clock:
+            return
+        self._settled = decodes.clock
+        debt = decodes.blocks() - decodes.held
+        if debt:
+            self.pool.take(debt)
+            decodes.held += debt
+
+    def grow_decodes(self) -> None:
+        """Book the blocks of the coming iteration, before those of anybody who is admitted in it."""
+        self.settle()
+        growth = self.decodes.growth()
+        self.pool.take(growth)
+        self.decodes.held += growth
+
+    def grow_partial(self, partial: Sequence, tokens: int) -> None:
+        """Compute more of a prompt."""
+        if partial.names is not None and self._outputs:
+            # Of two blocks with one name the older is hit first: what it quotes comes before it.
+            self._name_quoted(partial)
+        self.pool.grow(partial, partial.computed + tokens)
+        partial.computed += tokens
+
+    def materialise(self) -> None:
+        """Bring every decoding sequence's counts up to date, and empty the decode set."""
+        self.settle()
+        decodes, pool = self.decodes, self.pool
+        for sequence in self.scheduler.running:
+            if sequence.leaves:
+                decodes.leave(sequence)
+                pool.name(sequence, sequence.computed)
+        decodes.clear()
+        self._outputs.clear()
+
+    def used_blocks(self, iterations: int) -> int:
+        """Blocks that sequences hold once the decodes have grown by so many iterations."""
+        decodes, pool = self.decodes, self.pool
+        return pool.total - pool.free + decodes.blocks(iterations) - decodes.held
+
+    def quotes_running_output(self, sequence: Sequence) -> bool:
+        """Its prompt may hit what is being generated just now."""
+        outputs = self._outputs
+        return bool(outputs) and any(segment in outputs for segment, _ in sequence.job.request.content)
+
+    def batch(self, pieces: list[Piece], advanced: bool) -> Batch:
+        """The decodes and the pieces; ``advanced``: the pieces' tokens are counted as computed already."""
+        decodes = self.decodes
+        count, context_tokens = decodes.size, decodes.context_tokens
+        longest = decodes.max_context_tokens() if self._needs_max_context else 0
+        chunks: list[Chunk] = []
+        for sequence, tokens in pieces:
+            context = sequence.computed - tokens if advanced else sequence.computed
+            if tokens > 1:
+                chunks.append(Chunk(tokens, context))
+            else:
+                count += 1
+                context_tokens += context
+                if self._needs_max_context and context > longest:
+                    longest = context
+        return Batch(tuple(chunks), count, context_tokens, longest)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        if sequence.names is not None:
+            self.pool.name(sequence, sequence.computed)
+            self._outputs.pop(sequence.job.output_segment, None)
+        del self.scheduler.running[sequence]
+        self.pool.release(sequence)
+
+    def _name_quoted(self, sequence: Sequence) -> None:
+        """Before a prompt is looked up: name what was generated of the segments that it quotes."""
+        for segment, _ in sequence.job.request.content:
+            quoted = self._outputs.get(segment)
+            if quoted is not None:
+                # The coming iteration's token included, as the reference names it when it is scheduled.
+                self.pool.name(quoted, quoted.prompt + quoted.base + self.decodes.clock)
