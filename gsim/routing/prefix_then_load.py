@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -46,7 +47,9 @@ class PrefixThenLoad:
         if not len(up):
             return HOLD
         in_flight = view.in_flight[up]
-        limit = float(in_flight.mean() + self.sigmas * in_flight.std())
+        mean = int(in_flight.sum()) / len(up)
+        variance = max(int(in_flight @ in_flight) / len(up) - mean * mean, 0.0)
+        limit = mean + self.sigmas * math.sqrt(variance)
         low = int(in_flight.min())
         if int(in_flight.max()) - low > self.imbalance:
             up = up[in_flight == low]
