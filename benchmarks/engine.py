@@ -23,8 +23,9 @@ import simpy
 
 from benchmarks.work import pool, scenario, sessions
 from gsim.cluster import simulate
-from gsim.core import Job, Request
-from gsim.engine import make_engine
+from gsim.core import EngineEvent, EventKind, Job, Request
+from gsim.engine import EngineConfig, make_engine
+from gsim.latency import load_profile
 
 INSTANCES, RATE_PER_S = 64, 160.0
 
@@ -69,6 +70,27 @@ def drive(name: str, load: list[Job]) -> tuple[float, int]:
         arm(number % INSTANCES)
     told += run_until(float("inf"))
     return time.process_time() - start_s, told
+
+
+def mean_e2e_s(cpu_schedule_s: float, asynchronous: bool, requests: int = 2000) -> float:
+    """Mean end-to-end seconds on one A40 at 2 requests/s, with so much scheduling time per iteration."""
+    profile = load_profile("a40-llama-3.1-8b")
+    config = EngineConfig(cpu_schedule_s=cpu_schedule_s, async_scheduling=asynchronous)
+    engine = make_engine(config.name, profile.latency, config.resolve(profile))
+    total_s = 0.0
+    for job in jobs(requests, 80):
+        # 160 requests/s, 80 times rarer and with 80 times longer outputs: cut those back.
+        job = job._replace(output_tokens=job.output_tokens // 80)
+        total_s += finished_s(engine.advance(job.request.arrival_s)) - job.request.arrival_s
+        engine.submit(job, job.request.arrival_s)
+    while engine.next_event_s() < float("inf"):
+        total_s += finished_s(engine.advance(engine.next_event_s()))
+    return total_s / requests
+
+
+def finished_s(events: list[EngineEvent]) -> float:
+    """The sum of the times at which requests finished."""
+    return sum(event.time_s for event in events if event.kind is EventKind.FINISHED)
 
 
 def whole_run(name: str, requests: int) -> dict[str, float]:
@@ -149,8 +171,15 @@ def main(requests: int) -> dict[str, object]:
     print(f"\nan event: {1e6 * event_s:.1f} us, of which SimPy's own {1e6 * timeout_s:.1f} us ({events:.0f} events)")
     shares = where(lambda: [whole_run("decode_clock", requests) for _ in range(3)])
     print("where the time goes: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items()))
+    e2e_s = {
+        "in the profile": mean_e2e_s(0.0, True),
+        "2 ms asynchronous": mean_e2e_s(0.002, True),
+        "2 ms synchronous": mean_e2e_s(0.002, False),
+    }
+    print("mean E2E by scheduling time: " + ", ".join(f"{name} {seconds:.3f} s" for name, seconds in e2e_s.items()))
     return {
         "requests": requests,
+        "mean_e2e_s": e2e_s,
         "stepwise_over_decode_clock": stepwise_s / clock_s,
         "ten_times_longer_outputs": long_s / clock_s,
         "decode_clock_us_per_request": 1e6 * clock_s / requests,
