@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import linprog
 
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
 from gsim.core.view import Floats, Ints
@@ -91,6 +90,9 @@ class IlpRolling:
 
     def _shares(self, items: _Items, latency: Floats, near: Ints, view: ClusterView) -> Floats | None:
         """The new request's share on each of the instances ``near``; None where the program was not solved."""
+        # Half a second to import: only who routes with it pays.
+        from scipy.optimize import linprog
+
         nominal = view.static
         prompt, output = items.prompt_tokens[:, None], items.output_tokens[:, None]
         work = prompt * nominal.nominal_prefill_s_per_token[near] + output / nominal.nominal_tokens_per_s[near]

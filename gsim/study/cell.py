@@ -21,8 +21,13 @@ _STATUS = ("finished", "rejected", "failed")
 
 
 def run(settings: Settings, seed: int) -> RunResult:
-    """Simulate one run."""
-    return simulate(settings.scenario(), settings.sessions(seed), seed)
+    """Simulate one run; a router that replays a plan gets its plan first."""
+    scenario = settings.scenario()
+    if getattr(scenario.router, "offline", False):
+        from gsim.study.reference import prepare
+
+        scenario = prepare(scenario, settings, seed)
+    return simulate(scenario, settings.sessions(seed), seed)
 
 
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def plan_of(settings: Settings, seed: int) -> Plan:
 
 def _judge(settings: Settings, seed: int, scenario: Scenario, jobs: list[Job]) -> Any:
     """The fast judge where instances do not affect one another, else the simulator itself."""
-    if scenario.faults is None and not any(job.after for job in jobs):
+    plain = scenario.faults is None and not settings.goodput
+    if plain and not any(job.after for job in jobs):
         instances = [(spec.profile.latency, spec.limits) for spec in scenario.instances]
         return EngineJudge(jobs, instances, engine=scenario.instances[0].engine.name)
     replayed = settings.replace(router={"name": "ilp_plan"})
