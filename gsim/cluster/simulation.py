@@ -56,7 +56,7 @@ class _Run:
         env, scenario, gateway = self.env, self.scenario, self.gateway
         telemetry = scenario.telemetry
         needs = scenario.needs
-        # Order matters at equal times: a scrape at t sees the pool before the request that arrives at t.
+        # At equal times what was scheduled first happens first: at time 0, the order below.
         self.scraper = Scraper(gateway, scenario.scrape_interval_s)
         if "scrape" in needs:
             env.process(self.scraper.run())

@@ -1,0 +1,156 @@
+"""The gateway's own parts: held requests, scrapes and their correction, the prefix index, decision logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, single
+
+from gsim.cluster import Status, TelemetryConfig
+from gsim.cluster.prefix_index import PrefixIndex
+from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, SimulationError
+
+
+@dataclass
+class OneAtATime:
+    """Holds everything while anything is in flight; the most urgent first."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    asked: list[int] = field(default_factory=list)
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        self.asked.append(request.request_id)
+        return HOLD if view.in_flight.sum() else 0
+
+    def queue_key(self, request: Request, view: ClusterView) -> float:
+        return request.deadline_s
+
+
+def test_held_requests_are_asked_again_in_the_routers_order():
+    slos = [9.0, 7.0, 5.0, 3.0]
+
+    def sessions():
+        for i, slo in enumerate(slos):
+            yield Session(i, 0.0, (Job(Request(i, 0.0, 10, 99, slo), 10),))
+
+    r = simulate_on(constant_pool(1, 0.1), sessions(), OneAtATime()).requests
+    # The first finds the pool free; the others wait and go by deadline, one second each.
+    assert r["dispatched_s"] == pytest.approx([0.0, 3.0, 2.0, 1.0])
+
+
+@dataclass
+class Never:
+    """Holds for ever."""
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        return HOLD
+
+
+def test_a_request_that_is_held_for_too_long_is_rejected():
+    result = simulate_on(constant_pool(1, 0.1), single([0.0, 1.0], [10, 10], [5, 5]), Never(), max_hold_s=20.0)
+    assert result.requests["status"].tolist() == [Status.REJECTED, Status.REJECTED]
+    assert result.duration_s == pytest.approx(21.0)
+
+
+@dataclass
+class Picky:
+    """Rejects odd requests."""
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        return REJECT if request.request_id % 2 else 0
+
+
+def test_rejected_requests_are_rows_too():
+    r = simulate_on(constant_pool(1, 0.1), single([0.0] * 4, [10] * 4, [5] * 4), Picky()).requests
+    assert r["status"].tolist() == [0, 1, 0, 1]
+    assert r["instance"].tolist() == [0, -1, 0, -1]
+    assert np.isnan(r["finished_s"][[1, 3]]).all()
+
+
+@dataclass
+class Lost:
+    """Answers an instance that is not there."""
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        return 7
+
+
+def test_a_router_that_answers_nonsense_is_named():
+    with pytest.raises(SimulationError, match="Lost chose instance 7 of 2"):
+        simulate_on(constant_pool(2, 0.1), single([0.0], [10], [5]), Lost())
+
+
+@dataclass
+class Watcher:
+    """Remembers what the scraped signals said."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
+    seen: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        self.seen.append((int(view.running[0]), int(view.waiting[0]), float(view.scraped_s[0])))
+        return 0
+
+
+@pytest.mark.parametrize(("correct", "expected"), [(True, 2), (False, 0)])
+def test_scraped_signals_are_old_and_may_be_corrected(correct, expected):
+    watcher = Watcher()
+    telemetry = TelemetryConfig(interval_s=10.0, in_flight_correction=correct)
+    simulate_on(constant_pool(1, 0.1), single([1.0, 2.0, 3.0], [10] * 3, [90] * 3), watcher, telemetry=telemetry)
+    running, waiting, scraped_s = watcher.seen[-1]
+    assert scraped_s == 0.0
+    assert running + waiting == expected
+
+
+def test_scrapes_see_the_engine():
+    watcher = Watcher()
+    telemetry = TelemetryConfig(interval_s=0.5)
+    simulate_on(constant_pool(1, 0.1), single([1.0, 2.0, 3.1], [10] * 3, [90] * 3), watcher, telemetry=telemetry)
+    assert watcher.seen[-1] == (2, 0, 3.0)
+
+
+def request(request_id: int, *content: tuple[int, int]) -> Request:
+    return Request(request_id, 0.0, sum(n for _, n in content), 99, 6.0, content=content)
+
+
+def test_the_prefix_index_matches_whole_blocks_of_what_was_sent():
+    index = PrefixIndex(np.array([1000, 1000]), 16)
+    index.insert(request(0, (5, 100)), 1)
+    assert index.match(request(1, (5, 50), (6, 20))).tolist() == [0, 48]
+    index.insert(request(1, (5, 50), (6, 20)), 0)
+    assert index.match(request(2, (5, 100))).tolist() == [48, 96]
+    index.clear(1)
+    assert index.match(request(3, (5, 100))).tolist() == [48, 0]
+
+
+def test_the_prefix_index_forgets_the_least_recent_tail_first():
+    index = PrefixIndex(np.array([64]), 16)
+    index.insert(request(0, (5, 64)), 0)
+    index.insert(request(1, (6, 32)), 0)
+    assert index.match(request(2, (5, 64))).tolist() == [32]
+    assert index.match(request(3, (6, 32))).tolist() == [32]
+
+
+def test_decisions_and_samples_are_kept_on_demand():
+    telemetry = TelemetryConfig(sample_interval_s=0.25, log_decisions=True)
+    result = simulate_on(paper_pool(), poisson(0, 20, 20.0), "goodserve", telemetry=telemetry)
+    routed = [row for row in result.decisions if row["what"] == "route"]
+    assert [row["request_id"] for row in routed] == list(range(20))
+    assert all(len(row["tpot_s"]) == 4 for row in routed)
+    assert set(result.samples["instance"]) == {0, 1, 2, 3}
+    assert np.all(np.diff(result.samples["time_s"]) >= 0)
+    assert not simulate_on(paper_pool(), poisson(0, 20, 20.0), "goodserve").decisions
+
+
+def test_work_is_counted_so_that_an_accidental_scan_shows():
+    """A guard against cost that grows with the pool: counts per request, not times."""
+    counts = []
+    for n in (4, 16):
+        result = simulate_on(constant_pool(n, 0.01), poisson(1, 40 * n, 5.0 * n), "round_robin")
+        counts.append(result.counters["wakeups"] / (40 * n))
+        assert result.counters["decisions"] == 40 * n
+    assert max(counts) <= 4.0
+    assert counts[1] <= 1.1 * counts[0]
