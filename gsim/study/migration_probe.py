@@ -14,7 +14,7 @@ from gsim.cluster.moves import Outcome
 from gsim.core import ActiveRequests, ClusterView, Job, Migration, Request, Session, Streams, build
 from gsim.core.errors import ConfigError
 from gsim.engine import EngineConfig
-from gsim.latency import load_profile
+from gsim.latency import Profile, load_profile
 from gsim.migration import LinkConfig
 
 #: When the probe arrives: the background load has settled by then.
@@ -48,6 +48,10 @@ class ProbeTimes:
     """From the decision to the first token from the target."""
     stalled_s: float
     """From when the request stopped at the source to that token: what its user sees."""
+    transfer_s: float = np.nan
+    """From when it stopped to when it was queued at the target: control messages and the last transfer."""
+    copied_bytes: float = np.nan
+    """What went over the link, all stages together."""
 
 
 @dataclass
@@ -78,17 +82,20 @@ _BEFORE_TOKENS = 16
 
 def measure(probe: Probe, seed: int) -> ProbeTimes:
     """Simulate one migration; raises ``ConfigError`` where the pool cannot hold the probe."""
-    specs = []
-    for name, role in ((probe.source, "source"), (probe.target, "target")):
-        profile = load_profile(name)
+    return measure_between(load_profile(probe.source), load_profile(probe.target), probe, seed)
+
+
+def measure_between(source: Profile, target: Profile, probe: Probe, seed: int) -> ProbeTimes:
+    """The same between two profiles that are at hand (``probe.source`` and ``probe.target`` are not looked up)."""
+    for profile in (source, target):
         if probe.context_tokens + 600 > min(profile.max_model_len, profile.kv_tokens):
-            raise ConfigError(f"contexts: {probe.context_tokens} tokens do not fit {name}")
-        specs.append(InstanceSpec(role, profile, EngineConfig()))
+            raise ConfigError(f"contexts: {probe.context_tokens} tokens do not fit {profile.name}")
+    specs = (InstanceSpec("source", source, EngineConfig()), InstanceSpec("target", target, EngineConfig()))
     mechanism = build("mechanism", probe.mechanism)
     if probe.control_s is not None:
         mechanism = dataclasses.replace(mechanism, control_s=probe.control_s)
     scenario = Scenario(
-        instances=tuple(specs),
+        instances=specs,
         router=_ProbeFirst(),
         predictor=build("predictor", "oracle"),
         estimator=build("estimator", "ema"),
@@ -100,8 +107,13 @@ def measure(probe: Probe, seed: int) -> ProbeTimes:
     moves = result.moves
     if not len(moves["outcome"]) or moves["outcome"][0] != Outcome.MOVED:
         return ProbeTimes(np.nan, np.nan)
-    first = {name: float(moves[name][0]) for name in ("decided_s", "stopped_s", "next_token_s")}
-    return ProbeTimes(first["next_token_s"] - first["decided_s"], first["next_token_s"] - first["stopped_s"])
+    first = {name: float(values[0]) for name, values in moves.items()}
+    return ProbeTimes(
+        to_target_s=first["next_token_s"] - first["decided_s"],
+        stalled_s=first["next_token_s"] - first["stopped_s"],
+        transfer_s=first["submitted_s"] - first["stopped_s"],
+        copied_bytes=first["copied_bytes"],
+    )
 
 
 def _sessions(probe: Probe, streams: Streams) -> Iterator[Session]:

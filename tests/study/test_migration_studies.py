@@ -12,6 +12,7 @@ from gsim.core import ConfigError
 from gsim.latency import load_profile
 from gsim.latency.profile import prefill_s
 from gsim.migration import LinkConfig
+from gsim.study.kv_copy_measured import SET_UPS, KvCopyMeasured, rows_of
 from gsim.study.migration_crossover import MigrationCrossover
 from gsim.study.migration_latency import MigrationLatency
 from gsim.study.migration_metrics import migration_metrics
@@ -82,6 +83,21 @@ def test_break_even_by_simulation_agrees_with_kv_bytes_times_prefill_speed(tmp_p
     sides = found.tables["map"].set_index(["gpu", "bandwidth_gb_per_s"])["ids_over_copy"]
     assert (sides.xs(0.25, level=1) < 1).all()
     assert (sides.xs(25.0, level=1) > 1).all()
+
+
+@pytest.mark.parametrize("set_up", SET_UPS, ids=lambda set_up: set_up.name.partition(" ")[0])
+def test_simulated_kv_copies_agree_with_measured_ones(set_up):
+    rows = rows_of(set_up, 0)
+    assert len(rows) == len(set_up.measured_ms) >= 4
+    # Efficiency and control time follow from the first and the last row; the rows in between test the model.
+    assert all(abs(row["error"]) < 0.15 for row in rows)
+    assert sum(not row["fitted"] for row in rows) == len(rows) - 2
+
+
+def test_the_measured_study_tells_what_was_fitted(tmp_path):
+    found = KvCopyMeasured().run(context(tmp_path))
+    assert len(found.notes) == len(SET_UPS)
+    assert set(found.figures) == {"kv_copy_measured"}
 
 
 def test_metrics_of_a_run_without_moves_are_zero():
