@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -79,7 +80,7 @@ def _open_mappings(made: DictConfig) -> DictConfig:
 
 def _study_node(name: str, config: type) -> DictConfig:
     made = _open_mappings(OmegaConf.structured(tree(config)))
-    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "code", "hydra"})
+    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "code", "points", "cwd", "hydra"})
     if taken:
         raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
     # An untyped mapping of typed nodes: it is merged into the root, which has other keys too.
@@ -119,6 +120,8 @@ def _main() -> dict[str, Any]:
         "code": "",
         # The cells of one such job: per cell, the overrides of fields that make it.
         "points": [],
+        # Where the parent stands: its ./profiles and other relative paths are meant, in every worker.
+        "cwd": os.getcwd(),
         # Results are written by gsim; Hydra itself leaves nothing behind.
         "hydra": {
             "run": {"dir": here},

@@ -217,7 +217,7 @@ def _describe(values: Mapping[str, Any], out: Path, seeds: tuple[int, ...], exte
     """A results folder says what made it: the configuration and the provenance."""
     import yaml
 
-    shown = {name: value for name, value in values.items() if name not in ("code", "small")}
+    shown = {name: value for name, value in values.items() if name not in ("code", "small", "points", "cwd")}
     (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None))
     story = json.dumps(provenance(seeds, extensions), indent=2)
     (out / "provenance.json").write_text(story + "\n")

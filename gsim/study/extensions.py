@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,13 @@ FOLDER = "extensions"
 def extension_files() -> tuple[str, ...]:
     """The absolute paths of the extension files in the working directory, sorted."""
     return tuple(str(path.resolve()) for path in sorted(Path(FOLDER).glob("*.py")) if not path.name.startswith("_"))
+
+
+def enter(folder: str, files: Iterable[str]) -> None:
+    """Make a worker stand where its parent stands (where that folder exists) and know the same policies."""
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    load_extensions(files)
 
 
 def load_extensions(files: Iterable[str]) -> None:

@@ -35,11 +35,13 @@ study.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from gsim.study.extensions import enter
 from gsim.study.settings import Settings
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class Context:
 
         job = delayed(_with_extensions)
         results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            job(function, item, self.extensions) for item in items
+            job(function, item, os.getcwd(), self.extensions) for item in items
         )
         return list(tracked(results, description, len(items)))
 
@@ -108,10 +110,8 @@ class Study(Protocol):
         ...
 
 
-def _with_extensions(function: Callable[[T], R], item: T, extensions: tuple[str, ...]) -> R:
-    from gsim.study.extensions import load_extensions
-
-    load_extensions(extensions)
+def _with_extensions(function: Callable[[T], R], item: T, folder: str, extensions: tuple[str, ...]) -> R:
+    enter(folder, extensions)
     return function(item)
 
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from gsim.core import GsimError
 from gsim.study.cell import compute
 from gsim.study.compose import plain
-from gsim.study.extensions import load_extensions
+from gsim.study.extensions import enter
 from gsim.study.grid import Cell, literal, update_fields
 from gsim.study.progress import watching
 from gsim.study.settings import Settings, read_seeds
@@ -33,7 +33,7 @@ RUNS = "runs"
 
 def run_cells(config: DictConfig) -> list[str]:
     """The task of one Hydra job (in a worker): compute the missing runs of its cells; what went wrong, per cell."""
-    load_extensions(tuple(config.extensions))
+    enter(str(config.cwd), tuple(config.extensions))
     problems: list[str] = []
     for point in list(config.points):
         update_fields(config, list(point))
