@@ -6,6 +6,7 @@ costs us, setting a field costs nothing. Each policy has jobs of its own, and th
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
@@ -36,8 +37,10 @@ def run_cells(config: DictConfig) -> list[str]:
     enter(str(config.cwd), tuple(config.extensions))
     problems: list[str] = []
     for point in list(config.points):
-        update_fields(config, list(point))
-        values = plain(config)
+        # A fresh copy for each: what one point sets, the next may leave at its default.
+        own = copy.deepcopy(config)
+        update_fields(own, list(point))
+        values = plain(own)
         try:
             compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, values["code"])
         except GsimError as error:
