@@ -39,6 +39,9 @@ NAMES = {
     "p99_ttft_ms": "p99 TTFT (ms)",
     "cached_fraction": "Prompt tokens from cache",
     "migrated": "Requests migrated",
+    "migrations_per_request": "Migrations per request",
+    "migrated_attainment": "SLO attainment of migrated",
+    "dynamics.factor": "Load or length factor",
 }
 
 
