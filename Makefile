@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint wheel test-slow test-vllm reproduce bench clean
+.PHONY: run test lint wheel test-vllm reproduce bench peers clean
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -22,8 +22,21 @@ lint: $(STAMP)
 wheel: $(STAMP)
 	sh tests/wheel.sh $(BIN)/python
 
-test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+# A live vLLM on the CPU, in an environment of its own: fresh schedules compared step by step, then calibrated and judged.
+test-vllm: $(STAMP)
+	sh tests/vllm/schedule.sh
+	sh tests/vllm/run.sh $(BIN)/python
+
+# Speed: ours alone, against the reference engine, at scale, and against the peers that pip installs.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.work A
+	$(BIN)/python -m benchmarks.work B
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.routing
+	$(BIN)/python -m benchmarks.scale
+
+peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers
 
 reproduce: $(STAMP)
 	$(BIN)/python -m gsim experiment=reproduce scale=small
