@@ -109,6 +109,12 @@ class Model:
         """Per kind: the shares of prompts and outputs in the solver's last solution (0 where not allowed)."""
         return [(self._read(p), self._read(d)) for p, d in zip(self.prefill, self.decode)]
 
+    def whole(self) -> int:
+        """How many requests the last solution serves wholly (on one kind, where requests stay where they are)."""
+        shares = np.stack([prefill for prefill, _ in self.values()], axis=1)
+        served = shares.sum(axis=1) if self.splits else shares.max(axis=1)
+        return int((served >= 1.0 - 1e-6).sum())
+
     def _read(self, variables: dict[int, pulp.LpVariable]) -> Floats:
         shares = np.zeros(len(self.rows))
         for r, variable in variables.items():

@@ -198,7 +198,7 @@ def test_bad_input_is_named(change, says):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"time_limit_s": 0.0}, {"rounds": 0}, {"max_nodes": 0}, {"solver": "guess"}, {"grid": 0}]
+    "fields", [{"time_limit_s": 0.0}, {"gap": -0.1}, {"rounds": 0}, {"max_nodes": 0}, {"solver": "guess"}, {"grid": 0}]
 )
 def test_bad_settings_are_named(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
