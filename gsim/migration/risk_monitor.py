@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
-from gsim.core.view import Floats, Ints
+from gsim.core.view import Bools, Floats, Ints
 from gsim.migration.slots import Slots
 
 #: Rows of the requests x instances matrix that are looked at together: it stays in the processor's cache.
@@ -42,7 +42,8 @@ class RiskMonitor:
     A request is at risk when now + remaining tokens x TPOT (and, before its first token, what is left of queueing and
     prefill) lies beyond its deadline less ``margin_s``. A target qualifies when now + cost of the move (queueing there
     included) + remaining tokens x its TPOT is ``target_margin_s`` ahead of the deadline and ``min_gain_s`` better than
-    staying. Requests are served by earliest deadline; ties: the older request, the lower instance index.
+    staying, and few of its own requests are at risk (a strong instance that is overloaded saves nobody). Requests are
+    served by earliest deadline. Ties: the earlier row, the lower instance index.
     """
 
     interval_s: float = 0.25
@@ -59,6 +60,8 @@ class RiskMonitor:
     """Migrations that an instance takes part in at a time, as source or target (and so begins in one review)."""
     no_return_s: float = 30.0
     """A request does not go back to the instance it came from for this long after a move."""
+    max_target_risk: float = 0.3
+    """An instance takes nobody in while more than this share of its own requests is at risk; 1: no such limit."""
     choice: str = "largest_t"
     """Which qualifying target: ``largest_t`` (latest finish that makes it), ``weakest`` (slowest card by nominal decode
     speed, then latest finish) or ``fastest`` (earliest finish)."""
@@ -76,6 +79,8 @@ class RiskMonitor:
         for name in ("max_moves", "max_inflight", "max_candidates"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"rectifier.{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.max_target_risk <= 1:
+            raise ConfigError(f"rectifier.max_target_risk must be in [0, 1], not {self.max_target_risk}")
         if self.choice not in _CHOICES:
             raise ConfigError(f"rectifier.choice '{self.choice}' is unknown; allowed: {', '.join(_CHOICES)}")
         self._slots = Slots(self.max_inflight)
@@ -83,43 +88,59 @@ class RiskMonitor:
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
         """The moves that save requests, given what is moving already."""
         self._slots.refresh(active, len(view))
-        outlook = self._at_risk(active, view)
-        if not len(outlook.row):
-            return ()
-        return list(self._rescues(outlook, active, view))
-
-    def _at_risk(self, active: ActiveRequests, view: ClusterView) -> _Outlook:
         remaining = np.maximum(active.predicted_tokens - active.generated_tokens, 1.0)
         source = active.instance
         finish_s = view.now_s + remaining * view.tpot_s[source]
         finish_s += _wait_s(active, view)
+        late = finish_s > active.deadline_s - self.margin_s
+        able = view.available & self._calm(late, source, len(view))
+        if not (late.any() and (able & (self._slots.free > 0)).any()):
+            return ()
+        outlook = self._savable(late, remaining, finish_s, able, active, view)
+        return list(self._rescues(outlook, able, active, view))
+
+    def _calm(self, late: Bools, source: Ints, instances: int) -> Bools:
+        """Which instances have few enough requests at risk to take in others'."""
+        held = np.bincount(source, minlength=instances)
+        risky = np.bincount(source[late], minlength=instances)
+        return risky <= self.max_target_risk * held
+
+    def _savable(
+        self,
+        late: Bools,
+        remaining: Floats,
+        finish_s: Floats,
+        able: Bools,
+        active: ActiveRequests,
+        view: ClusterView,
+    ) -> _Outlook:
+        """The requests at risk that may move and are not beyond rescue, by earliest deadline."""
         latest_s = active.deadline_s - self.target_margin_s
-        open_ = view.available & (self._slots.free > 0)
-        if not open_.any():
-            nobody = np.zeros(0)
-            return _Outlook(np.zeros(0, dtype=np.int64), nobody, nobody, nobody)
+        open_ = able & (self._slots.free > 0)
         # The best that any target could do (its queue and speed taken apart): what misses even so is beyond rescue.
         best_s = view.now_s + view.queue_s[open_].min() + remaining * view.tpot_s[open_].min()
         rows = np.flatnonzero(
-            (finish_s > active.deadline_s - self.margin_s)
+            late
             & (best_s <= np.minimum(latest_s, finish_s - self.min_gain_s))
             & (active.moves < self.max_moves)
             & ~active.moving
-            & (self._slots.free[source] > 0)
+            & (self._slots.free[active.instance] > 0)
         )
         rows = rows[np.argsort(active.deadline_s[rows], kind="stable")][: self.max_candidates]
         return _Outlook(rows, remaining[rows], finish_s[rows], latest_s[rows])
 
-    def _rescues(self, outlook: _Outlook, active: ActiveRequests, view: ClusterView) -> Iterator[Migration]:
+    def _rescues(
+        self, outlook: _Outlook, able: Bools, active: ActiveRequests, view: ClusterView
+    ) -> Iterator[Migration]:
         free = self._slots.free
         for start in range(0, len(outlook.row), _CHUNK_ROWS):
             part = outlook.part(start, start + _CHUNK_ROWS)
-            if not (view.available & (free > 0)).any():
+            if not (able & (free > 0)).any():
                 return
             # Whom a move that costs nothing but the queue would save: the others need no closer look.
             reach_s = view.now_s + view.queue_s + part.remaining_tokens[:, None] * view.tpot_s
             savable = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
-            savable &= view.available
+            savable &= able
             savable[np.arange(len(part.row)), active.instance[part.row]] = False
             for k in np.flatnonzero(savable.any(axis=1)).tolist():
                 row = int(part.row[k])

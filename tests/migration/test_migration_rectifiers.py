@@ -31,7 +31,7 @@ def at_risk(requests, n=1, **columns):
 
 def test_a_request_that_will_make_it_stays(pool, requests):
     view = pool(3, tpot_s=[0.02, 0.01, 0.01])
-    assert RiskMonitor().review(requests(4, deadline_s=10.0), view) == ()
+    assert list(RiskMonitor().review(requests(4, deadline_s=10.0), view)) == []
 
 
 def test_a_request_at_risk_goes_to_the_instance_that_is_just_good_enough(pool, requests):
@@ -56,7 +56,7 @@ def test_weakest_takes_the_slowest_card(pool, requests):
 
 def test_nobody_moves_where_no_target_makes_it(pool, requests):
     view = pool(3, tpot_s=[0.05, 0.04, 0.04])
-    assert RiskMonitor().review(at_risk(requests), view) == ()
+    assert list(RiskMonitor().review(at_risk(requests), view)) == []
 
 
 def test_the_cost_of_the_move_counts(pool, requests):
@@ -101,6 +101,15 @@ def test_down_and_full_instances_are_no_targets(pool, requests):
     assert list(RiskMonitor().review(at_risk(requests), view)) == []
 
 
+def test_an_instance_in_trouble_takes_nobody_in(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    # Two of the five requests on instance 1 will be late themselves.
+    on = [0, 1, 1, 1, 1, 1]
+    active = at_risk(requests, 6, instance=on, deadline_s=[6.0, 3.0, 3.0, 9.0, 9.0, 9.0])
+    assert list(RiskMonitor().review(active, view)) == []
+    assert [move.request_id for move in RiskMonitor(max_target_risk=0.4).review(active, view)] == [0]
+
+
 def test_one_move_at_a_time_per_instance_by_earliest_deadline(pool, requests):
     view = pool(3, tpot_s=[0.05, 0.02, 0.02])
     active = at_risk(requests, 4, deadline_s=[6.0, 5.5, 5.8, 6.0])
@@ -126,7 +135,14 @@ def test_a_waiting_request_is_judged_by_its_queue_and_prefill(pool, requests):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"interval_s": 0.0}, {"min_gain_s": -1.0}, {"max_moves": 0}, {"max_inflight": 0}, {"choice": "luckiest"}],
+    [
+        {"interval_s": 0.0},
+        {"min_gain_s": -1.0},
+        {"max_moves": 0},
+        {"max_inflight": 0},
+        {"max_target_risk": 2.0},
+        {"choice": "luckiest"},
+    ],
 )
 def test_bad_fields_of_the_monitor_are_named(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
