@@ -1,7 +1,7 @@
 """Records to tables: goodput, attainment, latency, and how sure one can be of a difference."""
 
 from gsim.metrics.objective import Objective
-from gsim.metrics.run import LATENCIES, PERCENTILES, Usage, instance_usage, summarise
+from gsim.metrics.run import LATENCIES, PERCENTILES, Usage, in_window, instance_usage, summarise
 from gsim.metrics.statistics import Interval, Paired, mean_interval, paired_difference
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Objective",
     "Paired",
     "Usage",
+    "in_window",
     "instance_usage",
     "mean_interval",
     "paired_difference",

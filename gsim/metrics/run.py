@@ -1,7 +1,9 @@
 """One run's records to one row of numbers. Keys that ``vllm bench serve`` has too are named as there.
 
-The warm-up cut: requests that arrive before ``warmup_s`` are simulated but not counted. The tail is not cut: every
-counted request runs to its end, long after the last arrival if need be, so an overloaded pool cannot hide its misses.
+The cuts: requests that arrive before ``warmup_s`` or after ``until_s`` are simulated but not counted. ``until_s`` is
+for closed-loop sessions: after the last session has come, load runs out, and the sooner the faster the pool is. The
+tail is not cut: every counted request runs to its end, long after the last arrival if need be, so an overloaded pool
+cannot hide its misses.
 """
 
 from __future__ import annotations
@@ -29,21 +31,24 @@ def summarise(
     sessions: Columns | None = None,
     warmup_s: float = 0.0,
     objective: Objective | None = None,
+    until_s: float = math.inf,
 ) -> dict[str, float]:
     """Counts, goodput and latencies of one run.
 
     ``requests`` are the columns of a run's records (times in seconds). Without a counted request every rate and
-    latency is NaN. ``goodput_rps`` is the good requests per second of *arrival time* (from the warm-up cut to the last
-    arrival), so that it equals attainment times the rate at which requests really came; ``request_goodput`` divides by
-    the time until the last completion, as ``vllm bench serve`` does.
+    latency is NaN. ``goodput_rps`` is the good requests per second of *arrival time* (from the warm-up cut to
+    ``until_s`` or, where that is earlier, the last arrival), so that it equals attainment times the rate at which
+    requests really came; ``request_goodput`` divides by the time until the last completion, as ``vllm bench serve``
+    does.
     """
-    counted = requests["arrival_s"] >= warmup_s
+    counted = in_window(requests, warmup_s, until_s)
     rows = {name: values[counted] for name, values in requests.items()}
     n = int(counted.sum())
     good = int((objective or Objective()).met(rows).sum())
     finished = rows["status"] == _FINISHED
     start = _start_s(rows["arrival_s"], warmup_s)
-    arrival_window = _span(rows["arrival_s"], start)
+    end = min(until_s, _latest(requests["arrival_s"]))
+    arrival_window = end - start
     window = _span(rows["finished_s"][finished], start)
     generated = rows["generated_tokens"]
     summary: dict[str, float] = {
@@ -67,8 +72,13 @@ def summarise(
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
     if sessions and len(sessions["arrival_s"]):
-        summary.update(_sessions(sessions, warmup_s))
+        summary.update(_sessions(sessions, warmup_s, until_s))
     return summary
+
+
+def in_window(rows: Columns, warmup_s: float, until_s: float) -> np.ndarray[Any, Any]:
+    """Which requests (or sessions) are counted: those that arrive between the two cuts."""
+    return np.asarray((rows["arrival_s"] >= warmup_s) & (rows["arrival_s"] <= until_s))
 
 
 def latencies_s(finished: Columns) -> dict[str, np.ndarray[Any, Any]]:
@@ -94,13 +104,14 @@ def _latencies(finished: Columns) -> dict[str, float]:
     return row
 
 
-def _sessions(sessions: Columns, warmup_s: float) -> dict[str, float]:
+def _sessions(sessions: Columns, warmup_s: float, until_s: float) -> dict[str, float]:
     """Session-level goodput: a session is good if all its requests and its own makespan are in time."""
-    counted = sessions["arrival_s"] >= warmup_s
+    counted = in_window(sessions, warmup_s, until_s)
     n = int(counted.sum())
     makespan = sessions["finished_s"][counted] - sessions["arrival_s"][counted]
     good = int(((sessions["missed"][counted] == 0) & (makespan <= sessions["slo_s"][counted])).sum())
-    span = _span(sessions["arrival_s"][counted], _start_s(sessions["arrival_s"][counted], warmup_s))
+    start = _start_s(sessions["arrival_s"][counted], warmup_s)
+    span = min(until_s, _latest(sessions["arrival_s"])) - start
     return {
         "sessions": n,
         "good_sessions": good,
@@ -146,6 +157,10 @@ def instance_usage(instances: Sequence[Usage], duration_s: float) -> list[dict[s
 
 def _start_s(arrivals: np.ndarray[Any, Any], warmup_s: float) -> float:
     return warmup_s if warmup_s > 0 or len(arrivals) == 0 else min(0.0, float(arrivals.min()))
+
+
+def _latest(times: np.ndarray[Any, Any]) -> float:
+    return float(times.max()) if len(times) else -math.inf
 
 
 def _span(times: np.ndarray[Any, Any], start_s: float) -> float:

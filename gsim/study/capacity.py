@@ -88,7 +88,7 @@ def attainment_at(settings: Settings, seed: int, rate_rps: float) -> float:
         raise ConfigError(f"trace '{trace['name']}' has no rate_per_s to vary")
     at_rate = settings.replace(trace=trace | {"rate_per_s": rate_rps})
     result = run(at_rate, seed)
-    return summarise(result.requests, None, settings.warmup_s, settings.objective)["attainment"]
+    return summarise(result.requests, None, settings.warmup_s, settings.objective, settings.end_s)["attainment"]
 
 
 def _capacities(search: _Search) -> dict[float, float]:

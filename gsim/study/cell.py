@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.cluster import RunResult, simulate
-from gsim.metrics import instance_usage, summarise
+from gsim.metrics import in_window, instance_usage, summarise
 from gsim.study.migration_metrics import migration_metrics
 from gsim.study.settings import Settings
 from gsim.study.store import RunStore
@@ -33,8 +33,8 @@ def run(settings: Settings, seed: int) -> RunResult:
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
     """A run in numbers: its metrics, its instances, and what it cost to simulate."""
     return {
-        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective)
-        | migration_metrics(result, settings.warmup_s, settings.objective),
+        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective, settings.end_s)
+        | migration_metrics(result, settings.warmup_s, settings.objective, settings.end_s),
         "instances": instance_usage(result.instances, result.duration_s),
         "simulated_s": result.duration_s,
         "wall_s": wall_s,
@@ -59,7 +59,7 @@ def request_rows(result: RunResult, settings: Settings) -> pa.Table:
             table[name] = values
     table["e2e_s"] = columns["finished_s"] - columns["arrival_s"]
     table["good"] = settings.objective.met(columns)
-    table["counted"] = columns["arrival_s"] >= settings.warmup_s
+    table["counted"] = in_window(columns, settings.warmup_s, settings.end_s)
     return pa.table(table)
 
 

@@ -28,6 +28,7 @@ MAIN = "config"
 TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "seeds": (5, "how many seeds (5 means 0 to 4), or a list of them"),
     "warmup_s": (0.0, "requests that arrive before are simulated but not counted"),
+    "until_s": (None, "requests that arrive later are simulated but not counted (for closed-loop sessions)"),
     "goodput": ("", "further limits, as vllm bench serve --goodput: 'ttft:500 tpot:50 e2el:6000' (ms)"),
     "max_hold_s": (600.0, "a request that the router holds for longer is rejected"),
     "out": (None, "results folder (default: results/NAME)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ class Settings:
     choices: Mapping[str, Choice]
     warmup_s: float = 0.0
     """Requests that arrive before are simulated but not counted."""
+    until_s: float | None = None
+    """Requests that arrive later are simulated but not counted (closed-loop sessions go on after the last arrival)."""
     goodput: str = ""
     """Further limits in the notation of ``vllm bench serve --goodput`` (``ttft:500 tpot:50 e2el:6000``, ms)."""
     max_hold_s: float = 600.0
@@ -65,6 +68,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.warmup_s >= 0:
             raise ConfigError(f"warmup_s must be 0 or more, not {self.warmup_s}")
+        if not self.end_s > self.warmup_s:
+            raise ConfigError(f"until_s must be later than warmup_s ({self.warmup_s}), or null; not {self.until_s}")
         _ = self.objective
 
     @classmethod
@@ -74,9 +79,15 @@ class Settings:
         return cls(
             choices,
             warmup_s=_number(values, "warmup_s", 0.0),
+            until_s=None if values.get("until_s") is None else _number(values, "until_s", 0.0),
             goodput=str(values.get("goodput") or ""),
             max_hold_s=_number(values, "max_hold_s", 600.0),
         )
+
+    @property
+    def end_s(self) -> float:
+        """The later cut, infinite where there is none."""
+        return math.inf if self.until_s is None else self.until_s
 
     @property
     def objective(self) -> Objective:
@@ -110,7 +121,8 @@ class Settings:
         values: dict[str, Any] = {
             group: {"name": choice.name, **plain_value(choice.fields)} for group, choice in self.choices.items()
         }
-        return values | {"warmup_s": self.warmup_s, "goodput": self.goodput, "max_hold_s": self.max_hold_s}
+        top = {"warmup_s": self.warmup_s, "until_s": self.until_s, "goodput": self.goodput}
+        return values | top | {"max_hold_s": self.max_hold_s}
 
     def replace(self, **values: Any) -> Settings:
         """A copy with other top-level values or groups (``router={"name": "random"}``)."""

@@ -17,8 +17,8 @@ from gsim.workload.replay import session_of
 from gsim.workload.slo import SloRule
 from gsim.workload.task_class import CLASSES
 
-#: Sessions of a dry run that finds the mean number of requests per session (standard error about 1 %).
-_DRY_SESSIONS = 5000
+#: Sessions of a dry run that finds a class's mean number of requests per session (standard error about 1 %).
+_DRY_SESSIONS = 2000
 
 
 @register("trace", "mix")
@@ -36,7 +36,7 @@ class Mix:
     """Task classes: code_agent_light, code_agent, code_agent_production, livecodebench, text_to_sql, sql_agent, math,
     math_agent, tool_agent, chat."""
     weights: tuple[float, ...] = ()
-    """Shares of the sessions, in the order of ``classes``; empty: equal."""
+    """Shares of the sessions, in the order of ``classes``; empty: as many requests of each class."""
     max_context_tokens: int = 32768
     """A session ends before a turn whose prompt and ``max_output_tokens`` together exceed this (the model's limit, or
     what the smallest card's KV cache holds)."""
@@ -68,9 +68,11 @@ class Mix:
 
     def sessions(self, streams: Streams, slo: SloRule) -> Iterator[Session]:
         """Sessions in order of arrival."""
-        session_rate = self.rate_per_s / requests_per_session(
-            self.classes, self.weights, self.max_context_tokens, self.sub_agents
+        per_session = sum(
+            share * requests_per_session(name, self.max_context_tokens, self.sub_agents)
+            for name, share in zip(self.classes, session_shares(self), strict=True)
         )
+        session_rate = self.rate_per_s / per_session
         times = self.arrivals.times(session_rate, streams.stream("arrivals"))
         rng = streams.stream("slo")
         limit = inf if self.requests is None else self.requests
@@ -92,8 +94,7 @@ def plays(mix: Mix, streams: Streams) -> Iterator[Play]:
         Agents(name, CLASSES[name], streams, fresh, mix.max_context_tokens, mix.sub_agents) for name in mix.classes
     ]
     rng = streams.stream("classes")
-    weights = mix.weights or (1.0,) * len(agents)
-    shares = [weight / sum(weights) for weight in weights]
+    shares = session_shares(mix)
     empty = 0
     while True:
         for chosen in rng.choice(len(agents), 1024, p=shares).tolist():
@@ -111,11 +112,18 @@ def plays(mix: Mix, streams: Streams) -> Iterator[Play]:
                     )
 
 
+def session_shares(mix: Mix) -> list[float]:
+    """The share of each class of the sessions."""
+    if len(mix.classes) == 1:
+        return [1.0]
+    weights = mix.weights or [
+        1.0 / requests_per_session(name, mix.max_context_tokens, mix.sub_agents) for name in mix.classes
+    ]
+    return [weight / sum(weights) for weight in weights]
+
+
 @lru_cache(maxsize=64)
-def requests_per_session(
-    classes: tuple[str, ...], weights: tuple[float, ...], max_context_tokens: int, sub_agents: SubAgents
-) -> float:
-    """Mean number of requests of a session (sessions end at the context limit, so it is counted in a dry run)."""
-    mix = Mix(classes=classes, weights=weights, max_context_tokens=max_context_tokens, sub_agents=sub_agents)
-    made = plays(mix, Streams(0))
+def requests_per_session(name: str, max_context_tokens: int, sub_agents: SubAgents) -> float:
+    """Mean number of requests of a class's session (sessions end at the context limit: counted in a dry run)."""
+    made = plays(Mix(classes=(name,), max_context_tokens=max_context_tokens, sub_agents=sub_agents), Streams(0))
     return sum(len(next(made).turns) for _ in range(_DRY_SESSIONS)) / _DRY_SESSIONS

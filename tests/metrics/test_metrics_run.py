@@ -56,6 +56,24 @@ def test_warm_up_is_simulated_but_not_counted():
     assert row["goodput_rps"] == pytest.approx(1 / 2.0)  # from the cut at 2 s to the last arrival at 4 s
 
 
+def test_what_arrives_after_the_end_of_the_window_is_not_counted():
+    sessions = {
+        "session_id": [0, 1],
+        "jobs": [2, 2],
+        "arrival_s": [1.0, 3.0],
+        "finished_s": [5.0, 13.0],
+        "slo_s": [10.0, 20.0],
+        "missed": [0, 0],
+    }
+    row = summarise(columns(), {name: np.array(values) for name, values in sessions.items()}, 1.0, until_s=2.5)
+    assert (row["requests"], row["good"]) == (2, 2)
+    assert row["goodput_rps"] == pytest.approx(2 / 1.5)
+    assert (row["sessions"], row["good_sessions"]) == (1, 1)
+    assert row["session_goodput_rps"] == pytest.approx(1 / 1.5)
+    # A window that ends after the last arrival is as long as there were arrivals.
+    assert summarise(columns(), until_s=100.0) == summarise(columns())
+
+
 def test_nothing_counted_is_nan_not_zero():
     row = summarise(columns(), warmup_s=100.0)
     assert row["requests"] == 0

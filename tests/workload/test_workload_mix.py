@@ -144,6 +144,13 @@ def test_contexts_stay_within_the_limit_and_the_rate_is_kept() -> None:
     assert {job.request.task for job in jobs} == {"code_agent_light", "sql_agent", "math_agent", "tool_agent"}
 
 
+def test_without_weights_every_class_sends_as_many_requests() -> None:
+    sessions = list(build("trace", "mix", requests=40_000).sessions(Streams(1), FIXED))
+    tasks = [job.request.task for session in sessions for job in session.jobs]
+    for name in ("code_agent_light", "sql_agent", "math_agent", "tool_agent"):
+        assert tasks.count(name) / len(tasks) == pytest.approx(0.25, abs=0.015)
+
+
 def test_weights_are_shares_of_the_sessions() -> None:
     trace = build("trace", "mix", requests=30_000, classes=("chat", "math_agent"), weights=(1.0, 3.0))
     tasks = [session.jobs[0].request.task for session in trace.sessions(Streams(0), FIXED)]
