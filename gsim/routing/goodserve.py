@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, register
+from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, Verdict, register
 from gsim.core.view import Bools, Floats
 from gsim.routing.choice import lowest, nothing, scratch
 from gsim.routing.latency import predicted_latency
@@ -22,8 +22,8 @@ class GoodServe:
     """Just enough: the weakest instance that is predicted to meet the deadline; the strong ones are kept free.
 
     T_i = q_i + p_i * L_in + d_i * L_out with q, p, d black-box estimates and L_out predicted.
-    F = {i available: now + T_i <= deadline - margin}. F not empty: the weakest of F. F empty: ``infeasible``.
-    Ties: the lowest index.
+    F = {i available: now + T_i <= deadline - margin}. F not empty: the weakest of F. F empty: the fastest instance, if
+    that may still make it; else the request is lost, and ``infeasible`` says what to do. Ties: the lowest index.
 
     State: learned estimates (S6), nominal speed (S5, one reading of "weakest") and the length predictor. Source: the
     GoodServe paper (arXiv 2605.16867), Eq. 1 and the just-enough selection. What it leaves open is a field here. The
@@ -32,37 +32,43 @@ class GoodServe:
 
     margin_s: float = 0.0
     """Seconds to spare before the deadline, for an instance to count as feasible (negative: accept being late)."""
-    margin_fraction: float = 0.1
+    margin_fraction: float = 0.35
     """The same as a share of T_i: the longer a request is predicted to run, the more can go wrong."""
     weakest: Weakest = "largest_latency"
     """What weakest means: ``largest_latency`` (largest T in F) or ``slowest_then_largest_latency`` (lowest nominal
     decode speed in F, then largest T)."""
     infeasible: Infeasible = "fastest"
-    """Where no instance is feasible: ``fastest`` (smallest T: best effort), ``sacrifice`` (largest T: late ones gather
-    where they take nothing from those that can still make it), ``reject``, or ``defer`` (hold at the gateway until
-    something changes; reject once the deadline has passed)."""
+    """What to do with a request that is lost: ``fastest`` (smallest T: best effort), ``sacrifice`` (largest T: the lost
+    gather where they take nothing from those that can still make it), ``reject``, or ``defer`` (hold at the gateway
+    until something changes; reject once the deadline has passed)."""
+    hope: float = 0.2
+    """A request is lost when its smallest T exceeds the time left by more than this share: predictions err."""
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction"})
     _latency: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _rank: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _feasible: Bools = field(default_factory=lambda: np.empty(0, dtype=np.bool_), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_goodserve(self.margin_s, self.margin_fraction, self.weakest, self.infeasible)
+        _check(self)
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The just-good-enough instance for one request."""
         self._resize(len(view))
         latency = predicted_latency(view, self._prefill_tokens(request, view), view.predict(request), self._latency)
-        limit_s = (request.arrival_s + request.slo_s - view.now_s - self.margin_s) / (1.0 + self.margin_fraction)
+        left_s = request.arrival_s + request.slo_s - view.now_s
+        limit_s = (left_s - self.margin_s) / (1.0 + self.margin_fraction)
         feasible = np.less_equal(latency, limit_s, out=self._feasible)
         feasible &= view.available
         chosen = self._weakest_of(feasible, view)
         if feasible[chosen]:
             return chosen
-        if self.infeasible == "fastest":
-            return lowest(latency, view.available)
+        fastest = lowest(latency, view.available)
+        if self.infeasible == "fastest" or isinstance(fastest, Verdict):
+            return fastest
+        if latency[fastest] <= left_s * (1.0 + self.hope):
+            return fastest
         if self.infeasible == "sacrifice":
-            return lowest(np.negative(latency, out=latency), view.available)
+            return lowest(np.where(view.available, -latency, np.inf), view.available)
         if self.infeasible == "reject" or view.now_s > request.deadline_s:
             return REJECT
         return HOLD
@@ -100,15 +106,12 @@ class GoodServePrefix(GoodServe):
         return np.maximum(request.prompt_tokens - view.prefix_tokens(request), 1.0)
 
 
-def check_goodserve(margin_s: float, margin_fraction: float, weakest: str, infeasible: str) -> None:
-    """Raise ``ConfigError`` on values that the fields of ``goodserve`` do not allow."""
-    if not np.isfinite(margin_s):
-        raise ConfigError(f"router.margin_s must be a number, not {margin_s}")
-    if not 0 <= margin_fraction < np.inf:
-        raise ConfigError(f"router.margin_fraction must be 0 or more, not {margin_fraction}")
-    for name, value, allowed in (
-        ("weakest", weakest, Weakest.__args__),  # type: ignore[attr-defined]
-        ("infeasible", infeasible, Infeasible.__args__),  # type: ignore[attr-defined]
-    ):
-        if value not in allowed:
-            raise ConfigError(f"router.{name} '{value}' is unknown; allowed: {', '.join(allowed)}")
+def _check(config: GoodServe) -> None:
+    if not np.isfinite(config.margin_s):
+        raise ConfigError(f"router.margin_s must be a number, not {config.margin_s}")
+    for name in ("margin_fraction", "hope"):
+        if not 0 <= getattr(config, name) < np.inf:
+            raise ConfigError(f"router.{name} must be 0 or more, not {getattr(config, name)}")
+    for name, allowed in (("weakest", get_args(Weakest)), ("infeasible", get_args(Infeasible))):
+        if getattr(config, name) not in allowed:
+            raise ConfigError(f"router.{name} '{getattr(config, name)}' is unknown; allowed: {', '.join(allowed)}")

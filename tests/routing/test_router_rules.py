@@ -13,6 +13,8 @@ from gsim.core import HOLD, REJECT, ClusterView, Completion, ConfigError, Reques
 
 
 def choice(name: str, view: ClusterView, one: Request | None = None, **fields: Any) -> Any:
+    if name.startswith("goodserve"):
+        fields = {"margin_fraction": 0.1, "hope": 0.0, **fields}
     router = build("router", name, **fields)
     if hasattr(router, "seed"):
         router.seed(np.random.default_rng(1))
@@ -171,6 +173,18 @@ def test_goodserve_when_nothing_is_feasible():
     assert choice("goodserve", view, late, infeasible="defer") is HOLD
     view.now_s = 1.5
     assert choice("goodserve", view, late, infeasible="defer") is REJECT
+
+
+@pytest.mark.parametrize("infeasible", ["fastest", "sacrifice", "reject", "defer"])
+def test_goodserve_gives_up_only_what_is_lost(infeasible):
+    # The fastest needs 3.015 s: within 3.1 s but not with the margin of 10 %.
+    view = idle_view(4)
+    close = request(arrival_s=0.0, slo_s=3.1)
+    assert choice("goodserve", view, close, infeasible=infeasible) == 3
+    hopeful = request(arrival_s=0.0, slo_s=2.5)
+    assert choice("goodserve", view, hopeful, infeasible=infeasible, hope=0.25) == 3
+    lost = {"fastest": 3, "sacrifice": 0, "reject": REJECT, "defer": HOLD}[infeasible]
+    assert choice("goodserve", view, hopeful, infeasible=infeasible) == lost
 
 
 def test_goodserve_prefix_subtracts_what_is_cached():
@@ -352,6 +366,7 @@ def test_lmetric_multiplies_tokens_and_requests():
         ("goodserve", {"infeasible": "panic"}),
         ("goodserve", {"margin_s": float("nan")}),
         ("goodserve", {"margin_fraction": -0.1}),
+        ("goodserve", {"hope": float("inf")}),
         ("power_of_two", {"metric": "mood"}),
         ("power_of_two", {"max_ongoing": 0}),
         ("least_load", {"kv_weight_s": -1.0}),
