@@ -76,7 +76,8 @@ def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cel
         else:
             axes.pop(field, None)
             fixed.append(str(override.input_line))
-    fixed = [text for text in fixed if not text.startswith("hydra.mode=")]
+    # Hydra keeps its own overrides in the main configuration and repeats them for each job.
+    fixed = [text for text in fixed if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
     # What the command line sets, it sets for every entry; entries that are equal then are one.
     given = {override.get_key_element() for override in parsed if not override.is_sweep_override()}
     for name, entries in axes.items():
