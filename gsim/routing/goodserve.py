@@ -32,7 +32,7 @@ class GoodServe:
 
     margin_s: float = 0.0
     """Seconds to spare before the deadline, for an instance to count as feasible (negative: accept being late)."""
-    margin_fraction: float = 0.35
+    margin_fraction: float = 0.5
     """The same as a share of T_i: the longer a request is predicted to run, the more can go wrong."""
     weakest: Weakest = "largest_latency"
     """What weakest means: ``largest_latency`` (largest T in F) or ``slowest_then_largest_latency`` (lowest nominal
