@@ -84,3 +84,14 @@ def test_an_unknown_figure_metric_is_named(capsys):
         == 1
     )
     assert "figure.y 'luck' is no metric" in capsys.readouterr().err
+
+
+def test_the_cheapest_pool_holds_and_no_cheaper_one_does(tmp_path):
+    words = ["experiment=cheapest_pool", "most_instances=2", "winners=1", "load_rps=10", "trace.requests=60"]
+    assert main([*words, "warmup_s=0", "seeds=2", "hydra.launcher.n_jobs=1", "target=0.9"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "cheapest_pool" / "cheapest_pool.csv")
+    assert table["usd_per_hour"].is_monotonic_increasing
+    held = table[table["holds"]]
+    assert len(held) >= 1
+    assert (held["attainment"] >= 0.9).all()
+    assert not table[table["usd_per_hour"] < held["usd_per_hour"].min()]["holds"].any()
