@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint wheel test-vllm reproduce bench peers clean
+.PHONY: run test lint wheel test-ray test-vllm reproduce bench peers clean
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -21,6 +21,11 @@ lint: $(STAMP)
 # A built wheel in an empty folder must do what the checkout does.
 wheel: $(STAMP)
 	sh tests/wheel.sh $(BIN)/python
+
+# The cluster launcher, on a local Ray.
+test-ray: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e ".[ray]"
+	$(BIN)/python -m pytest -m slow
 
 # A live vLLM on the CPU, in an environment of its own: fresh schedules compared step by step, then calibrated and judged.
 test-vllm: $(STAMP)

@@ -45,6 +45,10 @@ NAMES = {
 }
 
 
+#: Metrics that a bound is known of, and what it is divided by.
+_BOUNDED_BY = {"goodput_rps": None, "attainment": "offered_rps"}
+
+
 def title(field: str) -> str:
     """What an axis says of a field or metric."""
     return NAMES.get(field, field.replace("_", " ").replace(".", ": "))
@@ -119,6 +123,7 @@ def _lines(axis: Axes, results: Sequence[Measured], x: str, metric: str) -> None
         axis.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
         marker = MARKERS[i % len(MARKERS)]
         axis.plot(at, mean, style, color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=name)
+    _bound_line(axis, results, x, metric)
     positive = all(float(result.point[x]) > 0 for result in results)
     values = sorted({float(result.point[x]) for result in results})
     if positive and len(values) > 2 and values[-1] / values[0] > 30:
@@ -135,6 +140,20 @@ def _legend(figure: Figure, axis: Axes) -> None:
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside right center", frameon=False, handlelength=2.2)
         figure.set_size_inches(figure.get_figwidth() + 0.6 + 0.062 * max(map(len, labels)), figure.get_figheight())
+
+
+def _bound_line(axis: Axes, results: Sequence[Measured], x: str, metric: str) -> None:
+    """The bound that no policy beats (where policies have bounds of their own, the largest)."""
+    if metric not in _BOUNDED_BY or not all(np.isfinite(result.metric("upper_bound")).all() for result in results):
+        return
+    unit = _BOUNDED_BY[metric]
+    most: dict[float, float] = {}
+    for result in results:
+        bound = result.metric("upper_bound")
+        value = float(np.mean(bound if unit is None else np.divide(bound, result.metric(unit))))
+        most[float(result.point[x])] = max(value, most.get(float(result.point[x]), 0.0))
+    at = sorted(most)
+    axis.plot(at, [most[point] for point in at], ":", color="#555555", linewidth=1.3, label="Upper bound")
 
 
 def _dots(axis: Axes, results: Sequence[Measured], metric: str, first: bool) -> None:

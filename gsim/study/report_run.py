@@ -15,6 +15,7 @@ from gsim.study.grid import Cell
 from gsim.study.store import RunStore
 
 _SHOWN = (
+    "skipped_rows",
     "requests",
     "completed",
     "rejected",
@@ -48,6 +49,10 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     name = str(values["name"])
     compared = [str(field) for field in values["compare"]]
     results = res.collect(cells, store, code, compared)
+    if values["bound"]:
+        from gsim.study.reference import with_bound
+
+        results = with_bound(results, out / "bounds")
     res.write_csv(out / "results.csv", res.cell_rows(name, results))
     res.write_csv(out / "runs.csv", res.run_rows(name, results))
     res.write_csv(out / "instances.csv", res.instance_rows(name, results))
@@ -71,6 +76,8 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
 
 def _single(result: res.CellResult) -> str:
     metrics = {metric: mean_interval(result.metric(metric)) for metric in _SHOWN}
+    if not metrics["skipped_rows"].mean > 0:
+        del metrics["skipped_rows"]
     known = {metric: interval for metric, interval in metrics.items() if interval.mean == interval.mean}
     usage = res.instance_rows("", [result])
     seeds = ", ".join(str(seed) for seed in result.cell.seeds)
