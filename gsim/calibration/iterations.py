@@ -187,7 +187,7 @@ class Stopwatch:
         generated = answer.completion_tokens + len(injected)
         samples, contexts = [], []
         for prefill in injected:
-            found = _step_of(prefill.streams[0].times_s[0], answer.streams)
+            found = step_of(prefill.streams[0].times_s[0], answer.streams)
             if found is not None:
                 samples.append(found[0])
                 contexts.append(prompt_tokens + found[1])
@@ -240,7 +240,7 @@ def _window(stream: Stream, start_s: float, end_s: float, tokens: int) -> tuple[
     return first, last
 
 
-def _step_of(first_token_s: float, streams: list[Stream]) -> tuple[float, float] | None:
+def step_of(first_token_s: float, streams: list[Stream]) -> tuple[float, float] | None:
     """Duration and mean context growth of the iteration in which ``first_token_s`` was made.
 
     All sequences of one iteration get their tokens together: the decodes' tokens nearest to the first token of the
@@ -252,7 +252,10 @@ def _step_of(first_token_s: float, streams: list[Stream]) -> tuple[float, float]
         step = int(np.argmin(np.abs(times - first_token_s)))
         if step == 0 or stream.tokens[step] - stream.tokens[step - 1] != 1:
             continue  # arrivals that were lumped together hide the boundary between two iterations
-        durations.append(float(times[step] - times[step - 1]))
+        duration_s = float(times[step] - times[step - 1])
+        if duration_s < 0.5 * float(np.median(np.diff(times))):
+            continue  # a chunk beside the decodes takes longer than none: the client was late to read
+        durations.append(duration_s)
         growth.append(stream.tokens[step] - 2)
     if not durations:
         return None

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, card_law, run_virtually
 
-from gsim.calibration.client import ServerError
+from gsim.calibration.client import ServerError, Stream
+from gsim.calibration.iterations import step_of
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
@@ -226,3 +227,12 @@ def test_the_half_width_shrinks_with_repeats_and_ignores_one_outlier():
     assert relative_half_width(list(many)) < relative_half_width(list(few))
     steady = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99]
     assert relative_half_width([*steady, 9.0]) < 0.05
+
+
+def test_a_client_that_reads_late_does_not_shorten_a_mixed_step():
+    on_time = Stream([0.0, 0.01, 0.02, 0.06, 0.07], [1, 2, 3, 4, 5])
+    late = Stream([0.0, 0.01, 0.0599, 0.06, 0.07], [1, 2, 3, 4, 5])
+    lumped = Stream([0.0, 0.01, 0.06, 0.07], [1, 2, 4, 5])
+    assert step_of(0.06, [on_time]) == pytest.approx((0.04, 2.0))
+    assert step_of(0.06, [on_time, late, lumped]) == pytest.approx((0.04, 2.0))
+    assert step_of(0.06, [late, lumped]) is None
