@@ -41,6 +41,13 @@ def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str
     }
 
 
+def _report_rows(summary: dict[str, Any], report: Any) -> None:
+    """What a trace file left out: counted in every row of results, word for word in the run's own summary."""
+    summary["metrics"]["skipped_rows"] = 0 if report is None else report.skipped
+    if report is not None:
+        summary["trace"] = str(report)
+
+
 def request_rows(result: RunResult, settings: Settings) -> pa.Table:
     """One row per request, with names instead of codes, its latency, and whether it was counted and good."""
     import pyarrow as pa
@@ -78,8 +85,10 @@ def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str)
         if store.has(key):
             continue
         begin = time.perf_counter()
-        result = run(settings, seed)
+        trace = settings.choices["trace"].build()
+        result = simulate(settings.scenario(), settings.sessions(seed, trace), seed)
         summary = summary_of(settings, result, time.perf_counter() - begin)
+        _report_rows(summary, getattr(trace, "report", None))
         store.save(key, request_rows(result, settings), summary)
         computed += 1
     return computed

@@ -16,6 +16,7 @@ from gsim.study.store import RunStore
 
 _SHOWN = (
     "skipped_rows",
+    "skipped_rows",
     "requests",
     "completed",
     "rejected",

@@ -110,9 +110,10 @@ class Settings:
             max_hold_s=self.max_hold_s,
         )
 
-    def sessions(self, seed: int) -> Iterator[Session]:
-        """What arrives in the run of this seed."""
-        sessions: Iterator[Session] = self.choices["trace"].build().sessions(Streams(seed), self.choices["slo"].build())
+    def sessions(self, seed: int, trace: Any = None) -> Iterator[Session]:
+        """What arrives in the run of this seed (of ``trace``: the configured one, built by who asks for its report)."""
+        trace = self.choices["trace"].build() if trace is None else trace
+        sessions: Iterator[Session] = trace.sessions(Streams(seed), self.choices["slo"].build())
         dynamics = self.choices["dynamics"].build()
         return sessions if dynamics is None else dynamics.apply(sessions)
 

@@ -17,6 +17,7 @@ from gsim.core import registry
 from gsim.study.compose import compose, hydra_session, plain, register_schema
 from gsim.study.entry import main
 from gsim.study.experiments import read_experiments
+from gsim.study.store import RunStore
 
 SMALL = ["trace.requests=60", "warmup_s=0", "seeds=2", "hydra.launcher.n_jobs=1"]
 SWEEP = ["name=tiny", "router=random,round_robin", "rectifier=none", "trace.rate_per_s=5,20", *SMALL]
@@ -311,3 +312,18 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
     assert "finished runs are kept" in said
     assert len(list(runs.glob("*.parquet"))) >= 2
     assert pd.read_parquet(next(iter(runs.glob("*.parquet"))))["status"].eq("finished").all()
+
+
+def test_skipped_rows_of_a_trace_are_said(tmp_path, capsys):
+    rows = ["2023-11-16 18:15:46.1,374,44", "2023-11-16 18:15:46.2,-5,44", "2023-11-16 18:15:46.5,80,12"]
+    (tmp_path / "trace.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, ""]))
+    assert main(["trace=azure", "trace.path=trace.csv", "trace.on_error=skip", "seeds=1", "name=skips"]) == 0
+    assert "skipped_rows" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "results" / "skips" / "results.csv")
+    assert table["skipped_rows"][0] == 1
+    assert table["requests"][0] == 2
+    store = RunStore(tmp_path / "results" / "skips" / "runs")
+    (stored,) = store.folder.glob("*.parquet")
+    assert "trace.csv, row 3" in store.summary(stored.stem)["trace"]
+    assert main(["trace.requests=20", "seeds=1", "name=whole"]) == 0
+    assert "skipped_rows" not in capsys.readouterr().out
