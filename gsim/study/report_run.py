@@ -16,7 +16,6 @@ from gsim.study.store import RunStore
 
 _SHOWN = (
     "skipped_rows",
-    "skipped_rows",
     "requests",
     "completed",
     "rejected",
