@@ -49,8 +49,14 @@ def test_from_a_server_to_a_routing_experiment(tmp_path, monkeypatch, capsys):
     assert "no such card was measured" in fast.provenance.uncertainty
 
     pool = ", ".join(f"{{profile: {name}}}" for name in names)
-    study = ["experiment=goodput_vs_rps", f"pool.instances=[{pool}]", "router=random,goodserve", "trace.requests=60"]
-    assert gsim([*study, "trace.rate_per_s=5,40", "slo.seconds=2", "seeds=2", "warmup_s=0", "out=study"]) == 0
+    study = [
+        "experiment=goodput_vs_rps",
+        f"pool.instances=[{pool}]",
+        "router=random,goodserve",
+        "trace=paper",
+        "trace.requests=60",
+    ]
+    assert gsim([*study, "trace.rate_per_s=5,40", "seeds=2", "warmup_s=0", "out=study"]) == 0
     table = pd.read_csv(tmp_path / "study" / "results.csv")
     assert sorted(zip(table["trace.rate_per_s"], table["router"], strict=True)) == [
         (rate, router) for rate in (5, 40) for router in ("goodserve", "random")
