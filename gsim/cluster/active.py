@@ -12,7 +12,7 @@ from gsim.core import ActiveRequests, BatchPredictor, Job, Predictor, Request
 from gsim.core.view import Floats, Ints
 
 if TYPE_CHECKING:
-    from gsim.cluster.moves import Move
+    from gsim.cluster.move_log import Move
 
 
 class Active:

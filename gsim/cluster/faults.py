@@ -4,93 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from math import inf, isnan
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simpy
 
-from gsim.core import ConfigError
+from gsim.cluster.fault_config import FAULT_KINDS, Fault, FaultConfig
 
 if TYPE_CHECKING:
     from gsim.cluster.gateway import Gateway
     from gsim.cluster.links import LinkNetwork
     from gsim.cluster.moves import Moves
     from gsim.cluster.telemetry import Scraper
-
-_KINDS = ("crash", "slow", "telemetry", "link")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One planned fault."""
-
-    kind: str = "crash"
-    """``crash`` (the instance is lost and comes back empty), ``slow`` (its iterations take 1 / ``factor`` of their
-    time), ``telemetry`` (its metrics cannot be read) or ``link`` (all links carry ``factor`` of their bandwidth)."""
-    at_s: float = 0.0
-    """When it begins."""
-    for_s: float = inf
-    """How long it lasts."""
-    instance: int = 0
-    """Whom it hits (index in the pool; not used by ``link``)."""
-    factor: float = 0.5
-    """Speed or bandwidth that is left, in (0, 1]."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ConfigError(f"faults.planned: kind '{self.kind}' is unknown; allowed: {', '.join(_KINDS)}")
-        if not 0 <= self.at_s < inf:
-            raise ConfigError(f"faults.planned: at_s must be 0 or more, not {self.at_s}")
-        if not self.for_s > 0:
-            raise ConfigError(f"faults.planned: for_s must be greater than 0, not {self.for_s}")
-        if self.instance < 0:
-            raise ConfigError(f"faults.planned: instance must be 0 or more, not {self.instance}")
-        if not 0 < self.factor <= 1:
-            raise ConfigError(f"faults.planned: factor must be in (0, 1], not {self.factor}")
-
-
-@dataclass(frozen=True)
-class FaultConfig:
-    """The faults of a run: a plan, and crashes and slow-downs at random times (each instance on its own)."""
-
-    planned: tuple[Fault, ...] = ()
-    """Faults at stated times."""
-    crash_every_s: float | None = None
-    """Mean time between an instance's return and its next crash (exponential); None: no random crashes."""
-    restart_s: float = 30.0
-    """How long an instance that crashed at random stays away."""
-    slow_every_s: float | None = None
-    """Mean time between the end of an instance's slow-down and its next; None: no random slow-downs."""
-    slow_for_s: float = 20.0
-    """How long a random slow-down lasts."""
-    slow_factor: float = 0.5
-    """Speed that is left in a random slow-down, in (0, 1]."""
-    on_crash: str = "retry"
-    """What becomes of the requests on a crashed instance: ``retry`` (through the router, by token ids) or ``fail``."""
-
-    def __post_init__(self) -> None:
-        for name in ("crash_every_s", "slow_every_s", "restart_s", "slow_for_s"):
-            value = getattr(self, name)
-            if value is not None and (isnan(value) or not value > 0):
-                raise ConfigError(f"faults.{name} must be greater than 0, not {value}")
-        if not 0 < self.slow_factor <= 1:
-            raise ConfigError(f"faults.slow_factor must be in (0, 1], not {self.slow_factor}")
-        if self.on_crash not in ("retry", "fail"):
-            raise ConfigError(f"faults.on_crash '{self.on_crash}' is unknown; allowed: retry, fail")
-
-    def check(self, instances: int) -> None:
-        """Raise ``ConfigError`` where a planned fault names an instance that the pool does not have."""
-        for fault in self.planned:
-            if fault.instance >= instances:
-                raise ConfigError(
-                    f"faults.planned: instance {fault.instance} does not exist; the pool has {instances} (from 0)"
-                )
-
-    @property
-    def active(self) -> bool:
-        """Whether anything can go wrong."""
-        return bool(self.planned) or self.crash_every_s is not None or self.slow_every_s is not None
 
 
 @dataclass
@@ -103,7 +29,7 @@ class Faults:
     rng: np.random.Generator
     moves: Moves | None = None
     network: LinkNetwork | None = None
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((f"fault_{kind}" for kind in _KINDS), 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((f"fault_{kind}" for kind in FAULT_KINDS), 0))
     """Faults that began, by kind."""
     _depth: dict[tuple[str, int], list[float]] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from gsim.engine import EngineConfig, EngineLimits
 from gsim.latency import Profile
 
 if TYPE_CHECKING:
-    from gsim.cluster.faults import FaultConfig
+    from gsim.cluster.fault_config import FaultConfig
     from gsim.migration import LinkConfig, Mechanism
 
 

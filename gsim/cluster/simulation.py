@@ -15,7 +15,8 @@ from gsim.cluster.faults import Faults
 from gsim.cluster.gateway import Gateway
 from gsim.cluster.links import LinkNetwork
 from gsim.cluster.monitor import Monitor
-from gsim.cluster.moves import Moves, move_columns
+from gsim.cluster.move_log import move_columns
+from gsim.cluster.moves import Moves
 from gsim.cluster.records import InstanceSummary, RunResult, Status
 from gsim.cluster.scenario import InstanceSpec, Scenario
 from gsim.cluster.telemetry import Sampler, Scraper, StreamObserver

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.cluster import InstanceSpec, Scenario, simulate
-from gsim.cluster.moves import Outcome
+from gsim.cluster.move_log import Outcome
 from gsim.core import ActiveRequests, ClusterView, Job, Migration, Request, Session, Streams, build
 from gsim.core.errors import ConfigError
 from gsim.engine import EngineConfig

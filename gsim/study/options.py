@@ -9,7 +9,7 @@ from typing import Any
 
 from gsim.cluster import TelemetryConfig
 from gsim.cluster.dynamics import Drift, LoadStep
-from gsim.cluster.faults import FaultConfig
+from gsim.cluster.fault_config import FaultConfig
 from gsim.core import registry
 from gsim.migration import LINKS, LinkConfig
 from gsim.study.pool import POOLS, PoolConfig

@@ -13,7 +13,7 @@ from move_cases import Scripted, assert_sound, inside, spec
 
 from gsim.cluster import Status
 from gsim.cluster.dynamics import Drift, LoadStep
-from gsim.cluster.faults import Fault, FaultConfig
+from gsim.cluster.fault_config import Fault, FaultConfig
 from gsim.core import ConfigError, Dependency, Job, Request, Session
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from move_cases import Scripted, Wild, assert_sound, inside, spec
 
 from gsim.cluster import InstanceSpec
-from gsim.cluster.faults import Fault, FaultConfig
-from gsim.cluster.moves import Outcome
+from gsim.cluster.fault_config import Fault, FaultConfig
+from gsim.cluster.move_log import Outcome
 from gsim.core import Job, Request, Session
 from gsim.engine import EngineConfig
 from gsim.latency import constant_profile

@@ -8,7 +8,7 @@ from cluster_cases import paper_pool, poisson
 from move_cases import assert_sound, inside
 from test_moves import sized
 
-from gsim.cluster.moves import Outcome
+from gsim.cluster.move_log import Outcome
 from gsim.core import build, entries
 
 ROUTERS = [name for name, entry in entries("router").items() if not getattr(entry.cls, "offline", False)]
