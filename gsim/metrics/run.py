@@ -51,6 +51,8 @@ def summarise(
     arrival_window = end - start
     window = _span(rows["finished_s"][finished], start)
     generated = rows["generated_tokens"]
+    # A request that moved has its prompt prefilled once more: only of those that stayed is this a share of the prompt.
+    stayed = rows["migrations"] == 0
     summary: dict[str, float] = {
         "requests": n,
         "completed": int(finished.sum()),
@@ -68,7 +70,7 @@ def summarise(
         "request_throughput": _ratio(int(finished.sum()), window),
         "request_goodput": _ratio(good, window),
         "output_throughput": _ratio(int(generated[finished].sum()), window),
-        "cached_fraction": _ratio(int(rows["cached_tokens"].sum()), int(rows["prompt_tokens"].sum())),
+        "cached_fraction": _ratio(int(rows["cached_tokens"][stayed].sum()), int(rows["prompt_tokens"][stayed].sum())),
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
     if sessions and len(sessions["arrival_s"]):
