@@ -25,6 +25,7 @@ ORDER = (
     "predictor_accuracy",
     "ema_estimation",
     "goodput_vs_rps",
+    "goodput_vs_rps_paper",
     "goodput_vs_slo",
     "ablation",
     "rectify_ablation",
