@@ -27,8 +27,8 @@ class LoadedCell:
     runs: pd.DataFrame
 
     def metric(self, name: str) -> np.ndarray[Any, Any]:
-        """One value per seed."""
-        return np.asarray(self.runs[name], dtype=float)
+        """One value per seed (NaN where the runs have no such metric)."""
+        return np.asarray(self.runs.get(name, np.full(len(self.runs), np.nan)), dtype=float)
 
 
 @dataclass(frozen=True)
