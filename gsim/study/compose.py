@@ -156,11 +156,26 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
     """The composed configuration, and whether it is a multirun (a sweep, or lists on the command line)."""
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
     swept = any(override.is_sweep_override() for override in parsed)
+    _keep_fields_of_chosen_options({o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()})
     config = hydra.compose_config(
         MAIN, list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
     )
     multirun = swept or config.hydra.mode == RunMode.MULTIRUN or config.sweep is not None
     return config, multirun
+
+
+def _keep_fields_of_chosen_options(given: Mapping[str, Any]) -> None:
+    """Where the command line chooses another option than the experiment, the experiment's fields for it go with it."""
+    if "experiment" not in given:
+        return
+    experiment = read_experiments(set(groups())).get(str(given["experiment"]))
+    if experiment is None:
+        return
+    defaults = {**RUN_GROUPS, **experiment.groups}
+    gone = {group for group in RUN_GROUPS if group in given and given[group] != defaults[group]}
+    values = {key: value for key, value in experiment.values.items() if key not in gone}
+    kept = dataclasses.replace(experiment, values=values)
+    ConfigStore.instance().store(group="experiment", name=experiment.name, node=kept.node(), package="_global_")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -245,6 +245,20 @@ def test_what_an_experiment_says_wins_over_the_main_configuration(tmp_path):
     assert values["router"]["name"] == "random"
 
 
+def test_another_option_drops_the_experiments_fields_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "classes.yaml").write_text(
+        "slo: {name: per_class, seconds: {default: 3.0}}\ntrace: {requests: 20}\nseeds: 1\n"
+    )
+    assert main(["experiment=classes", "slo=fixed", "slo.seconds=2.5", "out=fixed"]) == 0
+    config = (tmp_path / "fixed" / "config.yaml").read_text()
+    assert "seconds: 2.5" in config
+    assert "requests: 20" in config
+    assert main(["experiment=classes", "out=classes"]) == 0
+    assert "per_class" in (tmp_path / "classes" / "config.yaml").read_text()
+
+
 def test_compare_pairs_two_policies_and_two_studies(capsys):
     assert run(*SWEEP) == 0
     assert run(*SWEEP, "out=again") == 0
