@@ -150,7 +150,8 @@ def _bound_line(axis: Axes, results: Sequence[Measured], x: str, metric: str) ->
     most: dict[float, float] = {}
     for result in results:
         bound = result.metric("upper_bound")
-        value = float(np.mean(bound if unit is None else np.divide(bound, result.metric(unit))))
+        # (In a closed loop the bound may count later turns that no run gets to: a share above 1 says no more than 1.)
+        value = float(np.mean(bound if unit is None else np.minimum(bound / result.metric(unit), 1.0)))
         most[float(result.point[x])] = max(value, most.get(float(result.point[x]), 0.0))
     at = sorted(most)
     axis.plot(at, [most[point] for point in at], ":", color="#555555", linewidth=1.3, label="Upper bound")
