@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _STATUS = ("finished", "rejected", "failed")
 
 
-def run(settings: Settings, seed: int) -> RunResult:
-    """Simulate one run; a router that replays a plan gets its plan first."""
+def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
+    """Simulate one run (of ``trace``, where the caller wants its report); a plan is made before it is replayed."""
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
         from gsim.study.reference import prepare
 
         scenario = prepare(scenario, settings, seed)
-    return simulate(scenario, settings.sessions(seed), seed)
+    return simulate(scenario, settings.sessions(seed, trace), seed)
 
 
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str)
             continue
         begin = time.perf_counter()
         trace = settings.choices["trace"].build()
-        result = simulate(settings.scenario(), settings.sessions(seed, trace), seed)
+        result = run(settings, seed, trace)
         summary = summary_of(settings, result, time.perf_counter() - begin)
         _report_rows(summary, getattr(trace, "report", None))
         store.save(key, request_rows(result, settings), summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -257,6 +258,18 @@ def test_another_option_drops_the_experiments_fields_for_it(tmp_path, monkeypatc
     assert "requests: 20" in config
     assert main(["experiment=classes", "out=classes"]) == 0
     assert "per_class" in (tmp_path / "classes" / "config.yaml").read_text()
+
+
+def test_in_a_study_the_plan_beats_the_routers_and_the_bound_beats_the_plan(tmp_path):
+    words = ["router=ilp_plan,fastest,least_load", "rectifier=none", "predictor=oracle", "bound=true", "warmup_s=0"]
+    load = ["trace.requests=80", "trace.rate_per_s=90", "seeds=2", "hydra.launcher.n_jobs=1", f"out={tmp_path}"]
+    assert main([*words, *load]) == 0
+    rows = {row["router"]: row for row in csv.DictReader((tmp_path / "results.csv").open())}
+    goodput = {name: float(row["goodput_rps"]) for name, row in rows.items()}
+    assert goodput["ilp_plan"] >= max(goodput["fastest"], goodput["least_load"])
+    assert float(rows["ilp_plan"]["upper_bound"]) >= goodput["ilp_plan"]
+    assert float(rows["fastest"]["plan"]) == pytest.approx(goodput["ilp_plan"])
+    assert float(rows["fastest"]["regret_to_bound"]) >= 0
 
 
 def test_compare_pairs_two_policies_and_two_studies(capsys):
