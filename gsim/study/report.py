@@ -121,7 +121,8 @@ def _gains(folder: Path) -> list[str]:
         gains = []
         for point, group in runs.groupby(points, sort=False) if points else [((), runs)]:
             both = group.pivot_table(index="seed", columns="policy", values="goodput_rps")
-            if policy in both and GOODSERVE in both and both[policy].mean() > 0:
+            # A control that serves next to nobody is no base for a percentage.
+            if policy in both and GOODSERVE in both and both[policy].mean() > 0.05 * both[GOODSERVE].mean():
                 base = float(both[policy].mean())
                 result = paired_difference(both[GOODSERVE].to_numpy(), both[policy].to_numpy())
                 gains.append((result.mean / base, result.low / base, result.high / base, result.significant, point))
