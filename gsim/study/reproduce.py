@@ -46,7 +46,6 @@ ORDER = (
     "kv_copy_measured",
     "optimality_gap",
     "capacity",
-    "router_scalability",
 )
 
 
