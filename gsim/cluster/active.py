@@ -1,9 +1,10 @@
-"""The requests in flight: one object each, and the columns that a rectifier reviews."""
+"""The requests in flight: one object each, and the columns that observers and rectifiers read."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
-from math import nan
+from math import inf, nan
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -12,6 +13,7 @@ from gsim.core import ActiveRequests, BatchPredictor, Job, Predictor, Request
 from gsim.core.view import Floats, Ints
 
 if TYPE_CHECKING:
+    from gsim.cluster.instance import Instance
     from gsim.cluster.move_log import Move
 
 
@@ -70,60 +72,78 @@ class Active:
         self.slot = -1
 
 
+_INTS = ("request_id", "instance", "prompt_tokens", "moves", "previous", "generated_before", "tokens", "seen")
+_FLOATS = ("arrival_s", "dispatched_s", "deadline_s", "moved_s", "predicted_tokens")
+_FLAGS = ("used", "moving", "decoding")
+
+
 class ActiveTable:
-    """Columns over the requests on instances, kept in slots: a row is written at dispatch, not at every review."""
+    """Columns over the requests on instances, kept in slots: a row is written at dispatch, not when somebody looks.
+
+    What a request has streamed follows from its count (``StreamCount``) and its instance's decode clock: reading all of
+    them costs one number per instance, and what changed.
+    """
 
     def __init__(self, capacity: int = 1024) -> None:
         self._rows: list[Active | None] = [None] * capacity
         self._free = list(range(capacity - 1, -1, -1))
-        self._ints = np.zeros((6, capacity), dtype=np.int64)
-        self._floats = np.zeros((5, capacity))
-        self._bools = np.zeros((2, capacity), dtype=np.bool_)
-        self._slot_of = np.full(capacity, -1, dtype=np.int64)
+        # Single values are written far more often than columns are read: array.array is quick at the one, and NumPy
+        # reads its memory in place for the other.
+        self._ints = [array("q", bytes(8 * capacity)) for _ in _INTS]
+        self._floats = [array("d", bytes(8 * capacity)) for _ in _FLOATS]
+        self._flags = [array("b", bytes(capacity)) for _ in _FLAGS]
 
     def __len__(self) -> int:
         return len(self._rows) - len(self._free)
 
     def add(self, active: Active, now_s: float) -> None:
         """Write the row of a request that was just dispatched (again)."""
-        if active.slot < 0:
+        used, _, decoding = self._flags
+        request_id, instance, prompt, moves, previous, before, tokens, seen = self._ints
+        arrival, dispatched, deadline, moved, predicted = self._floats
+        slot = active.slot
+        came_from = -1
+        if slot < 0:
             if not self._free:
                 self._grow()
-            active.slot = self._free.pop()
-            self._rows[active.slot] = active
-        slot = active.slot
+                return self.add(active, now_s)
+            active.slot = slot = self._free.pop()
+            self._rows[slot] = active
+        elif active.migrations > 0:
+            came_from = instance[slot]
         request = active.origin.request
-        request_id = request.request_id
-        if request_id >= len(self._slot_of):
-            self._slot_of = np.concatenate([self._slot_of, np.full(request_id + 1, -1, dtype=np.int64)])
-        previous = self._ints[1, slot] if self._bools[0, slot] else -1
-        moved = previous >= 0 and active.migrations > 0
-        self._slot_of[request_id] = slot
-        self._ints[:, slot] = (
-            request_id,
-            active.instance,
-            request.prompt_tokens,
-            active.migrations,
-            previous if moved else -1,
-            active.generated_before,
-        )
-        self._floats[:, slot] = (
-            request.arrival_s,
-            now_s,
-            request.deadline_s,
-            now_s if moved else -np.inf,
-            active.predicted_tokens,
-        )
-        self._bools[0, slot] = True
+        request_id[slot] = request.request_id
+        instance[slot] = active.instance
+        prompt[slot] = request.prompt_tokens
+        moves[slot] = active.migrations
+        previous[slot] = came_from
+        before[slot] = active.generated_before
+        tokens[slot] = seen[slot] = 0
+        arrival[slot] = request.arrival_s
+        dispatched[slot] = now_s
+        deadline[slot] = request.deadline_s
+        moved[slot] = now_s if came_from >= 0 else -inf
+        predicted[slot] = active.predicted_tokens
+        used[slot] = 1
+        decoding[slot] = 0
+        return None
+
+    def detach(self, active: Active) -> None:
+        """The request is on no instance for now."""
+        if active.slot >= 0:
+            _, _, _, _, _, before, tokens, seen = self._ints
+            before[active.slot] = active.generated_before
+            tokens[active.slot] = seen[active.slot] = 0
+            self._flags[_FLAGS.index("decoding")][active.slot] = 0
 
     def remove(self, active: Active) -> None:
         """The request ended."""
         slot = active.slot
         if slot < 0:
             return
-        self._bools[:, slot] = False
+        for flags in self._flags:
+            flags[slot] = 0
         self._rows[slot] = None
-        self._slot_of[active.origin.request.request_id] = -1
         self._free.append(slot)
         active.slot = -1
 
@@ -131,40 +151,71 @@ class ActiveTable:
         """A migration of the request began or ended."""
         active.moving = moving
         if active.slot >= 0:
-            self._bools[1, active.slot] = moving
+            self._flags[_FLAGS.index("moving")][active.slot] = moving
 
-    def snapshot(self, progress: list[tuple[list[int], list[int]]], predictor: Predictor | None) -> ActiveRequests:
-        """The columns now. ``progress``: ids and streamed tokens per instance; ``predictor`` re-predicts each row."""
-        slots = np.flatnonzero(self._bools[0])
-        generated = np.zeros(len(self._rows), dtype=np.int64)
-        for ids, tokens in progress:
-            if ids:
-                generated[self._slot_of[ids]] = tokens
-        request_id, instance, prompt, moves, previous, before = self._ints[:, slots]
-        arrival, dispatched, deadline, moved, first = self._floats[:, slots]
-        total = generated[slots] + before
+    def follow(self, instances: Sequence[Instance], known: dict[int, Active], now_s: float) -> Ints:
+        """Take in which counts changed on every instance; the instances' decode clocks at ``now_s``."""
+        clocks = np.zeros(len(instances), dtype=np.int64)
+        tokens, decoding = self._ints[_INTS.index("tokens")], self._flags[_FLAGS.index("decoding")]
+        for index, instance in enumerate(instances):
+            clocks[index], changed = instance.streams(now_s)
+            for count in changed:
+                active = known.get(count.request_id)
+                # Others have ended or left since: nobody counts their tokens here any more.
+                if active is not None and active.instance == index and active.slot >= 0:
+                    tokens[active.slot] = count.tokens
+                    decoding[active.slot] = count.decoding
+        return clocks
+
+    def streamed(self, clocks: Ints) -> tuple[Ints, Ints]:
+        """Per instance: how many requests streamed ever since the last call, and how many tokens they streamed."""
+        slots = np.flatnonzero(_whole(self._flags[0]))
+        instance, tokens = (_whole(self._ints[_INTS.index(name)]) for name in ("instance", "tokens"))
+        seen = _whole(self._ints[_INTS.index("seen")])
+        here = instance[slots]
+        now = tokens[slots] + _whole(self._flags[2])[slots] * clocks[here]
+        before = seen[slots]
+        seen[slots] = now
+        steady = before > 0
+        requests = np.bincount(here[steady], minlength=len(clocks))
+        grown = np.bincount(here[steady], weights=(now - before)[steady], minlength=len(clocks))
+        return requests, grown.astype(np.int64)
+
+    def snapshot(self, clocks: Ints, predictor: Predictor | None) -> ActiveRequests:
+        """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row."""
+        slots = np.flatnonzero(_whole(self._flags[0]))
+        ints = {name: _whole(column)[slots] for name, column in zip(_INTS, self._ints)}
+        floats = {name: _whole(column)[slots] for name, column in zip(_FLOATS, self._floats)}
+        _, moving, decoding = (_whole(flags)[slots] for flags in self._flags)
+        generated = ints["tokens"] + decoding * clocks[ints["instance"]] + ints["generated_before"]
+        first = floats["predicted_tokens"]
         return ActiveRequests(
-            request_id=request_id,
-            instance=instance,
-            prompt_tokens=prompt,
-            generated_tokens=total,
-            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), total, first),
-            arrival_s=arrival,
-            dispatched_s=dispatched,
-            deadline_s=deadline,
-            moves=moves,
-            moving=self._bools[1, slots],
-            previous=previous,
-            moved_s=moved,
+            request_id=ints["request_id"],
+            instance=ints["instance"],
+            prompt_tokens=ints["prompt_tokens"],
+            generated_tokens=generated,
+            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), generated, first),
+            arrival_s=floats["arrival_s"],
+            dispatched_s=floats["dispatched_s"],
+            deadline_s=floats["deadline_s"],
+            moves=ints["moves"],
+            moving=moving.astype(np.bool_),
+            previous=ints["previous"],
+            moved_s=floats["moved_s"],
         )
 
     def _grow(self) -> None:
         old = len(self._rows)
         self._rows += [None] * old
         self._free += range(2 * old - 1, old - 1, -1)
-        self._ints = np.concatenate([self._ints, np.zeros_like(self._ints)], axis=1)
-        self._floats = np.concatenate([self._floats, np.zeros_like(self._floats)], axis=1)
-        self._bools = np.concatenate([self._bools, np.zeros_like(self._bools)], axis=1)
+        for column in (*self._ints, *self._floats, *self._flags):
+            column.frombytes(bytes(column.itemsize * old))
+
+
+def _whole(column: array[int] | array[float]) -> Ints:
+    """A column as NumPy sees it, without a copy; not to be kept: a column that is looked at cannot grow."""
+    view: Ints = np.frombuffer(column, dtype=column.typecode)
+    return view
 
 
 class _Requests(Sequence[Request]):

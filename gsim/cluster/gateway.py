@@ -45,7 +45,7 @@ class Gateway:
         """Every request that has arrived and not ended, by id."""
         self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
         self.table: ActiveTable | None = None
-        """Rows for the rectifier; None where nobody reviews."""
+        """Rows for whoever follows the requests in flight (estimator, rectifier); None where nobody does."""
         counted: tuple[str, ...] = (
             "decisions",
             "dispatches",
@@ -245,6 +245,8 @@ class Gateway:
     def _resume(self, active: Active, generated_tokens: int) -> None:
         self._leave(active)
         active.generated_before += generated_tokens
+        if self.table is not None:
+            self.table.detach(active)
         active.job = active.job.resumed(generated_tokens)
         active.instance = -1
         active.move = None

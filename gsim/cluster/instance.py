@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import simpy
 
-from gsim.core import Engine, EngineEvent, Gauges, Job, Progress
+from gsim.core import Engine, EngineEvent, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class Instance:
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:
         """Request ids here and the tokens that each has streamed."""
         return self._engine.progress(now_s)
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """The decode clock, and the stream counts that changed (see ``Engine.streams``)."""
+        return self._engine.streams(now_s)
 
     def set_speed(self, factor: float, now_s: float) -> None:
         """Slow down (below 1) or restore (1) the instance from its next iteration on."""

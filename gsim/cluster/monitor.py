@@ -44,8 +44,8 @@ class Monitor:
         # A request that finished at this very instant must not be reviewed as active.
         for instance in gateway.instances:
             instance.sync(now_s)
-        progress = [instance.progress(now_s) for instance in gateway.instances]
-        active = gateway.table.snapshot(progress, self._predictor)
+        clocks = gateway.table.follow(gateway.instances, gateway.active, now_s)
+        active = gateway.table.snapshot(clocks, self._predictor)
         view = gateway.view
         view.now_s = now_s
         for migration in self._rectifier.review(active, view):

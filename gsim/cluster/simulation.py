@@ -53,6 +53,12 @@ class _Run:
         self._streams = streams
         self._start_processes()
 
+    @property
+    def _reviews(self) -> bool:
+        """Somebody reviews the requests in flight."""
+        rectifier = self.scenario.rectifier
+        return rectifier is not None and rectifier.interval_s < inf and self.scenario.mechanism is not None
+
     def _start_processes(self) -> None:
         env, scenario, gateway = self.env, self.scenario, self.gateway
         telemetry = scenario.telemetry
@@ -61,6 +67,8 @@ class _Run:
         self.scraper = Scraper(gateway, scenario.scrape_interval_s)
         if "scrape" in needs:
             env.process(self.scraper.run())
+        if "estimates" in needs or self._reviews:
+            gateway.table = ActiveTable()
         if "estimates" in needs:
             env.process(StreamObserver(gateway, scenario.estimator, telemetry.stream_interval_s).run())
         self.sampler = None
@@ -77,9 +85,10 @@ class _Run:
         self.moves: Moves | None = None
         self.network: LinkNetwork | None = None
         self.monitor: Monitor | None = None
-        if scenario.mechanism is None or scenario.rectifier is None or scenario.rectifier.interval_s == inf:
+        if not self._reviews:
             return
-        gateway.table = ActiveTable()
+        assert scenario.mechanism is not None
+        assert scenario.rectifier is not None
         link = (scenario.link or LinkConfig()).resolve()
         kv_bytes = [spec.profile.model.kv_bytes_per_token for spec in scenario.instances]
         MoveCosts(scenario.mechanism, link, np.array(kv_bytes, dtype=np.float64)).attach(self.view)

@@ -53,26 +53,23 @@ class StreamObserver:
         self._gateway = gateway
         self._estimator = estimator
         self._interval_s = interval_s
-        self._seen: list[dict[int, int]] = [{} for _ in gateway.instances]
 
     def run(self) -> Generator[simpy.Event, Any, None]:
         """The SimPy process."""
         env = self._gateway.env
         while True:
             yield env.timeout(self._interval_s)
-            for index in range(len(self._seen)):
-                self._observe(index, env.now)
+            self._observe(env.now)
             self._estimator.refresh(env.now)
 
-    def _observe(self, index: int, now_s: float) -> None:
-        ids, tokens = self._gateway.instances[index].progress(now_s)
-        before = self._seen[index]
-        now = dict(zip(ids, tokens, strict=True))
-        self._seen[index] = now
+    def _observe(self, now_s: float) -> None:
+        gateway = self._gateway
+        table = gateway.table
+        assert table is not None, "who needs estimates has a table"
         # Only streams that were decoding during the whole interval say how fast decoding is.
-        grown = [count - before[i] for i, count in now.items() if before.get(i, 0) > 0]
-        if grown and sum(grown) > 0:
-            self._estimator.streamed(index, sum(grown), self._interval_s * len(grown), now_s)
+        streams, tokens = table.streamed(table.follow(gateway.instances, gateway.active, now_s))
+        for index in np.flatnonzero(tokens > 0).tolist():
+            self._estimator.streamed(index, int(tokens[index]), self._interval_s * int(streams[index]), now_s)
 
 
 class Sampler:

@@ -4,7 +4,7 @@ from gsim.core.batch import Batch, Chunk
 from gsim.core.content import block_hashes, shared_tokens
 from gsim.core.decision import HOLD, REJECT, Decision, Migration, Verdict
 from gsim.core.errors import ConfigError, GsimError, InputError, ProfileError, SimulationError, TraceError
-from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress
+from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.protocols import (
     BatchPredictor,
     Engine,
@@ -61,6 +61,7 @@ __all__ = [
     "Session",
     "SimulationError",
     "StaticView",
+    "StreamCount",
     "Streams",
     "TraceError",
     "Verdict",

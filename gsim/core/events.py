@@ -38,6 +38,18 @@ class Progress(NamedTuple):
     """Tokens whose KV existed (0 while it waited)."""
 
 
+class StreamCount(NamedTuple):
+    """How to tell the tokens that a request has streamed on an engine, until the engine says otherwise.
+
+    ``tokens`` plus the engine's decode clock where the request decodes; else ``tokens`` as it stands. So an observer
+    of many requests needs one number per engine and moment, and the engine's word only where a count changes its rule.
+    """
+
+    request_id: int
+    tokens: int
+    decoding: bool
+
+
 class Gauges(NamedTuple):
     """What an engine shows to a scraper, as vLLM's ``/metrics`` does."""
 

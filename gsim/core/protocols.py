@@ -12,7 +12,7 @@ import numpy as np
 
 from gsim.core.batch import Batch
 from gsim.core.decision import Decision, Migration
-from gsim.core.events import Completion, EngineEvent, Gauges, Progress
+from gsim.core.events import Completion, EngineEvent, Gauges, Progress, StreamCount
 from gsim.core.request import Job, Request
 from gsim.core.view import ActiveRequests, ClusterView
 
@@ -62,6 +62,13 @@ class Engine(Protocol):
 
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:
         """Request ids on this engine and output tokens of each by ``now_s``."""
+        ...
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """The decode clock by ``now_s``, and every count whose rule changed since the last call (first: every count).
+
+        The cost is that of what changed, not of what is here: one observer, who keeps what it was told.
+        """
         ...
 
     def set_speed(self, factor: float, now_s: float) -> None:

@@ -269,6 +269,8 @@ class ClockedScheduler:
     def _token(self, sequence: Sequence, happened: list[Happening]) -> bool:
         """A sequence outside the decode set has a new token; whether it was the last."""
         sequence.generated = generated = sequence.generated + 1
+        if self.decodes.changed is not None:
+            self.decodes.changed.append(sequence)
         if sequence.aborted:
             return False
         if generated == 1:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import inf, nextafter
 from typing import final
 
-from gsim.core.events import EngineEvent, EventKind, Gauges, Progress
+from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
 from gsim.core.request import Job
@@ -80,10 +80,10 @@ class DecodeClockEngine:
         self._catch_up(now_s)
         sequence = self._here.pop(request_id)
         progress = self._progress_of(sequence, now_s)
+        sequence.aborted = True
         if sequence not in self._running:
             self.clocked.scheduler.withdraw(sequence)
         elif self._begun or now_s < self._boundary_s:
-            sequence.aborted = True
             self._aborted.append(sequence)
         else:
             self.clocked.remove(sequence)
@@ -129,6 +129,22 @@ class DecodeClockEngine:
         return list(self._here), [
             sequence.base + clock if sequence.leaves else sequence.generated for sequence in self._here.values()
         ]
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """The decode clock by ``now_s``, and the counts of who joined or left the decoding since the last call."""
+        self._catch_up(now_s)
+        changed = self._decodes.changed
+        if changed is None:
+            # Nobody has asked before: from now on it is written down.
+            changed = list(self._here.values())
+        self._decodes.changed = []
+        counts = []
+        for sequence in changed:
+            if not sequence.aborted:
+                decoding = sequence.leaves != 0
+                tokens = sequence.base if decoding else sequence.generated
+                counts.append(StreamCount(sequence.request_id, tokens, decoding))
+        return self._clock_at(now_s), counts
 
     def set_speed(self, factor: float, now_s: float) -> None:
         """From the next iteration on, iterations take ``1 / factor`` of their normal time."""

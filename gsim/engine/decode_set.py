@@ -21,6 +21,7 @@ class DecodeSet:
         "_longest",
         "_residues",
         "block_size",
+        "changed",
         "clock",
         "context_tokens",
         "held",
@@ -32,6 +33,8 @@ class DecodeSet:
         self.block_size = block_size
         self.needs_max_context = needs_max_context
         self.clock = 0
+        self.changed: list[Sequence] | None = None
+        """Who joined, left or got a token outside of the set, for an observer; None: nobody has asked."""
         self.clear()
 
     def clear(self) -> None:
@@ -58,6 +61,8 @@ class DecodeSet:
         self._residues[(computed - clock) % self.block_size] += 1
         if self._longest is not None:
             heappush(self._longest, (clock - computed, sequence.number, sequence))
+        if self.changed is not None:
+            self.changed.append(sequence)
 
     def leave(self, sequence: Sequence) -> None:
         """Take one out, with its tokens and blocks as they are now."""
@@ -71,6 +76,8 @@ class DecodeSet:
         self.context_tokens -= computed
         self.held -= blocks
         self._residues[(computed - clock) % size] -= 1
+        if self.changed is not None:
+            self.changed.append(sequence)
 
     def run(self, iterations: int) -> None:
         """So many iterations are over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, nextafter
 from typing import final
 
-from gsim.core.events import EngineEvent, EventKind, Gauges, Progress
+from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
 from gsim.core.request import Job
@@ -93,6 +93,11 @@ class StepwiseEngine:
         """Request ids on this engine and output tokens of each by ``now_s``."""
         self._catch_up(now_s)
         return list(self._here), [sequence.generated for sequence in self._here.values()]
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """No clock, and every count: the reference looks at each sequence in each iteration anyway."""
+        self._catch_up(now_s)
+        return 0, [StreamCount(request_id, sequence.generated, False) for request_id, sequence in self._here.items()]
 
     def set_speed(self, factor: float, now_s: float) -> None:
         """From the next iteration on, iterations take ``1 / factor`` of their normal time."""

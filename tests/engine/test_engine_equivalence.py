@@ -20,6 +20,7 @@ class Pair:
     def __init__(self, latency, limits) -> None:
         self.engines = (StepwiseEngine(latency, limits), DecodeClockEngine(latency, limits))
         self.events: tuple[list, list] = ([], [])
+        self.counts: tuple[dict, dict] = ({}, {})
 
     def both(self, method, *arguments):
         """The same call on both; both answers, or both KeyErrors."""
@@ -50,11 +51,22 @@ class Pair:
         times = [event.time_s for event in fast]
         assert times == sorted(times)
 
+    def followed(self, now_s: float, here) -> dict[int, int]:
+        """What an observer of the fast engine's streams knows by keeping what it was told of who is here."""
+        tokens = {}
+        for engine, counts in zip(self.engines, self.counts, strict=True):
+            clock, changed = engine.streams(now_s)
+            counts.update({count.request_id: count for count in changed})
+            known = {i: counts[i] for i in here[0] if i in counts}
+            tokens = {i: known[i].tokens + clock * known[i].decoding if i in known else 0 for i in here[0]}
+        return tokens
+
     def compare_state(self, now_s: float) -> None:
         reference, fast = self.both("gauges", now_s)
         assert fast == reference
         reference, fast = self.both("progress", now_s)
         assert dict(zip(*fast, strict=True)) == dict(zip(*reference, strict=True))
+        assert self.followed(now_s, reference) == dict(zip(*reference, strict=True))
         reference, fast = self.both("busy_s", now_s)
         assert fast == pytest.approx(reference, rel=1e-9, abs=1e-9)
 
