@@ -37,7 +37,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.work A
 	$(BIN)/python -m benchmarks.work B
 	$(BIN)/python -m benchmarks.engine
-	$(BIN)/python -m benchmarks.routing
+	$(BIN)/python -m gsim experiment=router_scalability
 	$(BIN)/python -m benchmarks.scale
 
 peers: $(STAMP)

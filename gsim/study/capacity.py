@@ -49,7 +49,7 @@ class Capacity:
         import pandas as pd
 
         searches = [
-            _Search(_with_policy(context.settings, policy), seed, self)
+            _Search(with_policy(context.settings, policy), seed, self)
             for policy in self.policies
             for seed in context.seeds
         ]
@@ -76,7 +76,8 @@ class _Search:
     study: Capacity
 
 
-def _with_policy(settings: Settings, policy: str) -> Settings:
+def with_policy(settings: Settings, policy: str) -> Settings:
+    """The configuration under ``ROUTER``, or ``ROUTER+RECTIFIER``."""
     router, _, rectifier = policy.partition("+")
     return settings.replace(router={"name": router}, rectifier={"name": rectifier or "none"})
 

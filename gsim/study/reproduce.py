@@ -46,6 +46,7 @@ ORDER = (
     "kv_copy_measured",
     "optimality_gap",
     "capacity",
+    "router_scalability",
 )
 
 
