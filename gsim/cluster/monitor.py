@@ -22,6 +22,7 @@ class Monitor:
 
     def __init__(self, gateway: Gateway, rectifier: Rectifier, predictor: Predictor | None, mover: Mover) -> None:
         self.reviews = 0
+        self.next_review_s = gateway.env.now + rectifier.interval_s
         self._gateway = gateway
         self._rectifier = rectifier
         self._predictor = predictor
@@ -32,6 +33,7 @@ class Monitor:
         """The SimPy process."""
         env = self._gateway.env
         while True:
+            self.next_review_s = env.now + self._rectifier.interval_s
             yield env.timeout(self._rectifier.interval_s)
             self.review(env.now)
 

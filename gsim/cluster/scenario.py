@@ -100,6 +100,11 @@ class Scenario:
         return float(getattr(self.router, "scrape_interval_s", None) or 0.05)
 
     @property
+    def gauges_are_routed_by(self) -> bool:
+        """Whether every decision looks at scraped gauges, or is logged with them."""
+        return "scrape" in _needs(self.router) or self.telemetry.log_decisions
+
+    @property
     def needs(self) -> frozenset[str]:
         """The costly classes of signals that the router or the rectifier declares to use."""
         return _needs(self.router) | _needs(self.rectifier)

@@ -97,6 +97,9 @@ class _Run:
         predictor = scenario.predictor if "prediction" in scenario.needs else None
         self.monitor = Monitor(gateway, scenario.rectifier, predictor, self.moves)
         env.process(self.monitor.run())
+        if not scenario.gauges_are_routed_by and scenario.faults is None:
+            monitor = self.monitor
+            self.scraper.next_reader_s = lambda: monitor.next_review_s
 
     def _start_faults(self) -> None:
         self.faults: Faults | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from gsim.core import Estimator
 
 
 class Scraper:
-    """Reads every instance's gauges at a fixed interval, as a router reads ``/metrics``."""
+    """Reads every instance's gauges at a fixed interval, as a router reads ``/metrics``.
+
+    A scrape that nobody would read before the next one is left out: where only the rectifier looks at gauges, those
+    right before its reviews are made.
+    """
 
     def __init__(self, gateway: Gateway, interval_s: float) -> None:
         self._gateway = gateway
         self._interval_s = interval_s
+        self.next_reader_s: Callable[[], float] = lambda: -inf
+        """When somebody reads next: a scrape that is replaced before that time is left out."""
         self.scrapes = 0
         self.lost = np.zeros(len(gateway.instances), dtype=np.bool_)
         """Instances whose metrics cannot be read at present (a fault)."""
@@ -27,7 +34,10 @@ class Scraper:
         """The SimPy process."""
         env = self._gateway.env
         while True:
-            self.scrape(env.now)
+            if self.next_reader_s() <= env.now + self._interval_s:
+                self.scrape(env.now)
+            else:
+                self._gateway.ask_held()
             yield env.timeout(self._interval_s)
 
     def scrape(self, now_s: float) -> None:

@@ -51,14 +51,14 @@ class Pair:
         times = [event.time_s for event in fast]
         assert times == sorted(times)
 
-    def followed(self, now_s: float, here) -> dict[int, int]:
-        """What an observer of the fast engine's streams knows by keeping what it was told of who is here."""
-        tokens = {}
+    def followed(self, now_s: float, here: list[int]) -> list[dict[int, int]]:
+        """The tokens of who is ``here`` as an observer knows them who keeps what each engine told it."""
+        tokens = []
         for engine, counts in zip(self.engines, self.counts, strict=True):
             clock, changed = engine.streams(now_s)
             counts.update({count.request_id: count for count in changed})
-            known = {i: counts[i] for i in here[0] if i in counts}
-            tokens = {i: known[i].tokens + clock * known[i].decoding if i in known else 0 for i in here[0]}
+            known = {i: counts[i] for i in here if i in counts}
+            tokens.append({i: known[i].tokens + clock * known[i].decoding if i in known else 0 for i in here})
         return tokens
 
     def compare_state(self, now_s: float) -> None:
@@ -66,7 +66,7 @@ class Pair:
         assert fast == reference
         reference, fast = self.both("progress", now_s)
         assert dict(zip(*fast, strict=True)) == dict(zip(*reference, strict=True))
-        assert self.followed(now_s, reference) == dict(zip(*reference, strict=True))
+        assert self.followed(now_s, reference[0]) == [dict(zip(*reference, strict=True))] * 2
         reference, fast = self.both("busy_s", now_s)
         assert fast == pytest.approx(reference, rel=1e-9, abs=1e-9)
 
