@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, register
-from gsim.metrics import mean_interval, paired_difference, summarise
-from gsim.study.cell import run
+from gsim.metrics import mean_interval, paired_difference
+from gsim.study.rate_search import RateSearch, attainment_at, with_policy
 from gsim.study.settings import Settings
 from gsim.study.study import Context, Findings
 
@@ -76,50 +76,13 @@ class _Search:
     study: Capacity
 
 
-def with_policy(settings: Settings, policy: str) -> Settings:
-    """The configuration under ``ROUTER``, or ``ROUTER+RECTIFIER``."""
-    router, _, rectifier = policy.partition("+")
-    return settings.replace(router={"name": router}, rectifier={"name": rectifier or "none"})
-
-
-def attainment_at(settings: Settings, seed: int, rate_rps: float) -> float:
-    """The share of requests in time when the trace comes at this rate."""
-    trace = settings.plain()["trace"]
-    if "rate_per_s" not in trace:
-        raise ConfigError(f"trace '{trace['name']}' has no rate_per_s to vary")
-    at_rate = settings.replace(trace=trace | {"rate_per_s": rate_rps})
-    result = run(at_rate, seed)
-    return summarise(result.requests, None, settings.warmup_s, settings.objective, settings.end_s)["attainment"]
-
-
 def _capacities(search: _Search) -> dict[float, float]:
-    """The capacity for each target: bisection over a geometric ladder of rates, whose steps are the resolution."""
+    """The capacity for each target; they share their simulations."""
     study = search.study
-    step = math.log1p(study.resolution)
-    top = round(math.log(study.highest_rps / study.lowest_rps) / step)
-    known: dict[int, float] = {}
-
-    def good(rung: int) -> float:
-        if rung not in known:
-            known[rung] = attainment_at(search.settings, search.seed, study.lowest_rps * math.exp(step * rung))
-        return known[rung]
-
-    found = {}
-    for target in sorted(study.targets):
-        low, high = 0, top
-        if good(low) < target:
-            found[target] = 0.0
-            continue
-        if good(high) >= target:
-            low = high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if good(middle) >= target:
-                low = middle
-            else:
-                high = middle
-        found[target] = study.lowest_rps * math.exp(step * low)
-    return found
+    ladder = RateSearch(
+        partial(attainment_at, search.settings, search.seed), study.lowest_rps, study.highest_rps, study.resolution
+    )
+    return {target: ladder.highest(target) for target in sorted(study.targets)}
 
 
 def _pairs(values: Mapping[tuple[str, float], list[float]], study: Capacity) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gsim.core import ConfigError, register
 from gsim.latency import Profile, load_profile
 from gsim.metrics import mean_interval
-from gsim.study.capacity import attainment_at
+from gsim.study.rate_search import attainment_at
 from gsim.study.settings import Settings
 from gsim.study.study import Context, Findings
 

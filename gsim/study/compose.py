@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from gsim.core import ConfigError, InputError, registry
 from gsim.study.experiments import Experiment, read_experiments
 from gsim.study.extensions import extension_files, load_extensions
+from gsim.study.knee import Knee
 from gsim.study.options import RUN_GROUPS, options
-from gsim.study.schema import node, tree
+from gsim.study.schema import node, plain_value, tree
 
 MAIN = "config"
 
@@ -39,6 +40,10 @@ TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "compare": (["router", "rectifier"], "the fields that make a line of the figure and are compared in pairs"),
     "figure": ({"x": None, "y": None}, "x: swept field of the horizontal axis; y: metrics, one panel each"),
     "sweep": (None, "field or group -> list of values: every combination is a cell"),
+    "knee": (
+        plain_value(Knee()),
+        "at=[0.5,1,1.3]: sweep trace.rate_per_s at these multiples of the knee, which is found",
+    ),
     "bound": (False, "compute every run's upper bound: a line in the figure, regret to it in the tables"),
     "timeline": (False, "also write a Perfetto trace of the run (single runs)"),
 }
@@ -161,6 +166,7 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
         MAIN, list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
     )
     multirun = swept or config.hydra.mode == RunMode.MULTIRUN or config.sweep is not None
+    multirun = multirun or len(config.knee.at) > 0
     return config, multirun
 
 

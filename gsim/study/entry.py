@@ -11,10 +11,11 @@ from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gsim.core import GsimError, lookup
+from gsim.study import knee
 from gsim.study.cell import compute
 from gsim.study.compose import compose, hydra_session, plain, register_schema
 from gsim.study.grid import Cell, grid
@@ -34,16 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 an error that was said, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _main(words)
+        return run_command(words)
     except KeyboardInterrupt:
         say("interrupted: finished runs are kept; the same command continues where this one stopped")
         return 130
     except (GsimError, HydraException, OmegaConfBaseException) as error:
-        say(f"error: {_message(error)}")
+        say(f"error: {message_of(error)}")
         return 1
 
 
-def _message(error: Exception) -> str:
+def message_of(error: Exception) -> str:
+    """An error in words, with its cause where only that says what is wrong."""
     cause = error.__cause__
     text = str(error)
     if cause is not None and isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
@@ -51,7 +53,8 @@ def _message(error: Exception) -> str:
     return text.strip()
 
 
-def _main(words: list[str]) -> int:
+def run_command(words: list[str]) -> int:
+    """Run a command line; raises what goes wrong."""
     if words and words[0] == "compare":
         return _compare(words[1:])
     experiments = register_schema()
@@ -75,10 +78,11 @@ def _main(words: list[str]) -> int:
             print(explain_command(plain(config), request))  # noqa: T201
             return 0
         if config.study is None:
+            if multirun:
+                _place_rates(config, overrides, dry)
             cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
-            return _cells(hydra, config, cells, multirun, dry)
-        values, n_jobs = plain(config), int(config.hydra.launcher.get("n_jobs", 1))
-    return _study(values, n_jobs, dry)
+            return _cells(hydra, config, cells, words, multirun, dry)
+    return _study(config, words, dry)
 
 
 def _compare(words: list[str]) -> int:
@@ -88,7 +92,7 @@ def _compare(words: list[str]) -> int:
     prepared = as_sweep(words)
     if prepared is not None:
         overrides, words = prepared
-        status = _main(overrides)
+        status = run_command(overrides)
         if status != 0 or "--dry-run" in overrides:
             return status
     print(compare_command(words))  # noqa: T201
@@ -122,6 +126,7 @@ def _cells(
     hydra: Hydra,
     config: DictConfig,
     cells: Sequence[Cell],
+    words: Sequence[str],
     multirun: bool,
     dry: bool,
 ) -> int:
@@ -146,7 +151,7 @@ def _cells(
     print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
     if values["timeline"]:
         _timeline(cells[0], out)
-    _describe(values, out, cells[0].seeds, extensions)
+    _describe(values, out, words, cells[0].seeds, extensions)
     _where(out)
     return 0
 
@@ -173,27 +178,46 @@ def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:
         return compute(cell.settings, cell.seeds, store.folder, code)
 
 
-def _study(values: dict[str, Any], n_jobs: int, dry: bool) -> int:
+def _context(config: DictConfig) -> Context:
+    """What a study (or the search for the knee) is given of a composed configuration."""
+    values = plain(config)
+    return Context(
+        name=str(values["name"]),
+        out=results_folder(values),
+        seeds=read_seeds(values["seeds"]),
+        settings=Settings.read(values),
+        n_jobs=int(config.hydra.launcher.get("n_jobs", 1)),
+        extensions=tuple(values["extensions"]),
+    )
+
+
+def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> None:
+    """Where ``knee.at`` is given, the sweep's rates are multiples of the knee (unless the command line has rates)."""
+    values = plain(config)
+    wanted = knee.asked(values)
+    if not wanted.at or any(word.startswith(f"{knee.RATE}=") for word in overrides):
+        return
+    context = _context(config)
+    folder = None if dry else context.out / "knees"
+    found_rps = knee.find(wanted, values, folder, code_digest(context.extensions), context)
+    OmegaConf.update(config, "sweep", knee.placed(values["sweep"] or {}, wanted, found_rps), merge=False)
+    OmegaConf.update(config, "knee.rps", found_rps)
+
+
+def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
+    values, context = plain(config), _context(config)
     entry = lookup("study", str(values["study"]))
     study = options_of(entry.config, values)
-    seeds = read_seeds(values["seeds"])
-    extensions = tuple(values["extensions"])
-    out = results_folder(values)
+    out = context.out
     if dry:
-        print(f"{values['name']}: would run study '{entry.name}' into {out}")  # noqa: T201
+        forecast = getattr(study, "forecast", None)
+        said = "" if forecast is None else f"\n{forecast(context)}"
+        print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
         return 0
     writable(out)
-    context = Context(
-        name=str(values["name"]),
-        out=out,
-        seeds=seeds,
-        settings=Settings.read(values),
-        n_jobs=n_jobs,
-        extensions=extensions,
-    )
     findings: Findings = study.run(context)
     print(write_findings(findings, out))  # noqa: T201
-    _describe(values, out, seeds, extensions)
+    _describe(values, out, words, context.seeds, context.extensions)
     _where(out)
     return 0
 
@@ -213,13 +237,15 @@ def write_findings(findings: Findings, out: Path) -> str:
     return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
 
 
-def _describe(values: Mapping[str, Any], out: Path, seeds: tuple[int, ...], extensions: tuple[str, ...]) -> None:
+def _describe(
+    values: Mapping[str, Any], out: Path, words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...]
+) -> None:
     """A results folder says what made it: the configuration and the provenance."""
     import yaml
 
     shown = {name: value for name, value in values.items() if name not in ("code", "small", "points", "cwd")}
     (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None))
-    story = json.dumps(provenance(seeds, extensions), indent=2)
+    story = json.dumps(provenance(words, seeds, extensions), indent=2)
     (out / "provenance.json").write_text(story + "\n")
 
 

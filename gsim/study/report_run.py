@@ -67,11 +67,18 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
     parts = [table.sweep_table(results, metric) for metric in metrics]
     verdicts = table.verdicts(results, comparisons, metrics[0])
-    (out / "findings.txt").write_text("".join(f"{line}\n" for line in verdicts))
+    (out / "findings.txt").write_text("".join(f"{line}\n" for line in [*_knee(values), *verdicts]))
     if verdicts:
         lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in verdicts]
         parts.append("\n".join([f"{metrics[0]}:", *lines]))
     return "\n\n".join(parts)
+
+
+def _knee(values: Mapping[str, Any]) -> list[str]:
+    knee = values.get("knee") or {}
+    if not knee.get("at") or knee.get("rps") is None:
+        return []
+    return [f"the knee ({knee['target']:.0%} in time under {knee['policy']}) is at {knee['rps']:.3g} requests/s"]
 
 
 def _single(result: res.CellResult) -> str:

@@ -12,7 +12,7 @@ from gsim.cluster import Scenario, simulate
 from gsim.cluster.monitor import Monitor
 from gsim.cluster.telemetry import Scraper
 from gsim.core import ConfigError, Session, entries, register
-from gsim.study.capacity import with_policy
+from gsim.study.rate_search import with_policy
 from gsim.study.router_scalability_report import figure, notes
 from gsim.study.settings import Settings
 from gsim.study.stopwatch import Stopwatch, Watched

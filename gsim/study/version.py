@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(seeds: tuple[int, ...], extensions: tuple[str, ...] = ()) -> dict[str, Any]:
+def provenance(words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...] = ()) -> dict[str, Any]:
     """Where a result comes from: command, seeds, code digest, versions, commit where there is one, platform."""
     return {
-        "command": ["python", "-m", "gsim", *sys.argv[1:]],
+        "command": ["python", "-m", "gsim", *words],
         "seeds": list(seeds),
         "code": code_digest(extensions),
         "commit": _commit(),
