@@ -5,9 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from math import inf, nan
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gsim.core import ActiveRequests, BatchPredictor, Job, Predictor, Request
 from gsim.core.view import Floats, Ints
@@ -208,14 +209,14 @@ class ActiveTable:
         old = len(self._rows)
         self._rows += [None] * old
         self._free += range(2 * old - 1, old - 1, -1)
-        for column in (*self._ints, *self._floats, *self._flags):
+        columns: list[array[Any]] = [*self._ints, *self._floats, *self._flags]
+        for column in columns:
             column.frombytes(bytes(column.itemsize * old))
 
 
-def _whole(column: array[int] | array[float]) -> Ints:
+def _whole(column: array[int] | array[float]) -> NDArray[Any]:
     """A column as NumPy sees it, without a copy; not to be kept: a column that is looked at cannot grow."""
-    view: Ints = np.frombuffer(column, dtype=column.typecode)
-    return view
+    return np.frombuffer(column, dtype=column.typecode)
 
 
 class _Requests(Sequence[Request]):

@@ -29,6 +29,7 @@ from gsim.core import (
     Request,
     SimulationError,
 )
+from gsim.core.view import float_cells, int_cells
 
 OnEnd = Callable[[Job, Status, float], None]
 OnDispatch = Callable[[Job, float], None]
@@ -62,6 +63,10 @@ class Gateway:
         self.ended_s = 0.0
         self.ended_by_instance = [[0, 0, 0] for _ in self.instances]
         """Requests ended, tokens generated, preemptions, per instance."""
+        self._in_flight = int_cells(view.in_flight)
+        self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
+        self._in_flight_tokens = float_cells(view.in_flight_tokens)
+        self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
         self._scenario = scenario
         self._router = scenario.router
         self._estimator = scenario.estimator
@@ -124,22 +129,21 @@ class Gateway:
     def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None:
         """Send a request to an instance (``kv_tokens``: leading tokens whose KV is already there)."""
         now_s = self.env.now
-        view = self.view
         job = active.job
         request = job.request
         first_time = isnan(active.dispatched_s)
         active.instance = instance
         active.dispatched_s = now_s
         active.instance_first_token_s = nan
-        view.in_flight[instance] += 1
-        view.in_flight_prefill_tokens[instance] += request.prompt_tokens
+        self._in_flight[instance] += 1
+        self._in_flight_prefill_tokens[instance] += request.prompt_tokens
         if self._predicts:
             if isnan(active.predicted_tokens):
                 active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
             active.charged_tokens = active.origin.request.prompt_tokens + active.predicted_tokens
-            view.in_flight_tokens[instance] += active.charged_tokens
+            self._in_flight_tokens[instance] += active.charged_tokens
         if self._scrapes:
-            view.waiting[instance] += 1
+            self._waiting[instance] += 1
         if self._estimates:
             self._estimator.dispatched(instance, request, now_s)
         for policy in self._placed:
@@ -185,7 +189,7 @@ class Gateway:
             move.computed_tokens -= hit
             active.recomputed_tokens -= hit
             active.move = None
-        self.view.in_flight_prefill_tokens[instance] -= request.prompt_tokens
+        self._in_flight_prefill_tokens[instance] -= request.prompt_tokens
         if self._estimates:
             self._estimator.first_token(instance, request, active.dispatched_s, event.time_s)
 
@@ -214,16 +218,15 @@ class Gateway:
 
     def _leave(self, active: Active) -> None:
         """Take a request out of the view's local signals: it is no longer on its instance."""
-        view = self.view
         instance = active.instance
-        view.in_flight[instance] -= 1
+        self._in_flight[instance] -= 1
         if isnan(active.instance_first_token_s):
-            view.in_flight_prefill_tokens[instance] -= active.job.request.prompt_tokens
+            self._in_flight_prefill_tokens[instance] -= active.job.request.prompt_tokens
         if self._predicts:
-            view.in_flight_tokens[instance] -= active.charged_tokens
+            self._in_flight_tokens[instance] -= active.charged_tokens
         if self._scrapes:
             # A finished request was running; one that never ran was waiting.
-            gauge = view.waiting if isnan(active.instance_first_token_s) else view.running
+            gauge = self._waiting if isnan(active.instance_first_token_s) else self._running
             if gauge[instance] > 0:
                 gauge[instance] -= 1
 

@@ -17,6 +17,28 @@ if TYPE_CHECKING:
 OnEvent = Callable[[int, EngineEvent], None]
 
 
+class _Alarm(simpy.Event):
+    """An event that is scheduled over and over: SimPy's own are for one time each, and cost more than what they do."""
+
+    def __init__(self, env: simpy.Environment, ring: Callable[[], None]) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        self._ring = ring
+        self._rings: list[Callable[[Any], None]] = [self._rung]
+        self.callbacks = self._rings
+
+    def set(self, delay_s: float) -> float:
+        """Ring in ``delay_s`` seconds, besides what is set already; the time at which it will ring."""
+        self.env.schedule(self, delay=delay_s)
+        return self.env.now + delay_s
+
+    def _rung(self, _event: Any) -> None:
+        # SimPy takes an event's callbacks away before it calls them.
+        self.callbacks = self._rings
+        self._ring()
+
+
 class Instance:
     """Keeps one SimPy timeout armed at the engine's next event, and hands what happens to the gateway."""
 
@@ -27,8 +49,11 @@ class Instance:
         self._env = env
         self._on_event = on_event
         self._engine = self._fresh_engine()
-        self._armed: simpy.Event | None = None
+        self._alarm = _Alarm(env, self._wake)
+        self._rings_s = inf
+        """When the alarm that counts rings; others are left to ring, and are ignored: cheaper than removing them."""
         self._due_s = inf
+        """The engine's next event."""
         self._busy_before_s = 0.0
         self._speed = 1.0
 
@@ -88,16 +113,13 @@ class Instance:
             return
         self._due_s = due_s
         if due_s == inf:
-            self._armed = None
+            self._rings_s = inf
             return
-        # A timeout that no longer counts stays in SimPy's queue and is ignored when it fires: cheaper than removal.
         delay_s = due_s - now_s
-        timeout = simpy.Timeout(self._env, delay_s if delay_s > 0 else 0.0)
-        timeout.callbacks.append(self._wake)
-        self._armed = timeout
+        self._rings_s = self._alarm.set(delay_s if delay_s > 0 else 0.0)
 
-    def _wake(self, event: Any) -> None:
-        if event is not self._armed:
+    def _wake(self) -> None:
+        if self._env.now != self._rings_s:
             return
         self.wakeups += 1
         # The engine's own time, not the clock's: now + (due - now) may differ from due in the last bit.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -23,59 +23,62 @@ class Status(IntEnum):
     """Lost with its instance, or never sent because a request that it depends on was lost or refused."""
 
 
-# Name and array type code of each request column; the order is that of RequestLog.add.
+#: NumPy's types of the codes that ``struct`` packs.
+_TYPES = {"q": np.int64, "b": np.int8, "d": np.float64}
+# Name and type code of each request column; the order is that of RequestLog.add.
 _REQUEST_COLUMNS = (
     ("request_id", "q"),
     ("session_id", "q"),
-    ("turn", "l"),
-    ("task", "l"),
-    ("instance", "l"),
+    ("turn", "q"),
+    ("task", "q"),
+    ("instance", "q"),
     ("status", "b"),
     ("arrival_s", "d"),
     ("dispatched_s", "d"),
     ("first_token_s", "d"),
     ("finished_s", "d"),
     ("slo_s", "d"),
-    ("prompt_tokens", "l"),
-    ("output_tokens", "l"),
-    ("generated_tokens", "l"),
-    ("cached_tokens", "l"),
-    ("recomputed_tokens", "l"),
-    ("preemptions", "l"),
-    ("migrations", "l"),
+    ("prompt_tokens", "q"),
+    ("output_tokens", "q"),
+    ("generated_tokens", "q"),
+    ("cached_tokens", "q"),
+    ("recomputed_tokens", "q"),
+    ("preemptions", "q"),
+    ("migrations", "q"),
     ("predicted_tokens", "d"),
 )
 _SESSION_COLUMNS = (
     ("session_id", "q"),
-    ("jobs", "l"),
+    ("jobs", "q"),
     ("arrival_s", "d"),
     ("finished_s", "d"),
     ("slo_s", "d"),
-    ("missed", "l"),
+    ("missed", "q"),
 )
 
 
 class _Table:
-    """Columns that grow by rows."""
+    """Rows of numbers, packed one behind the other: one call a row, and about as many bytes as the numbers have."""
 
     def __init__(self, columns: tuple[tuple[str, str], ...]) -> None:
-        self._names = [name for name, _ in columns]
-        self._arrays = [array(code) for _, code in columns]
-        self._appends = [column.append for column in self._arrays]
+        layout = struct.Struct("=" + "".join(code for _, code in columns))
+        self._pack = layout.pack
+        self._row_bytes = layout.size
+        self._type = np.dtype([(name, _TYPES[code]) for name, code in columns])
+        self._rows = bytearray()
 
     def __len__(self) -> int:
-        return len(self._arrays[0])
+        return len(self._rows) // self._row_bytes
 
     def add(self, row: tuple[float, ...]) -> None:
         """Append one row, a value per column."""
-        for append, value in zip(self._appends, row, strict=True):
-            append(value)  # type: ignore[arg-type]
+        self._rows += self._pack(*row)
 
     def columns(self, sort_by: str) -> Columns:
         """The columns as arrays, rows sorted by one of them."""
-        arrays = {name: np.array(column) for name, column in zip(self._names, self._arrays, strict=True)}
-        order = np.argsort(arrays[sort_by], kind="stable")
-        return {name: values[order] for name, values in arrays.items()}
+        rows = np.frombuffer(self._rows, dtype=self._type)
+        order = np.argsort(rows[sort_by], kind="stable")
+        return {name: np.ascontiguousarray(rows[name])[order] for name in self._type.names or ()}
 
 
 class RequestLog(_Table):

@@ -14,8 +14,9 @@ calls them pays.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,16 @@ from gsim.core.request import Request
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+def float_cells(signal: Floats) -> MutableSequence[float]:
+    """The same memory as ``signal``, for who reads and writes single numbers: quicker at that than NumPy."""
+    return cast("MutableSequence[float]", signal.data)
+
+
+def int_cells(signal: Ints) -> MutableSequence[int]:
+    """As ``float_cells``, for whole numbers."""
+    return cast("MutableSequence[int]", signal.data)
 
 
 @dataclass(slots=True)

@@ -125,11 +125,14 @@ class DecodeSet:
     def blocks(self, iterations: int = 0) -> int:
         """Blocks that they hold after so many iterations more (a shared block counts for each of them)."""
         size = self.block_size
-        shift = self.clock + iterations
+        shift = (self.clock + iterations) % size
+        # Room in the last block of who has residue r: -(r + shift) modulo the size.
+        residues = self._residues
         room = 0
-        for residue, count in enumerate(self._residues):
+        for residue in range(size):
+            count = residues[residue]
             if count:
-                room += count * (-(residue + shift) % size)
+                room += count * ((size - residue - shift) % size)
         return (self.context_tokens + iterations * self.size + room) // size
 
     def blocks_at_most(self, iterations: int = 0) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Request, register
+from gsim.core.view import float_cells, int_cells
 from gsim.estimation.decode import DecodeModel
 from gsim.estimation.prefill import PrefillModel
 
@@ -49,6 +51,12 @@ class Ema:
     _waiting: list[dict[int, tuple[int, float]]] = field(default_factory=list, init=False, repr=False, compare=False)
     """Per instance: requests without a first token, oldest first: prompt tokens ahead of it, when it was sent."""
     _overdue_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    _in_flight: MutableSequence[int] = field(init=False, repr=False, compare=False)
+    _prefill_tokens: MutableSequence[int] = field(init=False, repr=False, compare=False)
+    _queue_s: MutableSequence[float] = field(init=False, repr=False, compare=False)
+    _prefill_s: MutableSequence[float] = field(init=False, repr=False, compare=False)
+    _tpot_s: MutableSequence[float] = field(init=False, repr=False, compare=False)
+    """The view's arrays as memory (see ``attach``)."""
     _refreshed_s: float = field(default=0.0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,12 +83,15 @@ class Ema:
         ]
         self._waiting = [{} for _ in range(n)]
         self._overdue_s = [0.0] * n
+        self._in_flight, self._prefill_tokens = int_cells(view.in_flight), int_cells(view.in_flight_prefill_tokens)
+        self._queue_s, self._tpot_s = float_cells(view.queue_s), float_cells(view.tpot_s)
+        self._prefill_s = float_cells(view.prefill_s_per_token)
         for instance in range(n):
             self._write(instance)
 
     def dispatched(self, instance: int, request: Request, now_s: float) -> None:
         """A request was sent: it lengthens the queue and the batch at once."""
-        ahead = int(self._view.in_flight_prefill_tokens[instance]) - request.prompt_tokens
+        ahead = self._prefill_tokens[instance] - request.prompt_tokens
         self._waiting[instance][request.request_id] = (max(ahead, 0), now_s)
         self._write(instance)
 
@@ -96,7 +107,7 @@ class Ema:
 
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
         """Tokens arrived: seconds per token."""
-        self._decode[instance].learn(span_s / tokens, int(self._view.in_flight[instance]), now_s)
+        self._decode[instance].learn(span_s / tokens, self._in_flight[instance], now_s)
         self._write(instance)
 
     def finished(self, completion: Completion) -> None:
@@ -105,7 +116,7 @@ class Ema:
         model = self._decode[instance]
         if completion.output_tokens > 1 and model.learned_s < completion.first_token_s:
             span_s = completion.finished_s - completion.first_token_s
-            in_flight = int(self._view.in_flight[instance]) + 1
+            in_flight = self._in_flight[instance] + 1
             model.learn(span_s / (completion.output_tokens - 1), in_flight, completion.finished_s)
         self._write(instance)
 
@@ -132,13 +143,12 @@ class Ema:
             self._write(instance)
 
     def _write(self, instance: int) -> None:
-        view = self._view
         prefill = self._prefill[instance]
-        queue_s = prefill.base_s + prefill.pace_s_per_token * float(view.in_flight_prefill_tokens[instance])
+        queue_s = prefill.base_s + prefill.pace_s_per_token * self._prefill_tokens[instance]
         overdue_s = self._overdue_s[instance]
-        view.queue_s[instance] = queue_s if queue_s > overdue_s else overdue_s
-        view.prefill_s_per_token[instance] = prefill.prefill_s_per_token
-        view.tpot_s[instance] = self._decode[instance].tpot_s(int(view.in_flight[instance]))
+        self._queue_s[instance] = queue_s if queue_s > overdue_s else overdue_s
+        self._prefill_s[instance] = prefill.prefill_s_per_token
+        self._tpot_s[instance] = self._decode[instance].tpot_s(self._in_flight[instance])
 
     @staticmethod
     def _forget_older(waiting: dict[int, tuple[int, float]], sent_s: float) -> None:
