@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from math import inf, nan
-from typing import Any
 
 import simpy
 
+from gsim.cluster.alarm import Alarm
 from gsim.cluster.records import SessionLog, Status
 from gsim.core import Job, Session, TraceError
 
@@ -40,34 +40,45 @@ class Arrivals:
 
     def __init__(self, env: simpy.Environment, sessions: Iterator[Session], submit: Submit, refuse: Refuse) -> None:
         self.env = env
+        self.on_finished: Callable[[], None] = lambda: None
         self.log = SessionLog()
         self.finished = False
         """All sessions have arrived (their later turns may still be to come)."""
         self._sessions = sessions
         self._submit = submit
         self._refuse = refuse
+        self._next: Session | None = None
+        self._alarm = Alarm(env, self._arrive)
         self._open: dict[int, _Open] = {}
         self.waiting = 0
         """Jobs that wait for another job of their session, or for their tool gap."""
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """The SimPy process."""
+    def start(self) -> None:
+        """Let the first session arrive when it is due, and each one its successor."""
+        self._alarm.set(0.0)
+
+    def _arrive(self) -> None:
+        """Start the session that was waited for, and all that are due by now; wait for the next."""
         env = self.env
-        submit = self._submit
+        if self._next is not None:
+            self._start(self._next)
         for session in self._sessions:
             delay_s = session.arrival_s - env.now
             if delay_s > 0:
-                yield env.timeout(delay_s)
-            elif session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, env.now):
+                self._next = session
+                self._alarm.set(delay_s)
+                return
+            if session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, env.now):
                 reason = f"session {session.session_id} arrives at {session.arrival_s} s, before its predecessor"
                 raise TraceError("trace", None, reason)
-            if len(session.jobs) == 1 and session.slo_s == inf and not session.jobs[0].after:
-                submit(session.jobs[0])
-            else:
-                self._start(session)
+            self._start(session)
         self.finished = True
+        self.on_finished()
 
     def _start(self, session: Session) -> None:
+        if len(session.jobs) == 1 and session.slo_s == inf and not session.jobs[0].after:
+            self._submit(session.jobs[0])
+            return
         opened = _Open(session)
         self._open[session.session_id] = opened
         self.waiting += len(opened.blocked)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import simpy
 
+from gsim.cluster.alarm import Alarm
 from gsim.core import Engine, EngineEvent, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
 
@@ -15,28 +16,6 @@ if TYPE_CHECKING:
     from gsim.cluster.scenario import InstanceSpec
 
 OnEvent = Callable[[int, EngineEvent], None]
-
-
-class _Alarm(simpy.Event):
-    """An event that is scheduled over and over: SimPy's own are for one time each, and cost more than what they do."""
-
-    def __init__(self, env: simpy.Environment, ring: Callable[[], None]) -> None:
-        super().__init__(env)
-        self._ok = True
-        self._value = None
-        self._ring = ring
-        self._rings: list[Callable[[Any], None]] = [self._rung]
-        self.callbacks = self._rings
-
-    def set(self, delay_s: float) -> float:
-        """Ring in ``delay_s`` seconds, besides what is set already; the time at which it will ring."""
-        self.env.schedule(self, delay=delay_s)
-        return self.env.now + delay_s
-
-    def _rung(self, _event: Any) -> None:
-        # SimPy takes an event's callbacks away before it calls them.
-        self.callbacks = self._rings
-        self._ring()
 
 
 class Instance:
@@ -49,7 +28,7 @@ class Instance:
         self._env = env
         self._on_event = on_event
         self._engine = self._fresh_engine()
-        self._alarm = _Alarm(env, self._wake)
+        self._alarm = Alarm(env, self._wake)
         self._rings_s = inf
         """When the alarm that counts rings; others are left to ring, and are ignored: cheaper than removing them."""
         self._due_s = inf

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import Any
 
 import numpy as np
 import simpy
@@ -98,7 +97,8 @@ class _Run:
             env.process(self.sampler.run())
         self._start_rectifier()
         self._start_faults()
-        env.process(self._arrive())
+        self.arrivals.on_finished = self._check_done
+        self.arrivals.start()
 
     def _start_rectifier(self) -> None:
         """The monitor, and what carries its migrations out."""
@@ -130,10 +130,6 @@ class _Run:
         rng = self._streams.stream("faults")
         self.faults = Faults(config, self.gateway, self.scraper, rng, self.moves, self.network)
         self.faults.start()
-
-    def _arrive(self) -> Generator[simpy.Event, Any, None]:
-        yield from self.arrivals.run()
-        self._check_done()
 
     def _refuse(self, job: Job, now_s: float) -> None:
         """A job that will never be sent: its row is written as failed."""

@@ -20,7 +20,7 @@ UNBOUNDED_ITERATIONS = 1 << 62
 
 
 def needs_max_context(latency: LatencyModel) -> bool:
-    """Whether the model looks at the longest context of a batch (others are spared its bookkeeping)."""
+    """Whether the model looks at the longest context of a batch, and says so (others are spared its bookkeeping)."""
     return bool(getattr(latency, "needs_max_context", False))
 
 

@@ -102,7 +102,9 @@ class Ema:
         if sent is not None and waiting:
             self._forget_older(waiting, sent[1])
         self._overdue_s[instance] = 0.0
-        self._prefill[instance].learn(request.prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s)
+        prefill = self._prefill[instance]
+        prefill.learn(request.prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s)
+        self._prefill_s[instance] = prefill.prefill_s_per_token
         self._write(instance)
 
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
@@ -147,7 +149,6 @@ class Ema:
         queue_s = prefill.base_s + prefill.pace_s_per_token * self._prefill_tokens[instance]
         overdue_s = self._overdue_s[instance]
         self._queue_s[instance] = queue_s if queue_s > overdue_s else overdue_s
-        self._prefill_s[instance] = prefill.prefill_s_per_token
         self._tpot_s[instance] = self._decode[instance].tpot_s(self._in_flight[instance])
 
     @staticmethod

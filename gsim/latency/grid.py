@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
@@ -61,8 +61,6 @@ def interpolate(axis: Sequence[float], values: Sequence[float], x: float) -> flo
 @dataclass(frozen=True)
 class IterationGrid:
     """Iteration times interpolated in measured grids, with an explicit engine overhead. All times in seconds."""
-
-    needs_max_context: ClassVar[bool] = False
 
     domain: Domain
     decode_batches: tuple[int, ...]

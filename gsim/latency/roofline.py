@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import final
 
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
@@ -27,8 +27,6 @@ UNBOUNDED_ITERATIONS = 2**62
 @dataclass(frozen=True)
 class SoftRoofline:
     """Iteration times from six coefficients and an explicit engine overhead. All coefficients in seconds."""
-
-    needs_max_context: ClassVar[bool] = False
 
     domain: Domain
     weights_s: float

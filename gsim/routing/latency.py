@@ -15,6 +15,5 @@ def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_t
     (arXiv 2605.16867), Eq. 1.
     """
     np.multiply(view.tpot_s, output_tokens, out=out)
-    out += view.queue_s
-    out += view.prefill_s_per_token * prompt_tokens
-    return out
+    np.add(out, view.queue_s, out=out)
+    return np.add(out, view.prefill_s_per_token * prompt_tokens, out=out)
