@@ -9,6 +9,7 @@ are interpolated linearly. Both follow from the file: they reproduce that summar
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from gsim.calibration.pipelined import Replay, replay
 from gsim.calibration.vllm_bench import read_bench
 from gsim.core.errors import InputError
 from gsim.core.request import Content, Job, Request
-from gsim.engine import EngineConfig
+from gsim.engine import EngineConfig, EngineLimits
 from gsim.latency import Profile
 
 Floats = NDArray[np.float64]
@@ -124,21 +125,25 @@ def _requests(path: Path) -> pd.DataFrame:
     return frame
 
 
-def replay_truth(truth: GroundTruth, profile: Profile) -> Replay:
-    """Replay the requests on one engine with the run's own limits.
+def replay_truth(truth: GroundTruth, profile: Profile, until_s: float = math.inf) -> Replay:
+    """Replay the requests on one engine with the run's own limits, as far as ``until_s``.
 
     If the real loop took its second request in later than a warm one would have, the server was cold: then its first
     iteration is held for as long as the file says.
     """
     jobs = truth.jobs()
     limits = truth.engine.resolve(profile)
-    warm = replay(jobs, profile.latency, limits)
-    if len(jobs) < 2:
-        return warm
+    return replay(jobs, profile.latency, limits, _cold_start_s(truth, jobs, profile, limits), until_s)
+
+
+def _cold_start_s(truth: GroundTruth, jobs: list[Job], profile: Profile, limits: EngineLimits) -> float:
+    if truth.from_client or len(jobs) < 2:
+        return 0.0
+    warm = replay(jobs[:2], profile.latency, limits)
     second = truth.requests.iloc[1]
-    if truth.from_client or second.queued_s - warm.queued_s[1] < _COLD_S:
-        return warm
-    return replay(jobs, profile.latency, limits, second.queued_s - truth.requests.scheduled_s.iloc[0])
+    if second.queued_s - warm.queued_s[1] < _COLD_S:
+        return 0.0
+    return float(second.queued_s - truth.requests.scheduled_s.iloc[0])
 
 
 def latencies(

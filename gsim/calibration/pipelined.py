@@ -9,6 +9,7 @@ timestamps, where a lightly loaded first token takes few iterations, it counts. 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
@@ -57,13 +58,20 @@ class _Flight(NamedTuple):
     yields: list[Sequence]
 
 
-def replay(jobs: Rows[Job], latency: LatencyModel, limits: EngineLimits, first_launch_s: float = 0.0) -> Replay:
+def replay(
+    jobs: Rows[Job],
+    latency: LatencyModel,
+    limits: EngineLimits,
+    first_launch_s: float = 0.0,
+    until_s: float = math.inf,
+) -> Replay:
     """Run ``jobs`` (in order of arrival, request ids from 0) through one engine.
 
     ``first_launch_s``: the very first iteration keeps the loop busy for so long before it computes (a cold server).
-    Raises ``InputError`` for a job that can never run.
+    ``until_s``: stop there; what would have happened later stays NaN. Raises ``InputError`` for a job that can never
+    run.
     """
-    return _Loop(jobs, latency, limits, first_launch_s).run()
+    return _Loop(jobs, latency, limits, first_launch_s).run(until_s)
 
 
 class _Loop:
@@ -84,8 +92,8 @@ class _Loop:
         preemptions = np.zeros(len(jobs), dtype=np.int64)
         self.result = Replay(columns[0], columns[1], columns[2], columns[3], preemptions, [])
 
-    def run(self) -> Replay:
-        while self.done < len(self.jobs):
+    def run(self, until_s: float) -> Replay:
+        while self.done < len(self.jobs) and self.now_s <= until_s:
             self._take_arrivals()
             step = self.scheduler.schedule()
             for sequence in step.rejected:

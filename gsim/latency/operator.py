@@ -1,12 +1,12 @@
 """The operator kind: an iteration put together from measured operators of one decoder layer.
 
-    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S) - ramp * (9 layers + 4)
+    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S)
 
 T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
 Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
 ``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context. Operators are measured one by
-one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides; ``ramp`` is what
-an operator call saves that way.
+one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides, and none for the
+engine around them. What is left of the two is ``overhead``, and may be negative.
 """
 
 from __future__ import annotations
@@ -22,19 +22,12 @@ from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.domain import Domain
 from gsim.latency.operator_tables import (
-    LAYER_OPERATORS,
-    OUTER_OPERATORS,
-    SEQUENCE_OPERATORS,
     SKEW_BORDERS,
     OperatorTables,
     bracket,
 )
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
 from gsim.latency.row import DecodeRow
-
-#: Operator calls of a decoder layer (eight dense ones, two of them norms, and attention), and those outside layers.
-OPERATORS_PER_LAYER = sum(LAYER_OPERATORS.values()) + 1
-OPERATORS_BESIDE = len(OUTER_OPERATORS) + len(SEQUENCE_OPERATORS)
 
 
 def default_capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -61,9 +54,8 @@ class OperatorModel:
     unsplit_from: int = 0
     """Sequences from which decode attention no longer splits a sequence over processors; 0: not known."""
     overhead_s: float = 0.0
-    """Per iteration: what the tables do not hold (scheduling that is not hidden behind the GPU)."""
-    ramp_s: float = 0.0
-    """What each operator call saves by running right behind another one; 0: the plain sum."""
+    """Per iteration, beside the sum of its operators: what the engine adds (scheduling that is not hidden behind the
+    GPU), less what operators save by running back to back. 0: the plain sum."""
     _decode: dict[int, tuple[float, DecodeRow, tuple[float, ...]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -78,8 +70,8 @@ class OperatorModel:
     _head_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or not (0.0 <= self.overhead_s < math.inf and 0.0 <= self.ramp_s < math.inf):
-            raise ProfileError(f"{self.domain.profile}: layers must be at least 1, overhead_s and ramp_s 0 or more")
+        if self.layers < 1 or not math.isfinite(self.overhead_s):
+            raise ProfileError(f"{self.domain.profile}: layers must be at least 1, overhead_s a finite number")
         tables = self.tables
         # Plain lists: a mixed iteration reads a handful of points, which costs NumPy more than it does.
         self._mixed.extend(tables.mixed_s.tolist())
@@ -91,10 +83,11 @@ class OperatorModel:
         sizes = np.array((0, *self.capture_sizes))
         padded = np.where(tokens <= sizes[-1], sizes[np.searchsorted(sizes, np.minimum(tokens, sizes[-1]))], tokens)
         dense = _line(tables.tokens, self.layers * tables.dense_layer_s, padded)
-        fixed_s = self.overhead_s - self.ramp_s * (OPERATORS_PER_LAYER * self.layers + OPERATORS_BESIDE)
-        self._dense_s.extend((fixed_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
+        self._dense_s.extend((self.overhead_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
         if min(self._dense_s) + min(self._head_s) <= 0.0:
-            raise ProfileError(f"{self.domain.profile}: ramp_s of {self.ramp_s:g} leaves iterations without any time")
+            raise ProfileError(
+                f"{self.domain.profile}: overhead_s of {self.overhead_s:g} leaves iterations without any time"
+            )
 
     def _of(self, sequences: int) -> tuple[float, DecodeRow, tuple[float, ...]]:
         known = self._decode.get(sequences)

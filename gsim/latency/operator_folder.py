@@ -23,10 +23,6 @@ CARDS = {
     "H200": (141, 132),
 }
 
-#: Seconds that an operator call saves in back-to-back execution. Fitted on the first 20 s of one real run (RTX 4090,
-#: vLLM 0.19), judged on the rest of it: docs/validation.md. About the launch latency of a kernel, so not the GPU's.
-RAMP_S = 3.35e-6
-
 
 def is_operator_folder(path: Path) -> bool:
     """True for a folder that holds operator tables."""
@@ -37,14 +33,14 @@ def operator_profile(
     folder: Path,
     overhead_s: float = 0.0,
     *,
-    ramp_s: float = RAMP_S,
     capture_sizes: tuple[int, ...] | None = None,
 ) -> Profile:
     """The profile of a folder with ``meta.yaml`` and operator tables; raises ``ProfileError`` that names the file.
 
-    ``overhead_s`` is what an iteration takes beside the operators, ``ramp_s`` what an operator call saves by running
-    behind another one; ``capture_sizes`` are the token counts with a CUDA graph (vLLM's default where not given, empty
-    for eager execution).
+    ``overhead_s`` is what an iteration takes beside the sum of its operators, negative where they save more by running
+    back to back than the engine adds. It belongs to a card *and* an engine, and a folder does not know it: the default
+    is the plain sum, and ``experiment=ground_truth`` fits it to a real run. ``capture_sizes`` are the token counts with
+    a CUDA graph (vLLM's default where not given, empty for eager execution).
     """
     meta = read_yaml(folder / "meta.yaml")
     hardware = meta.text("hardware")
@@ -71,9 +67,7 @@ def operator_profile(
         name=folder.name,
         gpu=hardware,
         model=model,
-        latency=OperatorModel(
-            domain, tables, model.layers, capture_sizes, _unsplit_from(hardware, model), overhead_s, ramp_s
-        ),
+        latency=OperatorModel(domain, tables, model.layers, capture_sizes, _unsplit_from(hardware, model), overhead_s),
         kv_tokens=kv_tokens,
         max_num_batched_tokens=batched,
         max_num_seqs=sequences,

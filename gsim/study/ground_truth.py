@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gsim.core import register
 from gsim.study.study import Context, Findings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,11 @@ class ProfileOptions:
 @register("study", "ground_truth")
 @dataclass(frozen=True)
 class GroundTruthStudy:
-    """Replay the requests that a real engine served, with its profile and its limits, and compare the timestamps."""
+    """Replay the requests that a real engine served, with its profile and its limits, and compare the timestamps.
+
+    Operator tables know nothing of the engine around them: what an iteration takes beside their sum is fitted to the
+    beginning of the run, and the rest judges.
+    """
 
     ground_truth: str = "???"
     """Folder with requests.csv and meta.json of the real run, or a JSON result of vllm bench serve."""
@@ -28,23 +36,36 @@ class GroundTruthStudy:
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
     def run(self, context: Context) -> Findings:
-        """One replay: nothing in it is random."""
+        """A fit and a replay: nothing in them is random."""
         from gsim.calibration.ground_truth import compare, figure, read_ground_truth, replay_truth
+        from gsim.calibration.ground_truth_fit import fit_correction
         from gsim.calibration.ground_truth_terms import terms
         from gsim.latency import OperatorModel, load_profile
 
         truth = read_ground_truth(self.ground_truth, self.workload)
         profile = load_profile(self.profile.path)
-        simulated = replay_truth(truth, profile)
-        table = compare(truth, simulated)
-        worst = table.iloc[int(table["diff_percent"].abs().argmax())]
+        fit = fit_correction(truth, profile)
+        simulated = replay_truth(truth, fit.correction.applied(profile))
+        tables = {"ground_truth": compare(truth, simulated)}
         notes = [
             f"{len(truth.requests)} requests, {len(simulated.iterations)} iterations, "
             f"{int(simulated.preemptions.sum())} preemptions; times in milliseconds",
-            f"{int((table['diff_percent'].abs() <= 1.0).sum())} of {len(table)} figures within 1 %; "
-            f"farthest: {worst['metric']} {worst['statistic']}, {worst['diff_percent']:+.1f} %",
+            str(fit),
+            _within(tables["ground_truth"], "all requests"),
         ]
-        tables = {"ground_truth": table}
+        if not fit.refused:
+            held_out = fit.held_out(truth)
+            tables["ground_truth_held_out"] = compare(truth, simulated, held_out)
+            said = f"the {int(held_out.sum())} requests that the fit did not see (ground_truth_held_out)"
+            notes.append(_within(tables["ground_truth_held_out"], said))
         if isinstance(profile.latency, OperatorModel):
-            tables["ground_truth_terms"] = terms(truth, profile)
+            tables["ground_truth_terms"] = terms(truth, profile, fit)
         return Findings(tables, {"ground_truth": figure(truth, simulated)}, notes)
+
+
+def _within(table: pd.DataFrame, which: str) -> str:
+    worst = table.iloc[int(table["diff_percent"].abs().argmax())]
+    return (
+        f"{which}: {int((table['diff_percent'].abs() <= 1.0).sum())} of {len(table)} figures within 1 %; "
+        f"farthest: {worst['metric']} {worst['statistic']}, {worst['diff_percent']:+.1f} %"
+    )

@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> OperatorModel:
-    latency = operator_profile(folder, ramp_s=0.0).latency
+    latency = operator_profile(folder).latency
     assert isinstance(latency, OperatorModel)
     return latency
 
@@ -129,11 +129,16 @@ def test_vllms_capture_sizes() -> None:
     assert max(default_capture_sizes(8)) == 16
 
 
-def test_overhead_ramp_and_eager_execution_are_explicit(folder: Path) -> None:
-    eager = operator_profile(folder, 1e-3, ramp_s=1e-7, capture_sizes=()).latency
-    # Nine operator calls a layer, four beside.
-    expected = 1000 + dense_us(3) + 2 * 103 + LAYERS * attention(0, 0, 3, 500) - 0.1 * (9 * LAYERS + 4)
+@pytest.mark.parametrize("overhead_us", [1000.0, -300.0])
+def test_overhead_and_eager_execution_are_explicit(folder: Path, overhead_us: float) -> None:
+    eager = operator_profile(folder, overhead_us * 1e-6, capture_sizes=()).latency
+    expected = overhead_us + dense_us(3) + 2 * 103 + LAYERS * attention(0, 0, 3, 500)
     assert eager.iteration_s(Batch((), 3, 1500, 500)) == pytest.approx(expected * 1e-6, rel=1e-12)
+
+
+def test_a_folder_is_the_plain_sum_of_its_operators(model: OperatorModel) -> None:
+    """What an iteration takes beside them belongs to an engine: no folder knows it, and nothing is assumed."""
+    assert model.overhead_s == 0.0
 
 
 @pytest.mark.parametrize(
@@ -159,9 +164,11 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path, file: str, old
         load_profile(copy)
 
 
-def test_a_ramp_cannot_exceed_the_operators(folder: Path) -> None:
+def test_an_overhead_cannot_take_away_more_than_the_operators(folder: Path) -> None:
     with pytest.raises(ProfileError, match="leaves iterations without any time"):
-        operator_profile(folder, ramp_s=1e-3)
+        operator_profile(folder, -1.0)
+    with pytest.raises(ProfileError, match="overhead_s a finite number"):
+        operator_profile(folder, math.nan)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
