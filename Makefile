@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint wheel test-ray test-vllm reproduce bench peers clean
+.PHONY: run test lint wheel test-ray test-vllm reproduce bench peers clean docs/reference.md
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -43,8 +43,12 @@ bench: $(STAMP)
 peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers
 
+# Every figure and every claim of the paper, in minutes: results/reproduce/report.html.
 reproduce: $(STAMP)
 	$(BIN)/python -m gsim experiment=reproduce scale=small
+
+docs/reference.md: $(STAMP)
+	$(BIN)/python -m gsim reference > $@
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

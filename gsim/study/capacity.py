@@ -29,8 +29,9 @@ class Capacity:
     targets: tuple[float, ...] = (0.90, 0.95, 0.99)
     """Shares of requests that must meet their SLO."""
     lowest_rps: float = 1.0
+    """Where to look from ..."""
     highest_rps: float = 400.0
-    """Where to look: a capacity below the lowest rate is reported as 0, one above the highest as the highest."""
+    """... to where: a capacity below the lowest rate is reported as 0, one above the highest as the highest."""
     resolution: float = 0.01
     """The search ends when the rate is known to this fraction."""
 
@@ -66,7 +67,8 @@ class Capacity:
             rows.append({**row, "capacity_rps_low": low, "capacity_rps_high": high, "seeds": len(rates)})
         frame = pd.DataFrame(rows)
         pairs = pd.DataFrame(_pairs(values, self))
-        return Findings({"capacity": frame, "paired": pairs}, {"capacity": _figure(frame)}, _notes(pairs))
+        notes = [*_nowhere(frame, self.lowest_rps), *_notes(pairs)]
+        return Findings({"capacity": frame, "paired": pairs}, {"capacity": _figure(frame)}, notes)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,14 @@ def _pairs(values: Mapping[tuple[str, float], list[float]], study: Capacity) -> 
                 }
             )
     return rows
+
+
+def _nowhere(frame: pd.DataFrame, lowest_rps: float) -> list[str]:
+    """Policies that miss a target however light the load is: some of their requests go to cards that cannot make it."""
+    none = frame[frame["capacity_rps"] == 0].groupby("policy", sort=False)["target"].min()
+    return [
+        f"{policy} has not {target:.0%} in time even at {lowest_rps:g} requests/s" for policy, target in none.items()
+    ]
 
 
 def _notes(pairs: pd.DataFrame) -> list[str]:

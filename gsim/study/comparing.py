@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from gsim.core import ConfigError, InputError
 from gsim.metrics import paired_difference
 from gsim.study.options import options
-from gsim.study.table import number, render
+from gsim.study.table import render
+from gsim.study.wording import number
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,31 +5,66 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gsim.study.cell import run
 from gsim.study.grid import Cell
 from gsim.study.store import RunStore
 from gsim.study.sweep import missing_runs
 
+_PROBES = 3
 
-def forecast(cells: Sequence[Cell], store: RunStore, code: str) -> str:
-    """The missing cells, and an estimate from one run of the first and of the last of them (nothing is stored)."""
-    missing = missing_runs(cells, store, code)
-    total = sum(len(cell.seeds) for cell in cells)
-    absent = sum(len(keys) for _, keys in missing)
-    lines = [f"{len(cells)} cells, {total} runs: {total - absent} stored, {absent} to compute"]
-    for cell, keys in missing:
-        point = ", ".join(f"{field}={value}" for field, value in cell.swept.items()) or "default"
-        lines.append(f"  {point}: {len(keys)} of {len(cell.seeds)} seeds")
-    if missing:
-        begin = time.perf_counter()
-        probes = [missing[0][0], missing[-1][0]]
-        for cell in probes:
-            run(cell.settings, cell.seeds[0])
-        each_s = (time.perf_counter() - begin) / len(probes)
+
+@dataclass(frozen=True)
+class Forecast:
+    """The cells of a study, and what is missing of them."""
+
+    cells: int
+    runs: int
+    missing: tuple[tuple[Cell, int], ...]
+    """Cells with runs that are not stored, and how many."""
+    run_s: float
+    """Wall seconds of a run on one core: the mean of a few of the missing ones."""
+
+    @property
+    def absent(self) -> int:
+        """Runs to compute."""
+        return sum(count for _, count in self.missing)
+
+    @property
+    def one_core_s(self) -> float:
+        """Seconds for all of them on one core."""
+        return self.run_s * self.absent
+
+    @property
+    def head(self) -> str:
+        """How much there is to do."""
+        return f"{self.cells} cells, {self.runs} runs: {self.runs - self.absent} stored, {self.absent} to compute"
+
+    @property
+    def duration(self) -> str:
+        """How long that takes."""
         cores = os.cpu_count() or 1
-        lines.append(
-            f"about {each_s:.2f} s per run: {each_s * absent:.0f} s on one core, "
-            f"{each_s * absent / cores:.0f} s on {cores}"
+        return (
+            f"about {self.run_s:.2f} s per run: {self.one_core_s:.0f} s on one core, "
+            f"{self.one_core_s / cores:.0f} s on {cores}"
         )
-    return "\n".join(lines)
+
+    def __str__(self) -> str:
+        lines = [self.head]
+        for cell, count in self.missing:
+            point = ", ".join(f"{field}={value}" for field, value in cell.swept.items()) or "default"
+            lines.append(f"  {point}: {count} of {len(cell.seeds)} seeds")
+        return "\n".join([*lines, self.duration] if self.missing else lines)
+
+
+def forecast(cells: Sequence[Cell], store: RunStore, code: str) -> Forecast:
+    """Look what is stored, and run a few of the missing cells once, spread over the grid (nothing is stored)."""
+    missing = [(cell, len(keys)) for cell, keys in missing_runs(cells, store, code)]
+    probes = min(_PROBES, len(missing))
+    begin = time.perf_counter()
+    for i in range(probes):
+        cell = missing[round(i * (len(missing) - 1) / max(1, probes - 1))][0]
+        run(cell.settings, cell.seeds[0])
+    run_s = (time.perf_counter() - begin) / probes if probes else 0.0
+    return Forecast(len(cells), sum(len(cell.seeds) for cell in cells), tuple(missing), run_s)

@@ -18,6 +18,7 @@ from gsim.core import GsimError, lookup
 from gsim.study import knee
 from gsim.study.cell import compute
 from gsim.study.compose import compose, hydra_session, plain, register_schema
+from gsim.study.dry_run import Forecast, forecast
 from gsim.study.grid import Cell, grid
 from gsim.study.listing import listing, option_help
 from gsim.study.progress import say, watching
@@ -58,6 +59,11 @@ def run_command(words: list[str]) -> int:
     if words and words[0] == "compare":
         return _compare(words[1:])
     experiments = register_schema()
+    if words == ["reference"]:
+        from gsim.study.reference_page import reference_page
+
+        print(reference_page(experiments), end="")  # noqa: T201
+        return 0
     if any(word in ("--help", "-h") for word in words):
         named = [word for word in words if not word.startswith("-")]
         print(option_help(*named) if len(named) == 2 else listing(experiments))  # noqa: T201
@@ -137,8 +143,6 @@ def _cells(
         cell.settings.scenario()  # every policy and profile is built once before anything runs
     check_fields(values, cells)
     if dry:
-        from gsim.study.dry_run import forecast
-
         print(forecast(cells, RunStore(out / RUNS), code_digest(extensions)))  # noqa: T201
         return 0
     writable(out)
@@ -178,6 +182,20 @@ def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:
         return compute(cell.settings, cell.seeds, store.folder, code)
 
 
+def forecast_of(words: Sequence[str]) -> Forecast | None:
+    """What the runs of a command line would take; None for a study that is no grid of runs."""
+    register_schema()
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, words)
+        values = plain(config)
+        if values["study"] is not None:
+            return None
+        if multirun:
+            _place_rates(config, words, dry=True)
+        cells = grid(hydra, config, words) if multirun else [_single(values)]
+        return forecast(cells, RunStore(results_folder(values) / RUNS), code_digest(tuple(values["extensions"])))
+
+
 def _context(config: DictConfig) -> Context:
     """What a study (or the search for the knee) is given of a composed configuration."""
     values = plain(config)
@@ -210,8 +228,8 @@ def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
     study = options_of(entry.config, values)
     out = context.out
     if dry:
-        forecast = getattr(study, "forecast", None)
-        said = "" if forecast is None else f"\n{forecast(context)}"
+        told = getattr(study, "forecast", None)
+        said = "" if told is None else f"\n{told(context)}"
         print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
         return 0
     writable(out)

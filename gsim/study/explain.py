@@ -10,7 +10,8 @@ from gsim.cluster import RunResult, Status
 from gsim.core import ConfigError
 from gsim.study.settings import Settings, read_seeds
 from gsim.study.story import Story, followed, stories
-from gsim.study.table import number, render
+from gsim.study.table import render
+from gsim.study.wording import number
 
 _OUTCOMES = (
     "moved",

@@ -100,7 +100,7 @@ def rows_of(set_up: SetUp, seed: int) -> list[dict[str, Any]]:
 
 
 def _figure(frame: Any) -> Figure:
-    from gsim.study.figure import COLOURS, MARKERS, house_style, new_figure
+    from gsim.study.figure import COLOURS, MARKERS, house_style, new_figure, plain_log_x
 
     with house_style():
         figure, (axis,) = new_figure(1)
@@ -109,8 +109,9 @@ def _figure(frame: Any) -> Figure:
                 part["tokens"], part["simulated_ms"], "-", color=COLOURS[i], label=f"{name.split(',')[0]}, simulated"
             )
             axis.plot(part["tokens"], part["measured_ms"], MARKERS[i], color=COLOURS[i], markersize=4, label="measured")
-        axis.set_xscale("log", base=2)
+        plain_log_x(axis, sorted(set(frame["tokens"])))
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_xlabel("Context (tokens)")
         axis.set_ylabel("KV transfer (ms)")
         axis.legend(frameon=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Mapping
 
 from gsim.core import registry
 from gsim.study.compose import TOP_LEVEL
 from gsim.study.experiments import Experiment
+from gsim.study.field_docs import fields_of
 from gsim.study.options import RUN_GROUPS, options
 
 _WIDTH = 100
@@ -22,6 +22,7 @@ gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodp
   python -m gsim compare ROUTER ROUTER [...]       two routers on the same seeds, in pairs
   python -m gsim compare DIR[:POLICY] DIR[:POLICY] two results folders, or two policies of them
   python -m gsim explain request=ID [...]          one request's story in words
+  python -m gsim reference                         every option and field on one page (Markdown)
   python -m gsim --cfg job [...]                   the composed configuration
 
 Every field is GROUP.FIELD=VALUE (router.margin_s=0.5); a list of values a,b,c sweeps it. Own files are
@@ -57,11 +58,11 @@ def option_help(group: str, name: str) -> str:
         return f"unknown {group} '{name}'; there are: {', '.join(entries)}"
     option = entries[name]
     lines = [f"{group}={name}: {option.summary}"]
-    for field in dataclasses.fields(option.config) if option.config is not None else ():
-        default = "(mandatory)" if field.default is dataclasses.MISSING else f"= {field.default}"
-        if field.default_factory is not dataclasses.MISSING:
-            default = f"= {field.default_factory()}"
-        lines.append(f"  {group}.{field.name}: {field.type} {default}")
+    values = {} if group == "study" else options(group)[name].values
+    prefix = "" if group == "study" else f"{group}."
+    for field in fields_of(option.config, values):
+        lines.append(f"  {prefix}{field.name}: {field.kind} = {field.default}")
+        lines += textwrap.wrap(field.meaning, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
 
 

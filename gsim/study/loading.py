@@ -86,7 +86,7 @@ class Results:
 
     def figure(self, *metrics: str, x: str | None = None) -> Figure:
         """The metrics (default: the experiment's own) against ``x`` (default: the experiment's own axis)."""
-        from gsim.study.figure import sweep_figure
+        from gsim.study.sweep_figure import sweep_figure
 
         asked = self.config.get("figure") or {}
         own = asked.get("y") or ["goodput_rps", "attainment"]

@@ -117,7 +117,7 @@ def _notes(frame: Any) -> list[str]:
 
 def _figure(frame: Any, study: MigrationLatency) -> Figure:
     """A panel per link: stall against context, averaged over pairs, idle (line) and loaded (dashed)."""
-    from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure
+    from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
 
     with house_style():
         figure, axes = new_figure(len(study.links), width=2.4)
@@ -132,10 +132,12 @@ def _figure(frame: Any, study: MigrationLatency) -> Figure:
                     marker = MARKERS[i % len(MARKERS)]
                     colour = COLOURS[i % len(COLOURS)]
                     axis.plot(curve.index, curve, style, color=colour, marker=marker, markersize=3, label=label)
-            axis.set_xscale("log", base=2)
             axis.set_yscale("log")
+            plain_log_x(axis, study.contexts)
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.set_xlabel("Context (tokens)")
             axis.set_title(link)
+            axis.set_ylim(0.8 * float(frame["to_target_ms"].min()), 1.25 * float(frame["to_target_ms"].max()))
         axes[0].set_ylabel("Decision to next token (ms)")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

@@ -42,17 +42,21 @@ class OptimalityGap:
     requests: int = 600
     """Requests per run (times the copies, where the pool is copied)."""
     rates_per_s: tuple[float, ...] = (10.0, 40.0, 60.0, 80.0, 100.0, 150.0)
+    """Request rates, with one pool and ``slo_s``."""
     knee_per_s: float = 80.0
     """The rate at which SLO and pool size are varied: where routers begin to differ."""
     slos_s: tuple[float, ...] = (4.0, 5.0, 6.0, 8.0)
+    """E2E SLOs, at ``knee_per_s``."""
     slo_s: float = 6.0
     """The SLO at which rate and pool size are varied."""
     copies: tuple[int, ...] = (1, 2, 4)
+    """Pools and loads so many times as large."""
     routers: tuple[str, ...] = ("goodserve", "least_latency", "fastest", "least_load", "ilp_rolling", "random")
     """Policies to compare with (without migration, with the configured predictor and estimator)."""
     evaluations: int = 1500
     """Assignments that each plan's local search judges."""
     bound_time_limit_s: float = 240.0
+    """The solver's answer so far is a bound too, a looser one."""
 
     def __post_init__(self) -> None:
         if self.requests < 1 or self.evaluations < 0:
@@ -74,7 +78,7 @@ class OptimalityGap:
         times = ["axis", "value", "seed", "requests", "status", "cuts", "bound_s", "plan_s", "evaluations"]
         gaps = _means(frame, list(self.routers))
         return Findings(
-            tables={"optimality_gap": gaps, "solve_times": frame[times], "runs": frame.drop(columns=times[-3:-1])},
+            tables={"optimality_gap": gaps, "solve_times": frame[times], "by_seed": frame.drop(columns=times[-3:-1])},
             figures={"optimality_gap": _figure(frame, list(self.routers))},
             notes=_notes(gaps),
         )

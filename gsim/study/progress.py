@@ -20,6 +20,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def clock(seconds: float) -> str:
+    """Minutes and seconds, for people."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
 def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

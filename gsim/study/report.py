@@ -1,9 +1,7 @@
-"""Results folders as a report: question, set-up, figure, tables, findings; one HTML file, or Markdown."""
+"""A report on results folders: the paper's claims with their verdicts, then a section per experiment."""
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from gsim.metrics import mean_interval, paired_difference
+from gsim.metrics import mean_interval
+from gsim.study.claims import Claim
+from gsim.study.gains import sentences
 from gsim.study.loading import load
-from gsim.study.table import number
+from gsim.study.wording import known, level, number, title
 
-#: The label under which experiments run GoodServe as published (just enough, and migration).
-GOODSERVE = "GoodServe"
 _MOST_ROWS = 60
 
 
@@ -43,10 +41,23 @@ class Section:
     findings: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Report:
+    """What is written, whatever the format."""
+
+    title: str
+    intro: str
+    claims: Sequence[Claim]
+    sections: Sequence[Section]
+    footer: str
+
+
 def read_section(folder: Path, command: str) -> Section:
     """A results folder as a section of the report."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     findings = folder / "findings.txt"
+    said = findings.read_text().splitlines() if findings.exists() else []
+    swept = config.get("study") is None
     return Section(
         name=str(config["name"]),
         question=str(config.get("question") or ""),
@@ -54,8 +65,8 @@ def read_section(folder: Path, command: str) -> Section:
         setup=_setup(config),
         command=command,
         figures=sorted(folder.glob("*.png")),
-        tables=_sweep_tables(folder, config) if (folder / "runs.csv").exists() else _study_tables(folder),
-        findings=[*_gains(folder), *(findings.read_text().splitlines() if findings.exists() else [])],
+        tables=_sweep_tables(folder, config) if swept else _study_tables(folder),
+        findings=[*sentences(load(folder)), *said] if swept else said,
     )
 
 
@@ -67,16 +78,16 @@ def _setup(config: dict[str, Any]) -> str:
     swept = "; ".join(f"{field}: {_listed(values)}" for field, values in (config.get("sweep") or {}).items())
     parts = [
         f"Pool: {pool}.",
-        f"Trace: {config['trace']['name']} ({', '.join(f'{k} {v}' for k, v in trace.items() if v != '')}).",
-        f"SLO: {config['slo']['name']} ({', '.join(f'{k} {v}' for k, v in slo.items())}).",
+        f"Trace: {config['trace']['name']} ({', '.join(f'{k} {level(v)}' for k, v in trace.items() if v != '')}).",
+        f"SLO: {config['slo']['name']} ({', '.join(f'{k} {level(v)}' for k, v in slo.items())}).",
         f"Predictor: {config['predictor']['name']}.",
-        f"Seeds: {config['seeds']}; warm-up cut {config['warmup_s']} s.",
+        f"Seeds: {config['seeds']}; warm-up cut {config['warmup_s']:g} s.",
     ]
     return " ".join([*parts, f"Swept: {swept}."] if swept else parts)
 
 
 def _listed(values: list[Any]) -> str:
-    words = [v.get("label") or " + ".join(map(str, v.values())) if isinstance(v, dict) else str(v) for v in values]
+    words = [v.get("label") or " + ".join(map(str, v.values())) if isinstance(v, dict) else level(v) for v in values]
     return ", ".join(words)
 
 
@@ -88,12 +99,13 @@ def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
         pivot: dict[str, dict[str, str]] = {}
         for cell in results.cells:
             mean, low, high = mean_interval(cell.metric(metric))
-            text = number(mean) + (f" ± {number((high - low) / 2)}" if low == low else "")
-            at = ", ".join(number(v) if isinstance(v, float) else str(v) for v in cell.point.values())
+            text = "-" if mean != mean else number(mean) + (f" ± {number((high - low) / 2)}" if low == low else "")
+            at = ", ".join(level(value) for value in known(cell.point).values())
             pivot.setdefault(cell.label, {})[at or "all"] = text
         columns = list(dict.fromkeys(column for row in pivot.values() for column in row))
         rows = [[policy, *(row.get(column, "") for column in columns)] for policy, row in pivot.items()]
-        tables.append(Table(f"{metric} by {', '.join(results.points) or 'policy'}", ["policy", *columns], rows))
+        by = ", ".join(title(point) for point in results.points) or "policy"
+        tables.append(Table(f"{title(metric)} by {by}", ["policy", *columns], rows))
     return tables
 
 
@@ -104,102 +116,7 @@ def _study_tables(folder: Path) -> list[Table]:
     for path in sorted(folder.glob("*.csv")):
         frame = pd.read_csv(path)
         rows = [[number(v) if isinstance(v, float) else str(v) for v in row] for row in frame.head(_MOST_ROWS).values]
-        tables.append(Table(path.stem, [str(column) for column in frame.columns], rows))
+        more = f" (the first {_MOST_ROWS} of {len(frame)} rows)" if len(frame) > _MOST_ROWS else ""
+        heads = [str(column).replace("_", " ") for column in frame.columns]
+        tables.append(Table(path.stem.replace("_", " ") + more, heads, rows))
     return tables
-
-
-def _gains(folder: Path) -> list[str]:
-    """GoodServe's gain in goodput over every other policy: at the grid point where it is largest, paired over seeds."""
-    if not (folder / "runs.csv").exists():
-        return []
-    results = load(folder)
-    runs, points = results.runs, results.points
-    if GOODSERVE not in set(runs["policy"]):
-        return []
-    found = []
-    for policy in dict.fromkeys(p for p in runs["policy"] if p != GOODSERVE):
-        gains = []
-        for point, group in runs.groupby(points, sort=False) if points else [((), runs)]:
-            both = group.pivot_table(index="seed", columns="policy", values="goodput_rps")
-            # A control that serves next to nobody is no base for a percentage.
-            if policy in both and GOODSERVE in both and both[policy].mean() > 0.05 * both[GOODSERVE].mean():
-                base = float(both[policy].mean())
-                result = paired_difference(both[GOODSERVE].to_numpy(), both[policy].to_numpy())
-                gains.append((result.mean / base, result.low / base, result.high / base, result.significant, point))
-        if gains:
-            gain, low, high, significant, point = max(gains, key=lambda g: g[0])
-            at = ", ".join(f"{f}={number(v) if isinstance(v, float) else v}" for f, v in zip(points, _tuple(point)))
-            said = "" if significant else "; not significant"
-            found.append(
-                f"Largest gain of GoodServe over {policy}: {gain:+.1%} goodput at {at or 'the one point'} "
-                f"(95 % interval {low:+.1%} to {high:+.1%}{said})"
-            )
-    return found
-
-
-def _tuple(point: Any) -> tuple[Any, ...]:
-    return point if isinstance(point, tuple) else (point,)
-
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem } h2 { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: 1rem; font-size: 1.25rem }
-nav { columns: 2; margin: 1rem 0 } nav a, a { color: #0072B2 }
-.setup, .command, footer { color: #555; font-size: .9rem }
-img { max-width: 100%; display: block; margin: 1rem 0 } code { background: #f4f4f4; padding: .1rem .3rem }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding: .4rem 0 } .scroll { overflow-x: auto; margin: 1rem 0 }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap }
-th:first-child, td:first-child { text-align: left } details { margin: 1rem 0 } summary { cursor: pointer }
-"""
-
-
-def html_report(title: str, intro: str, sections: Sequence[Section], footer: str) -> str:
-    """One self-contained page: figures are inside the file."""
-    links = "".join(f'<a href="#{s.name}">{html.escape(s.name)}</a><br>' for s in sections)
-    body = "".join(_html_section(section) for section in sections)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(intro)}</p><nav>{links}</nav>{body}"
-        f"<footer><p>{html.escape(footer)}</p></footer></body></html>\n"
-    )
-
-
-def _html_section(section: Section) -> str:
-    parts = [f'<section id="{section.name}"><h2>{html.escape(section.name)}</h2>']
-    parts.append(f"<p><strong>{html.escape(section.question)}</strong></p>")
-    if section.paper:
-        parts.append(f"<p>The paper: {html.escape(section.paper)}</p>")
-    for figure in section.figures:
-        data = base64.b64encode(figure.read_bytes()).decode()
-        parts.append(f'<img alt="{html.escape(section.question)}" src="data:image/png;base64,{data}">')
-    if section.findings:
-        parts.append("<p>We find:</p><ul>" + "".join(f"<li>{html.escape(f)}</li>" for f in section.findings) + "</ul>")
-    for table in section.tables:
-        head = "".join(f"<th>{html.escape(text)}</th>" for text in table.header)
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in table.rows)
-        parts.append(
-            f"<details{' open' if len(table.rows) <= 12 else ''}><summary>{html.escape(table.title)}</summary>"
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>'
-        )
-    parts.append(f'<p class="setup">{html.escape(section.setup)}</p>')
-    parts.append(f'<p class="command"><code>{html.escape(section.command)}</code></p></section>')
-    return "".join(parts)
-
-
-def markdown_report(title: str, intro: str, sections: Sequence[Section], footer: str, figures: str) -> str:
-    """The same as Markdown; images are ``figures/EXPERIMENT-FILE.png`` beside it."""
-    lines = [f"# {title}", "", intro, ""]
-    for section in sections:
-        lines += [f"## {section.name}", "", f"**{section.question}**", ""]
-        lines += [f"The paper: {section.paper}", ""] if section.paper else []
-        lines += [f"![{section.name}]({figures}/{section.name}-{path.name})" for path in section.figures]
-        lines += ["", *(f"- {finding}" for finding in section.findings), ""]
-        for table in section.tables:
-            if len(table.rows) <= 20:
-                lines += [f"{table.title}:", "", "| " + " | ".join(table.header) + " |"]
-                lines += ["|" + "---|" * len(table.header)]
-                lines += ["| " + " | ".join(row) + " |" for row in table.rows] + [""]
-        lines += [f"{section.setup}", "", f"`{section.command}`", ""]
-    return "\n".join([*lines, footer, ""])

@@ -62,7 +62,8 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     comparisons = res.compare(results)
     res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
     metrics = figure_metrics(values, results)
-    from gsim.study.figure import save, sweep_figure
+    from gsim.study.figure import save
+    from gsim.study.sweep_figure import sweep_figure
 
     save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
     parts = [table.sweep_table(results, metric) for metric in metrics]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
+import contextlib
+import io
+import math
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gsim.core import ConfigError, SimulationError, register
-from gsim.study.experiments import read_experiments
+from hydra.errors import HydraException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from gsim.core import ConfigError, GsimError, SimulationError, register
+from gsim.study.claims import claims
+from gsim.study.experiments import Experiment, read_experiments
 from gsim.study.options import RUN_GROUPS
-from gsim.study.progress import say
-from gsim.study.report import Section, html_report, markdown_report, read_section
+from gsim.study.progress import clock, say
+from gsim.study.report import Report, Section, read_section
+from gsim.study.report_html import html_report
+from gsim.study.report_markdown import write_markdown
 from gsim.study.study import Context, Findings
 from gsim.study.version import versions
 
@@ -24,9 +31,17 @@ ORDER = (
     "routing_strategies",
     "predictor_accuracy",
     "ema_estimation",
-    "goodput_vs_rps",
     "goodput_vs_rps_paper",
+    "goodput_vs_rps",
+    "goodput_vs_rps_all",
+    "migration_latency",
+    "router_scalability",
     "goodput_vs_slo",
+    "agentic_goodput",
+    "prefix_affinity",
+    "capacity",
+    "cheapest_pool",
+    "optimality_gap",
     "ablation",
     "rectify_ablation",
     "safety_margin",
@@ -39,15 +54,31 @@ ORDER = (
     "drift",
     "faults",
     "slow_down",
-    "agentic_goodput",
-    "prefix_affinity",
-    "migration_latency",
     "migration_crossover",
     "kv_copy_measured",
-    "optimality_gap",
-    "capacity",
-    "router_scalability",
 )
+
+_INTRO = (
+    "Scale: {scale}. Every figure, table and sentence below comes from the command that stands under it. Bands and ± "
+    "are 95 % t-intervals over seeds, brackets are 95 % intervals of paired differences (the same arrivals and lengths "
+    "under every policy); a policy is called better only where that interval excludes 0."
+)
+
+_ONLY_SMALL = (
+    " This is the small scale: few and short runs, which show that everything works; what holds is what the full scale "
+    "shows."
+)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One experiment of the reproduction."""
+
+    experiment: Experiment
+    words: tuple[str, ...]
+    """The command line that its section shows."""
+    weight: float
+    """About how many requests it simulates: what the time left is judged by."""
 
 
 @register("study", "reproduce")
@@ -69,75 +100,116 @@ class Reproduce:
             raise ConfigError(f"scale must be small or full, not '{self.scale}'")
 
     def run(self, context: Context) -> Findings:
-        """One process per experiment: each is the command that its section of the report shows."""
-        known = read_experiments({*RUN_GROUPS, "study"})
-        unknown = sorted(set(self.only) - set(known))
-        if unknown:
-            raise ConfigError(f"only: no experiment '{unknown[0]}'; there are: {', '.join(known)}")
-        names = [name for name in (self.only or ORDER) if name in known]
-        sections = []
-        for name in names:
-            words = [f"experiment={name}"]
-            if self.scale == "small":
-                words += [f"{field}={value}" for field, value in _small(known[name].values).items()]
-            words += self.further.get(name, [])
-            reason = _refused(words) if "study" in known[name].groups else ""
-            if reason:
-                sections.append(_absent(name, known[name].question, words, reason))
-            else:
-                sections.append(_section(name, words, context))
-        title = "Reproducing GoodServe"
-        intro = (
-            f"Scale: {self.scale}. Every figure, table and sentence below comes from the command that stands under it. "
-            "Bands and ± are 95 % t-intervals over seeds; a policy is called better only where the paired interval of "
-            "the difference excludes 0."
-        )
-        footer = "Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + "."
+        """One experiment after the other, each as by its own command; one that fails does not stop the rest."""
+        planned = self._planned()
+        sections, failed = [], []
+        for plan in _announced(planned):
+            try:
+                sections.append(_section(plan, context))
+            except MissingMandatoryValue as error:
+                sections.append(_absent(plan, _needs_file(error)))
+            except (GsimError, HydraException, OmegaConfBaseException) as error:
+                failed.append(plan.experiment.name)
+                sections.append(_absent(plan, f"failed: {error}"))
+        report = self._report(context, sections)
         page = context.out / "report.html"
-        page.write_text(html_report(title, intro, sections, footer))
+        page.write_text(html_report(report))
         if self.markdown is not None:
-            _write_markdown(Path(self.markdown), markdown_report(title, intro, sections, footer, "figures"), sections)
-        return Findings(notes=[f"{s.name}: {line}" for s in sections for line in s.findings] + [f"report: {page}"])
+            write_markdown(report, Path(self.markdown))
+        if failed:
+            raise SimulationError(f"failed: {', '.join(failed)}; the others are in {page}, what was computed is kept")
+        said = [f"{c.verdict.value}: {c.claim} ({c.experiment}): {c.found}" for c in report.claims]
+        return Findings(notes=[*said, f"report: {page}"])
+
+    def forecast(self, context: Context) -> str:
+        """What is to be computed, experiment by experiment, and about how long sweeps take."""
+        from gsim.study.entry import forecast_of
+
+        lines, total_s = [], 0.0
+        for plan in self._planned():
+            name = plan.experiment.name
+            say(f"--- {name}")
+            try:
+                found = forecast_of([*plan.words, f"out='{(context.out / name).resolve()}'"])
+            except MissingMandatoryValue as error:
+                lines.append(f"  {name}: {_needs_file(error)}")
+                continue
+            total_s += found.one_core_s if found is not None else 0.0
+            said = "a study of its own kind, not estimated" if found is None else f"{found.head}; {found.duration}"
+            lines.append(f"  {name}: {said}")
+        return "\n".join([*lines, f"sweeps in all: about {total_s:.0f} s on one core"])
+
+    def _planned(self) -> list[_Planned]:
+        known = read_experiments({*RUN_GROUPS, "study"})
+        unknown = sorted({*self.only, *self.further} - set(known))
+        if unknown:
+            raise ConfigError(f"only or further: no experiment '{unknown[0]}'; there are: {', '.join(known)}")
+        return [self._plan(known[name]) for name in (self.only or ORDER) if name in known]
+
+    def _plan(self, experiment: Experiment) -> _Planned:
+        words = [f"experiment={experiment.name}"]
+        small = dict(experiment.values.get("small") or {}) if self.scale == "small" else {}
+        words += [f"{name}={value}" for name, value in small.items()]
+        words += self.further.get(experiment.name, [])
+        return _Planned(experiment, tuple(words), _requests(experiment.values, small))
+
+    def _report(self, context: Context, sections: list[Section]) -> Report:
+        footer = "Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + "."
+        judged = claims({section.name: context.out / section.name for section in sections if section.figures})
+        intro = _INTRO.format(scale=self.scale) + (_ONLY_SMALL if self.scale == "small" else "")
+        return Report(
+            "Reproducing GoodServe", intro, judged if not self.only else _of(judged, self.only), sections, footer
+        )
 
 
-def _small(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(values.get("small") or {})
+def _of(judged: list[Any], names: tuple[str, ...]) -> list[Any]:
+    return [claim for claim in judged if claim.experiment in names]
 
 
-def _refused(words: list[str]) -> str:
-    """Why an experiment cannot run here (a file that it needs was not named); empty: it can."""
-    command = [sys.executable, "-m", "gsim", *words, "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return "" if done.returncode == 0 else " ".join(done.stderr.split())
+def _announced(planned: list[_Planned]) -> Iterator[_Planned]:
+    """The experiments, each with a line that says how far the whole is and how long it may take yet."""
+    began_s = time.monotonic()
+    whole = sum(plan.weight for plan in planned)
+    done = 0.0
+    for i, plan in enumerate(planned):
+        gone_s = time.monotonic() - began_s
+        left = f", about {clock(gone_s * (whole - done) / done)} left" if done > 0 else ""
+        say(f"--- {i + 1} of {len(planned)}: {plan.experiment.name} ({clock(gone_s)} gone{left})")
+        yield plan
+        done += plan.weight
 
 
-def _absent(name: str, question: str, words: list[str], reason: str) -> Section:
-    say(f"--- {name}: not run ({reason})")
-    command = " ".join(["python -m gsim", *words])
-    return Section(name, question, "", "", command, (), (), [f"Not run here: {reason}"])
+def _requests(values: Mapping[str, Any], small: Mapping[str, Any]) -> float:
+    """About how many requests an experiment simulates; a study with a way of its own counts as a middling sweep."""
+    if "sweep" not in values:
+        return 100_000.0
+    trace = dict(values.get("trace") or {}) if isinstance(values.get("trace"), Mapping) else {}
+    trace |= {key.partition(".")[2]: value for key, value in small.items() if key.startswith("trace.")}
+    axes = [small.get(name, entries) for name, entries in values["sweep"].items()]
+    cells = math.prod(len(axis) if isinstance(axis, list) else str(axis).count(",") + 1 for axis in axes)
+    each = float(trace.get("duration_s", 0)) * 150.0 or float(trace.get("requests", 2000))
+    return cells * int(small.get("seeds", values.get("seeds", 5))) * each
 
 
-def _section(name: str, words: list[str], context: Context) -> Section:
-    say(f"--- {name}")
-    out = context.out / name
-    command = [
-        sys.executable,
-        "-m",
-        "gsim",
-        *words,
-        f"out='{out.resolve()}'",
-        f"hydra.launcher.n_jobs={context.n_jobs}",
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise SimulationError(f"experiment {name} ended with status {done.returncode}; what was computed is kept")
-    return read_section(out, " ".join(["python -m gsim", *words]))
+def _needs_file(error: MissingMandatoryValue) -> str:
+    return f"not run here: it needs {error.full_key}=FILE, which does not come with gsim; name it with further={{...}}"
 
 
-def _write_markdown(path: Path, text: str, sections: list[Section]) -> None:
-    figures = path.parent / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for figure in section.figures:
-            shutil.copyfile(figure, figures / f"{section.name}-{figure.name}")
-    path.write_text(text)
+def _absent(plan: _Planned, reason: str) -> Section:
+    name = plan.experiment.name
+    say(f"{name}: {reason}")
+    return Section(name, plan.experiment.question, "", "", _shown(plan), (), (), [reason])
+
+
+def _shown(plan: _Planned) -> str:
+    return " ".join(["python -m gsim", *plan.words])
+
+
+def _section(plan: _Planned, context: Context) -> Section:
+    from gsim.study.entry import run_command
+
+    out = context.out / plan.experiment.name
+    # What its own command would print is in the report.
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_command([*plan.words, f"out='{out.resolve()}'", f"hydra.launcher.n_jobs={context.n_jobs}"])
+    return read_section(out, _shown(plan))

@@ -56,8 +56,8 @@ def figure(frame: pd.DataFrame) -> Figure:
 
     by_size = _by_size(frame)
     panels = (
-        ("decision_p50_us", "Decision, median (us)"),
-        ("decision_p99_us", "Decision, 99th percentile (us)"),
+        ("decision_p50_us", "Decision, median (µs)"),
+        ("decision_p99_us", "Decision, 99th percentile (µs)"),
         ("simulated_s_per_wall_s", "Simulated seconds per wall second"),
     )
     with house_style():
@@ -81,10 +81,10 @@ def figure(frame: pd.DataFrame) -> Figure:
 
 
 def _log_axes(axis: Axes, sizes: list[int], label: str) -> None:
-    axis.set_xscale("log", base=2)
+    from gsim.study.figure import plain_log_x
+
     axis.set_yscale("log")
-    axis.set_xticks(sizes, [str(size) for size in sizes])
-    axis.minorticks_off()
+    plain_log_x(axis, sizes)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xlabel("Instances (equal load per instance)")
     axis.set_ylabel(label)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.metrics import Interval, mean_interval
 from gsim.study.results import Comparison, Measured, by_point
+from gsim.study.wording import known, level, number, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def sweep_table(results: Sequence[Measured], metric: str) -> str:
 
 
 def _point(point: Mapping[str, Any]) -> str:
-    return ", ".join(number(value) if isinstance(value, float) else str(value) for value in point.values()) or "all"
+    return ", ".join(level(value) for value in known(point).values()) or "all"
 
 
 def _cell(result: Measured, metric: str) -> str:
@@ -56,42 +57,29 @@ def _cell(result: Measured, metric: str) -> str:
     return number(mean) if math.isnan(low) else f"{number(mean)} ±{number((high - low) / 2)}"
 
 
-def number(value: float) -> str:
-    """A number in at most four significant digits, without exponents where that can be read."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if abs(value) >= 1000:
-        return f"{value:.0f}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) >= 0.01 else 4
-    return f"{value:.{min(digits, 3)}f}"
-
-
 def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> list[str]:
-    """At each grid point: which policy is best by the metric, and which ones cannot be told from it."""
-    lines = []
+    """Which policy is best by the metric, and which ones cannot be told from it; points of which the same is true."""
+    said: dict[str, list[Mapping[str, Any]]] = {}
     for group in by_point(results):
-        means = {result.label: mean_interval(result.metric(metric)).mean for result in group}
-        known = {label: mean for label, mean in means.items() if not math.isnan(mean)}
-        if len(known) < 2:
-            continue
-        best = max(known, key=lambda label: known[label])
-        here = [
-            c for c in comparisons if c.metric == metric and c.point == group[0].point and best in (c.first, c.second)
-        ]
-        tied = [c.second if c.first == best else c.first for c in here if not c.result.significant]
-        where = _where(group[0].point)
-        if len(tied) == len(known) - 1:
-            lines.append(f"{where}no policy can be told from another")
-        elif tied:
-            lines.append(f"{where}best is {best}; not to be told from it: {', '.join(tied)}")
-        else:
-            lines.append(f"{where}best is {best}, ahead of every other (paired 95 % intervals exclude 0)")
-    return lines
+        text = _verdict(group, comparisons, metric)
+        if text:
+            said.setdefault(text, []).append(group[0].point)
+    return [": ".join(filter(None, (place(points), text))) for text, points in said.items()]
 
 
-def _where(point: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{field}={value}" for field, value in point.items())
-    return f"{text}: " if text else ""
+def _verdict(group: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> str:
+    means = {result.label: mean_interval(result.metric(metric)).mean for result in group}
+    known = {label: mean for label, mean in means.items() if not math.isnan(mean)}
+    if len(known) < 2:
+        return ""
+    best = max(known, key=lambda label: known[label])
+    here = [c for c in comparisons if c.metric == metric and c.point == group[0].point and best in (c.first, c.second)]
+    tied = [c.second if c.first == best else c.first for c in here if not c.result.significant]
+    if len(tied) == len(known) - 1:
+        return "no policy can be told from another"
+    if tied:
+        return f"best is {best}; not to be told from it: {', '.join(tied)}"
+    return f"best is {best}, ahead of every other (paired 95 % intervals exclude 0)"
 
 
 def run_table(metrics: Mapping[str, Interval], instances: Sequence[Mapping[str, Any]]) -> str:

@@ -59,7 +59,8 @@ def test_latency_grows_with_the_batch_and_shrinks_with_the_gpu(tmp_path):
 
 def test_capacity_finds_where_the_share_is_lost(tmp_path, capsys):
     words = ["experiment=capacity", "policies=[fastest]", "targets=[0.5]", "resolution=0.2", "seeds=1"]
-    words += ["trace.requests=80", "warmup_s=0", "lowest_rps=10", "hydra.launcher.n_jobs=1", "slo.seconds=2.4"]
+    words += ["trace.requests=80", "trace.duration_s=null", "warmup_s=0", "lowest_rps=10", "hydra.launcher.n_jobs=1"]
+    words += ["slo.seconds=2.4"]
     assert main(words) == 0
     rate = pd.read_csv(tmp_path / "results" / "capacity" / "capacity.csv")["capacity_rps"][0]
     capsys.readouterr()

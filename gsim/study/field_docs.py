@@ -1,0 +1,77 @@
+"""What the fields of a dataclass mean: the strings under them in the source."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import itertools
+import textwrap
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class FieldDoc(NamedTuple):
+    """One field of an option, for people."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def fields_of(config: type | None, values: Mapping[str, Any] | None = None) -> list[FieldDoc]:
+    """The configurable fields of a dataclass (``values`` replace defaults), with the strings that stand under them."""
+    if config is None:
+        return []
+    said = meanings(config)
+    own = values or {}
+    return [
+        FieldDoc(f.name, str(f.type), _default(f, own), said.get(f.name, ""))
+        for f in dataclasses.fields(config)
+        if f.init and f.name != "name"
+    ]
+
+
+def meanings(config: type) -> dict[str, str]:
+    """Field -> the string under it, in one line (of inherited fields: of the class that says it)."""
+    found: dict[str, str] = {}
+    for cls in reversed(config.__mro__):
+        if dataclasses.is_dataclass(cls):
+            found |= _of_class(cls)
+    return found
+
+
+@functools.cache
+def _of_class(cls: type) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    except (OSError, TypeError):  # a class that was not written in a file
+        return {}
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found = {}
+    for statement, following in itertools.pairwise(body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            value = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[statement.target.id] = " ".join(value.value.split())
+    return found
+
+
+def _default(field: dataclasses.Field[Any], own: Mapping[str, Any]) -> str:
+    if field.name in own:
+        return _told(own[field.name])
+    if field.default is not dataclasses.MISSING:
+        return _told(field.default)
+    if field.default_factory is not dataclasses.MISSING:
+        return _told(field.default_factory())
+    return "mandatory"
+
+
+def _told(value: Any) -> str:
+    from gsim.study.grid import literal
+    from gsim.study.schema import plain_value
+
+    made = plain_value(value)
+    return "mandatory" if made == "???" else literal(made)
