@@ -34,6 +34,7 @@ class GroundTruthStudy:
     workload: str | None = None
     """JSON lines with the prompts' token ids (which of them begin alike), where at hand."""
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+    """``profile.path``: name, file, or folder of operator tables."""
 
     def run(self, context: Context) -> Findings:
         """A fit and a replay: nothing in them is random."""

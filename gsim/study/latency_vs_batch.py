@@ -23,8 +23,11 @@ class LatencyVsBatch:
     """Latency of equal requests that are served together, against their number, on each GPU of the pool (Fig. 1)."""
 
     prompt_tokens: int = 100
+    """Of every request ..."""
     output_tokens: int = 200
+    """... as in the paper's figure."""
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    """Requests that arrive together."""
 
     def __post_init__(self) -> None:
         for name, value in (("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)):

@@ -30,6 +30,7 @@ class PoolConfig:
     """The instances that serve."""
 
     instances: tuple[InstanceGroup, ...] = ()
+    """``[{profile: NAME, count: 2, engine: {max_num_seqs: 64}}, ...]``."""
     copies: int = 1
     """The whole list this many times: scales a pool without changing its mixture."""
 

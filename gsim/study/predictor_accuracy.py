@@ -49,7 +49,9 @@ class PredictorAccuracy:
     """How well each predictor knows output lengths before a request starts, per task class and at what cost."""
 
     train: TrainSet = field(default_factory=TrainSet)
+    """``train.path``: what they learn from."""
     test: TestSet = field(default_factory=TestSet)
+    """``test.path``: what they are judged on; without it, ``test.share`` of the sessions is held out."""
     predictors: tuple[str, ...] = (
         "moe",
         "pooled_gbdt",

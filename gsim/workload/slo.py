@@ -42,6 +42,7 @@ class Fixed:
     """The same number of seconds for every request."""
 
     seconds: float = 6.0
+    """From arrival to last token."""
 
     def __post_init__(self) -> None:
         _positive("seconds", self.seconds)
