@@ -8,6 +8,7 @@ materialised sequences. Nothing here knows about time.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 from gsim.core.batch import Batch, Chunk
 from gsim.core.events import EventKind
@@ -16,7 +17,10 @@ from gsim.engine.config import EngineLimits
 from gsim.engine.scheduler import Step
 from gsim.engine.sequence import Sequence
 
-_FIRST_TOKEN, _FINISHED, _PREEMPTED, _REJECTED = EventKind
+_FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
+_FINISHED: Final = EventKind.FINISHED
+_PREEMPTED: Final = EventKind.PREEMPTED
+_REJECTED: Final = EventKind.REJECTED
 
 #: What happens to a sequence at the end of an iteration.
 Happening = tuple[EventKind, Sequence]
@@ -38,7 +42,11 @@ class Kind(IntEnum):
 
 
 # Members of an enum are looked up slowly; these are compared several times per event.
-_UNKNOWN, _RUN, _PLAIN, _SHARED, _REFERENCE = Kind
+_UNKNOWN: Final = Kind.UNKNOWN
+_RUN: Final = Kind.RUN
+_PLAIN: Final = Kind.PLAIN
+_SHARED: Final = Kind.SHARED
+_REFERENCE: Final = Kind.REFERENCE
 
 
 class ClockedScheduler:

@@ -11,7 +11,7 @@ run at the next boundary, and the engine goes there at once. Who looks before is
 from __future__ import annotations
 
 from math import inf, nextafter
-from typing import final
+from typing import Final, final
 
 from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.protocols import LatencyModel
@@ -23,11 +23,16 @@ from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.sequence import Sequence, make_sequence
 
 # Members of an enum are looked up slowly; these are compared several times per event.
-_UNKNOWN, _RUN, _PLAIN, _SHARED, _REFERENCE = Kind
-_FIRST_TOKEN, _FINISHED, _, _REJECTED = EventKind
+_UNKNOWN: Final = Kind.UNKNOWN
+_RUN: Final = Kind.RUN
+_PLAIN: Final = Kind.PLAIN
+_SHARED: Final = Kind.SHARED
+_REFERENCE: Final = Kind.REFERENCE
+_FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
+_FINISHED: Final = EventKind.FINISHED
+_REJECTED: Final = EventKind.REJECTED
 
 
-@register("engine", "decode_clock", config=EngineConfig)
 @final
 class DecodeClockEngine:
     """From one change of the batch to the next: same events as ``stepwise``, at the cost of the changes alone."""
@@ -295,3 +300,7 @@ class DecodeClockEngine:
             return Progress(generated, sequence.prompt + generated - 1)
         in_flight = self.clocked.in_flight(sequence) if self._begun else 0
         return Progress(sequence.generated, sequence.computed - in_flight)
+
+
+# Not as a decorator: a decorated class is not compiled to a native one.
+register("engine", "decode_clock", config=EngineConfig)(DecodeClockEngine)

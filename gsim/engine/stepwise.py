@@ -15,7 +15,6 @@ from gsim.engine.scheduler import Scheduler, Step
 from gsim.engine.sequence import Sequence, make_sequence
 
 
-@register("engine", "stepwise", config=EngineConfig)
 @final
 class StepwiseEngine:
     """One iteration at a time: the readable reference.
@@ -160,3 +159,7 @@ class StepwiseEngine:
             self._events.append(EngineEvent(end_s, EventKind.FINISHED, request_id, generated))
             del self._here[request_id]
             self.scheduler.finish(sequence)
+
+
+# Not as a decorator: a decorated class is not compiled to a native one.
+register("engine", "stepwise", config=EngineConfig)(StepwiseEngine)

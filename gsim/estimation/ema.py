@@ -18,7 +18,6 @@ _FULL_SEQUENCES = 64
 """Of ``StaticView.nominal_tokens_per_s``."""
 
 
-@register("estimator", "ema")
 @dataclass
 class Ema:
     """Exponential moving averages of queueing delay, prefill speed and TPOT; the queue counts what was just sent.
@@ -160,3 +159,7 @@ class Ema:
             if waiting[oldest][1] >= sent_s:
                 return
             del waiting[oldest]
+
+
+# Not as a decorator: a decorated class is not compiled to a native one.
+register("estimator", "ema")(Ema)
