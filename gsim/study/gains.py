@@ -74,11 +74,18 @@ def largest(found: list[Gain]) -> Gain:
     return max(found, key=lambda gain: gain.share)
 
 
-def sentences(results: Results) -> list[str]:
-    """The largest gain over every policy, in words."""
-    told = []
+def least(found: list[Gain]) -> Gain:
+    """Where it is least."""
+    return min(found, key=lambda gain: gain.share)
+
+
+def gain_rows(results: Results) -> list[list[str]]:
+    """A row per other policy: the largest and the least gain, each with its interval and place."""
+    rows = []
     for policy, found in by_policy(gains(results)).items():
-        best = largest(found)
-        said = "" if best.significant else " (not significant)"
-        told.append(f"largest gain of GoodServe over {policy}: {best} of goodput{said}")
-    return told
+        row = [policy]
+        for gain in (largest(found), least(found))[: 2 if len(found) > 1 else 1]:
+            said = "" if gain.significant else " (not significant)"
+            row += [f"{gain.share:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]{said}", place([gain.point]) or "all"]
+        rows.append(row)
+    return rows

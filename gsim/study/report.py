@@ -11,7 +11,7 @@ import yaml
 
 from gsim.metrics import mean_interval
 from gsim.study.claims import Claim
-from gsim.study.gains import sentences
+from gsim.study.gains import GOODSERVE, gain_rows
 from gsim.study.loading import load
 from gsim.study.wording import known, level, number, title
 
@@ -65,8 +65,8 @@ def read_section(folder: Path, command: str) -> Section:
         setup=_setup(config),
         command=command,
         figures=sorted(folder.glob("*.png")),
-        tables=_sweep_tables(folder, config) if swept else _study_tables(folder),
-        findings=[*sentences(load(folder)), *said] if swept else said,
+        tables=[*_gains(folder), *_sweep_tables(folder, config)] if swept else _study_tables(folder),
+        findings=said,
     )
 
 
@@ -89,6 +89,14 @@ def _setup(config: dict[str, Any]) -> str:
 def _listed(values: list[Any]) -> str:
     words = [v.get("label") or " + ".join(map(str, v.values())) if isinstance(v, dict) else level(v) for v in values]
     return ", ".join(words)
+
+
+def _gains(folder: Path) -> list[Table]:
+    rows = gain_rows(load(folder))
+    if not rows:
+        return []
+    head = ["over", "largest gain", "at", "least gain", "at"][: len(rows[0])]
+    return [Table(f"Gain in goodput of {GOODSERVE} [paired 95 % interval]", head, rows)]
 
 
 def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:

@@ -11,7 +11,7 @@ from gsim.study.claims import Claim
 from gsim.study.report import Report, Section, Table
 
 _OPEN_ROWS = 12
-"""Longer tables are folded."""
+"""Longer tables are folded, all but the first of a section."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
@@ -77,7 +77,7 @@ def _section(section: Section) -> str:
     parts += [_image(path, section.question) for path in section.figures]
     if section.findings:
         parts.append("<p>What we find:</p><ul>" + "".join(f"<li>{escape(f)}</li>" for f in section.findings) + "</ul>")
-    parts += [_table(table) for table in section.tables]
+    parts += [_table(table, is_open=i == 0 or len(table.rows) <= _OPEN_ROWS) for i, table in enumerate(section.tables)]
     parts.append(f'<p class="setup">{escape(section.setup)}</p>')
     parts.append(f'<p class="command"><code>{escape(section.command)}</code></p></section>')
     return "".join(parts)
@@ -88,10 +88,10 @@ def _image(path: Path, text: str) -> str:
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, *, is_open: bool) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in table.header)
     rows = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table.rows)
     return (
-        f"<details{' open' if len(table.rows) <= _OPEN_ROWS else ''}><summary>{escape(table.title)}</summary>"
+        f"<details{' open' if is_open else ''}><summary>{escape(table.title)}</summary>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details>'
     )

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gsim.study.claims import Claim, Verdict, claims
-from gsim.study.gains import gains, largest, sentences
+from gsim.study.gains import gain_rows, gains, largest
 from gsim.study.loading import load
 from gsim.study.report import Report, Section, Table
 from gsim.study.report_html import html_report
@@ -50,7 +50,14 @@ def test_gains_are_paired_and_a_control_that_serves_nobody_is_no_base(tmp_path):
     assert best.share == best.low == best.high == pytest.approx(11 / 57)
     assert best.significant
     assert not found[0].significant
-    assert "request rate 70 requests/s" in sentences(load(tmp_path))[0]
+    row = gain_rows(load(tmp_path))[0]
+    assert row[0] == "slow"
+    assert row[1].startswith("+19.3% [+19.3%")
+    assert row[2:] == [
+        "request rate 70 requests/s",
+        "+0.0% [+0.0%, +0.0%] (not significant)",
+        "request rate 10 requests/s",
+    ]
 
 
 def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
