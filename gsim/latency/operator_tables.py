@@ -79,7 +79,7 @@ def read_tables(folder: Path) -> OperatorTables:
     decode_s = _fill(where, pure, {"n_decode": decodes, "kv_decode": contexts})
     chunks, prefill_contexts = _axis(mixed.prefill_chunk), _axis(mixed.kv_prefill)
     mixed_s = _mixed(where, mixed, chunks, prefill_contexts, decodes, contexts, decode_s)
-    skew_decodes, skew_chunks, alpha = _alphas(folder / "skew.csv")
+    skew_decodes, skew_chunks, alpha = read_alphas(folder / "skew.csv")
     return OperatorTables(
         tokens, layer_s, outer_s, sequences, head_s, chunks, prefill_contexts, decodes, contexts, decode_s, mixed_s,
         skew_decodes, skew_chunks, alpha,
@@ -206,7 +206,7 @@ def _between(table: Floats, axis: int, points: Sequence[int]) -> Floats:
     return np.moveaxis(flat.reshape(lines.shape), -1, axis)
 
 
-def _alphas(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], Floats]:
+def read_alphas(path: Path) -> tuple[tuple[int, ...], tuple[int, ...], Floats]:
     """Weight of the longest context, by chunk, decodes and band of the skew rate: least squares over a bin's rows.
 
     The absolute times of this file and of ``attention.csv`` differ; the ratio carries over, so rows are weighted as
