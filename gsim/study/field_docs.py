@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import inspect
 import itertools
-import textwrap
+import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeGuard
 
 
 class FieldDoc(NamedTuple):
@@ -45,11 +45,7 @@ def meanings(config: type) -> dict[str, str]:
 
 @functools.cache
 def _of_class(cls: type) -> dict[str, str]:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, TypeError):  # a class that was not written in a file
-        return {}
-    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    body = next((node.body for node in ast.walk(_source(cls.__module__)) if _is(node, cls)), [])
     found = {}
     for statement, following in itertools.pairwise(body):
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
@@ -57,6 +53,18 @@ def _of_class(cls: type) -> dict[str, str]:
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 found[statement.target.id] = " ".join(value.value.split())
     return found
+
+
+@functools.cache
+def _source(module: str) -> ast.Module:
+    """A module's source; of a compiled module, that of the file beside it. Empty where there is none."""
+    path = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    file = path.parent / f"{path.name.partition('.')[0]}.py"
+    return ast.parse(file.read_text() if file.is_file() else "")
+
+
+def _is(node: ast.AST, cls: type) -> TypeGuard[ast.ClassDef]:
+    return isinstance(node, ast.ClassDef) and node.name == cls.__name__
 
 
 def _default(field: dataclasses.Field[Any], own: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,19 @@ from gsim.study.settings import Settings
 from gsim.study.stopwatch import Stopwatch, Watched
 from gsim.study.study import Context, Findings
 
-#: What a router does itself: a live one pays for these, a simulated one too.
-ROUTER_PARTS = ("decision", "prediction", "re-prediction", "estimates", "stream estimates", "learning", "review")
+#: What a router does itself, policy by policy (method -> part): a live one pays for these, a simulated one too.
+_POLICIES: dict[str, dict[str, str]] = {
+    "router": {"route": "decision", "observe_completion": "learning", "placed": "learning"},
+    "predictor": {"predict": "prediction", "repredict": "re-prediction", "observe": "learning"},
+    "estimator": {
+        **dict.fromkeys(("dispatched", "first_token", "finished"), "estimates"),
+        **dict.fromkeys(("streamed", "refresh"), "stream estimates"),
+    },
+    "rectifier": {"review": "review"},
+}
+_ROUTER_PARTS = frozenset(part for parts in _POLICIES.values() for part in parts.values())
+#: What the simulator does for it: a scrape reads the gauges of engines, a review needs the tokens of every request.
+_SIMULATOR = (Watched("telemetry refresh", Scraper, "scrape"), Watched("tokens for the review", Monitor, "review"))
 
 
 @dataclass(frozen=True)
@@ -72,17 +84,22 @@ class RouterScalability:
         settings = {point: self._settings(context.settings, point) for _, point in work}
         rows: list[dict[str, Any]] = []
         parts: list[dict[str, Any]] = []
+        unseen: set[str] = set()
         for policy, point in context.track(work, "pools"):
             watch = Stopwatch()
             for seed in context.seeds:
                 measure(with_policy(settings[point], policy), seed, watch)
+            unseen |= watch.unseen
             counted_s = (self.seconds - context.settings.warmup_s) * len(context.seeds)
             head = {"policy": policy, "instances": point.instances, "rate_per_s": point.rate_per_s}
             rows.append(head | _row(watch, counted_s))
             parts += [head | _part(watch, part, counted_s) for part in watch.parts]
         frame = pd.DataFrame(rows)
         tables = {"router_scalability": frame, "parts": pd.DataFrame(parts)}
-        return Findings(tables, {"router_scalability": figure(frame)}, notes(frame, tables["parts"]))
+        said = notes(frame, tables["parts"])
+        if unseen:
+            said.append(f"not timed, since it is compiled: {', '.join(sorted(unseen))}")
+        return Findings(tables, {"router_scalability": figure(frame)}, said)
 
     def _policies(self) -> tuple[str, ...]:
         # A plan or a program per arrival does not decide in time.
@@ -109,30 +126,16 @@ class RouterScalability:
 
 def measure(settings: Settings, seed: int, watch: Stopwatch) -> None:
     """One run, its policies and the telemetry under the stopwatch."""
-    scenario = settings.scenario()
-    with watch.on(watched(scenario)):
+    scenario = watched(settings.scenario(), watch)
+    with watch.on(_SIMULATOR):
         simulate(scenario, _watched_sessions(settings.sessions(seed), settings.warmup_s, watch), seed)
 
 
-def watched(scenario: Scenario) -> list[Watched]:
-    """What is timed in a run of this scenario: the router's own work, and what the simulator does for it."""
-    asked = [
-        ("decision", scenario.router, ("route",)),
-        ("learning", scenario.router, ("observe_completion", "placed")),
-        ("prediction", scenario.predictor, ("predict",)),
-        ("re-prediction", scenario.predictor, ("repredict",)),
-        ("learning", scenario.predictor, ("observe",)),
-        ("estimates", scenario.estimator, ("dispatched", "first_token", "finished")),
-        ("stream estimates", scenario.estimator, ("streamed", "refresh")),
-        ("review", scenario.rectifier, ("review",)),
-    ]
-    found = [Watched(part, type(p), name) for part, p, names in asked for name in names if hasattr(p, name)]
-    # A simulated scrape reads the engines' gauges; a review needs the tokens that every request has shown.
-    return [
-        *found,
-        Watched("telemetry refresh", Scraper, "scrape"),
-        Watched("tokens for the review", Monitor, "review"),
-    ]
+def watched(scenario: Scenario, watch: Stopwatch) -> Scenario:
+    """The scenario with doubles of its policies, whose methods are timed."""
+    made = {name: getattr(scenario, name) for name in _POLICIES}
+    doubles = {name: watch.around(made[name], parts) for name, parts in _POLICIES.items() if made[name] is not None}
+    return dataclasses.replace(scenario, **doubles)
 
 
 def _watched_sessions(sessions: Iterator[Session], from_s: float, watch: Stopwatch) -> Iterator[Session]:
@@ -147,7 +150,7 @@ def _watched_sessions(sessions: Iterator[Session], from_s: float, watch: Stopwat
 def _row(watch: Stopwatch, counted_s: float) -> dict[str, Any]:
     decisions_s = watch.seconds("decision")
     p50_s, p99_s = np.percentile(decisions_s, [50, 99]) if len(decisions_s) else (np.nan, np.nan)
-    own_s = sum(float(watch.seconds(part).sum()) for part in ROUTER_PARTS)
+    own_s = sum(float(watch.seconds(part).sum()) for part in _ROUTER_PARTS)
     return {
         "decisions": len(decisions_s),
         "decision_p50_us": 1e6 * float(p50_s),

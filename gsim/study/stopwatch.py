@@ -1,23 +1,25 @@
 """A stopwatch around methods, from outside: what they take in wall time, without a clock inside of them.
 
-The methods of classes are replaced for as long as a ``with`` lasts, so the objects stay what they are: a policy keeps
-its type, its fields, its ``needs`` and every protocol that it follows.
+A policy gets a double, which has every method of the policy and so follows the same protocols; what the simulator makes
+for itself is timed by replacing methods of its classes for as long as a ``with`` lasts.
 """
 
 from __future__ import annotations
 
 import functools
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+P = TypeVar("P")
+
 
 class Watched(NamedTuple):
-    """A method to be timed, and the name under which its calls are counted."""
+    """A method of a class to be timed, and the name under which its calls are counted."""
 
     part: str
     owner: type
@@ -32,6 +34,8 @@ class Stopwatch:
         """Calls that end while it does not run are not counted."""
         self.wall_s = 0.0
         """For how long it ran in all."""
+        self.unseen: set[str] = set()
+        """Parts whose classes cannot be changed, since they are compiled: nobody can time them from outside."""
         self._calls: dict[str, array[float]] = {}
         self._nested_s: list[float] = []
         """Per call under way: what calls inside of it took."""
@@ -57,6 +61,16 @@ class Stopwatch:
         """The parts that were called, in the order of their first call."""
         return list(self._calls)
 
+    def around(self, policy: P, parts: Mapping[str, str]) -> P:
+        """A double of the policy that times these methods (name -> part) where the policy has them."""
+        kind = type(policy)
+        body: dict[str, Any] = {"__getattr__": lambda _double, name: getattr(policy, name)}
+        for name in dir(kind):
+            if not name.startswith("_") and callable(getattr(kind, name)):
+                call = getattr(policy, name)
+                body[name] = staticmethod(self._timed(call, parts[name]) if name in parts else call)
+        return cast(P, type(kind.__name__, (), body)())
+
     @contextmanager
     def on(self, watched: Iterable[Watched]) -> Iterator[None]:
         """Time these methods inside the ``with``."""
@@ -64,8 +78,13 @@ class Stopwatch:
         try:
             for part, owner, method in watched:
                 # An inherited method is shadowed, and uncovered again.
-                replaced.append((owner, method, vars(owner).get(method)))
-                setattr(owner, method, self._timed(getattr(owner, method), part))
+                own = vars(owner).get(method)
+                try:
+                    setattr(owner, method, self._timed(getattr(owner, method), part))
+                except TypeError:
+                    self.unseen.add(part)
+                else:
+                    replaced.append((owner, method, own))
             yield
         finally:
             for owner, method, own in reversed(replaced):

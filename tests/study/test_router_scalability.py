@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from gsim.cluster import simulate
-from gsim.core import ConfigError, Learner, Oracle, Placed, Randomised, build, entries
+from gsim.core import BatchPredictor, ConfigError, Learner, Oracle, Placed, QueueOrder, Randomised, entries
 from gsim.study.compose import compose, hydra_session, plain, register_schema
 from gsim.study.entry import main
 from gsim.study.router_scalability import RouterScalability, measure, watched
 from gsim.study.settings import Settings
 from gsim.study.stopwatch import Stopwatch, Watched
 
-PROTOCOLS = (Learner, Oracle, Placed, Randomised)
+PROTOCOLS = (BatchPredictor, Learner, Oracle, Placed, QueueOrder, Randomised)
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,29 @@ def test_watching_leaves_classes_as_they_were_even_after_an_error():
     assert (dict(vars(Child)), dict(vars(Parent))) == before
 
 
+def test_a_class_that_cannot_be_changed_is_said_to_be_unseen():
+    watch = Stopwatch()
+    with watch.on([Watched("lists", list, "append")]):
+        assert watch.unseen == {"lists"}
+
+
 @pytest.mark.parametrize("name", [name for name in entries("router") if not name.startswith("ilp")])
 def test_a_watched_router_is_what_it_was(name, settings):
     scenario = settings.replace(router={"name": name}).scenario()
-    router = scenario.router
-    facts = type(router), scenario.needs, [isinstance(router, protocol) for protocol in PROTOCOLS]
-    with Stopwatch().on(watched(scenario)):
-        assert facts == (type(router), scenario.needs, [isinstance(router, protocol) for protocol in PROTOCOLS])
-        assert build("router", name) == router
+    seen = watched(scenario, Stopwatch())
+    assert seen.needs == scenario.needs
+    assert seen.scrape_interval_s == scenario.scrape_interval_s
+    for policy in ("router", "predictor", "estimator", "rectifier"):
+        own, double = getattr(scenario, policy), getattr(seen, policy)
+        assert type(double) is not type(own)
+        assert type(double).__name__ == type(own).__name__
+        assert [isinstance(double, p) for p in PROTOCOLS] == [isinstance(own, p) for p in PROTOCOLS]
 
 
 def test_a_watched_run_has_the_same_results(settings):
     plain_run = simulate(settings.scenario(), settings.sessions(0), 0).requests
     watch = Stopwatch()
-    scenario = settings.scenario()
-    with watch.on(watched(scenario)):
-        seen = simulate(scenario, settings.sessions(0), 0).requests
+    seen = simulate(watched(settings.scenario(), watch), settings.sessions(0), 0).requests
     for name, values in plain_run.items():
         np.testing.assert_array_equal(values, seen[name])
     assert watch.parts == []  # it never ran
