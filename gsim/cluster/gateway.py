@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isnan, nan
-from typing import Any
 
 import simpy
 
@@ -12,7 +11,8 @@ from gsim.cluster.active import Active, ActiveTable
 from gsim.cluster.held import HeldQueue
 from gsim.cluster.instance import Instance
 from gsim.cluster.prefix_index import PrefixIndex
-from gsim.cluster.records import RequestLog, Status
+from gsim.cluster.records import Status
+from gsim.cluster.request_log import DecisionLog, RequestLog
 from gsim.cluster.scenario import Scenario
 from gsim.core import (
     HOLD,
@@ -31,6 +31,11 @@ from gsim.core import (
 )
 from gsim.core.view import float_cells, int_cells
 
+_COUNTED = (
+    *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
+    *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
+)
+
 OnEnd = Callable[[Job, Status, float], None]
 OnDispatch = Callable[[Job, float], None]
 
@@ -47,17 +52,8 @@ class Gateway:
         self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
         self.table: ActiveTable | None = None
         """Rows for whoever follows the requests in flight (estimator, rectifier); None where nobody does."""
-        counted: tuple[str, ...] = (
-            "decisions",
-            "dispatches",
-            "refused_connections",
-            "retries",
-            "migrations",
-            "moves_back",
-        )
-        counted += ("moves_refused", "moves_given_up", "moves_ended", "moves_fell_back")
-        self.counters = dict.fromkeys(counted, 0)
-        self.decisions: list[dict[str, Any]] = []
+        self.counters = dict.fromkeys(_COUNTED, 0)
+        self.decisions = DecisionLog() if scenario.telemetry.log_decisions else None
         self.on_end: OnEnd = _nobody
         self.on_dispatch: OnDispatch | None = None
         self.ended_s = 0.0
@@ -107,8 +103,8 @@ class Gateway:
         request = active.job.request
         self.counters["decisions"] += 1
         decision = self._router.route(request, view)
-        if self._scenario.telemetry.log_decisions:
-            self._log_decision(active, decision)
+        if self.decisions is not None:
+            self.decisions.routed(active, decision, view)
         if decision is HOLD:
             self._held.add(active, view)
         elif decision is REJECT:
@@ -286,48 +282,18 @@ class Gateway:
     def end(self, active: Active, status: Status, now_s: float) -> None:
         """The request ends, for good: its row is written."""
         origin = active.origin
-        request = origin.request
-        del self.active[request.request_id]
+        del self.active[origin.request.request_id]
         if self.table is not None:
             self.table.remove(active)
         if now_s > self.ended_s:
             self.ended_s = now_s
-        finished = status is Status.FINISHED
         if active.instance >= 0:
             tally = self.ended_by_instance[active.instance]
             tally[0] += 1
             tally[1] += active.generated_before
-        self.log.add(
-            (
-                request.request_id,
-                request.session_id,
-                request.turn,
-                self.log.task_code(request.task),
-                active.instance,
-                status,
-                request.arrival_s,
-                active.dispatched_s,
-                active.first_token_s,
-                now_s if finished else nan,
-                request.slo_s,
-                request.prompt_tokens,
-                origin.output_tokens,
-                active.generated_before,
-                active.cached_tokens,
-                active.recomputed_tokens,
-                active.preemptions,
-                active.migrations,
-                active.predicted_tokens,
-            )
-        )
-        if self._scenario.telemetry.log_decisions:
-            row = {
-                "time_s": now_s,
-                "request_id": request.request_id,
-                "what": status.name.lower(),
-                "instance": active.instance,
-            }
-            self.decisions.append(row)
+        self.log.ended(active, status, now_s)
+        if self.decisions is not None:
+            self.decisions.ended(active, status, now_s)
         self.on_end(origin, status, now_s)
         if self._held:
             self.ask_held()
@@ -347,24 +313,6 @@ class Gateway:
             active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
         # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
         return max(active.predicted_tokens - active.generated_before, 1.0)
-
-    def _log_decision(self, active: Active, decision: object) -> None:
-        view = self.view
-        self.decisions.append(
-            {
-                "time_s": self.env.now,
-                "request_id": active.origin.request.request_id,
-                "what": "route",
-                "instance": decision if isinstance(decision, int) else getattr(decision, "value", str(decision)),
-                "predicted_tokens": active.predicted_tokens,
-                "in_flight": view.in_flight.tolist(),
-                "queue_s": view.queue_s.tolist(),
-                "prefill_s_per_token": view.prefill_s_per_token.tolist(),
-                "tpot_s": view.tpot_s.tolist(),
-                "waiting": view.waiting.tolist(),
-                "kv_usage": view.kv_usage.tolist(),
-            }
-        )
 
 
 def _nobody(job: Job, status: Status, now_s: float) -> None:

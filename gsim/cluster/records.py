@@ -25,28 +25,7 @@ class Status(IntEnum):
 
 #: NumPy's types of the codes that ``struct`` packs.
 _TYPES = {"q": np.int64, "b": np.int8, "d": np.float64}
-# Name and type code of each request column; the order is that of RequestLog.add.
-_REQUEST_COLUMNS = (
-    ("request_id", "q"),
-    ("session_id", "q"),
-    ("turn", "q"),
-    ("task", "q"),
-    ("instance", "q"),
-    ("status", "b"),
-    ("arrival_s", "d"),
-    ("dispatched_s", "d"),
-    ("first_token_s", "d"),
-    ("finished_s", "d"),
-    ("slo_s", "d"),
-    ("prompt_tokens", "q"),
-    ("output_tokens", "q"),
-    ("generated_tokens", "q"),
-    ("cached_tokens", "q"),
-    ("recomputed_tokens", "q"),
-    ("preemptions", "q"),
-    ("migrations", "q"),
-    ("predicted_tokens", "d"),
-)
+# Name and type code of each column; the order is that of the row.
 _SESSION_COLUMNS = (
     ("session_id", "q"),
     ("jobs", "q"),
@@ -57,7 +36,7 @@ _SESSION_COLUMNS = (
 )
 
 
-class _Table:
+class Table:
     """Rows of numbers, packed one behind the other: one call a row, and about as many bytes as the numbers have."""
 
     def __init__(self, columns: tuple[tuple[str, str], ...]) -> None:
@@ -81,19 +60,7 @@ class _Table:
         return {name: np.ascontiguousarray(rows[name])[order] for name in self._type.names or ()}
 
 
-class RequestLog(_Table):
-    """One row per ended request."""
-
-    def __init__(self) -> None:
-        super().__init__(_REQUEST_COLUMNS)
-        self.tasks: dict[str, int] = {}
-
-    def task_code(self, task: str) -> int:
-        """The number that stands for a task class in the ``task`` column."""
-        return self.tasks.setdefault(task, len(self.tasks))
-
-
-class SessionLog(_Table):
+class SessionLog(Table):
     """One row per ended session of several requests, or with an objective of its own."""
 
     def __init__(self) -> None:

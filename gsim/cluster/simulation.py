@@ -165,7 +165,7 @@ class _Run:
         if self.faults is not None:
             counters.update(self.faults.counts)
         return RunResult(
-            requests=gateway.log.columns("request_id"),
+            requests=gateway.log.table.columns("request_id"),
             tasks=tuple(gateway.log.tasks),
             sessions=self.arrivals.log.columns("session_id"),
             instances=tuple(
@@ -182,7 +182,7 @@ class _Run:
             duration_s=end_s,
             samples=self.sampler.columns() if self.sampler is not None else {},
             moves=move_columns(self.moves.log) if self.moves is not None else {},
-            decisions=gateway.decisions,
+            decisions=gateway.decisions.rows if gateway.decisions is not None else [],
             counters=counters,
         )
 

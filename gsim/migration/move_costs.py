@@ -26,11 +26,12 @@ class MoveCosts:
         """Let ``view.move_cost_s`` answer with this pool's costs."""
         layouts = _codes(view.static.layout)
         models = _codes(view.static.model)
+        one_model = not models.any()
 
         def move_cost_s(tokens: int, source: int, targets: Ints) -> Floats:
             costs = self.estimate_s(view, layouts, tokens, source, targets)
             # Another model cannot continue the text.
-            return np.where(models[targets] == models[source], costs, np.inf)
+            return costs if one_model else np.where(models[targets] == models[source], costs, np.inf)
 
         view.move_cost_s = move_cost_s
 

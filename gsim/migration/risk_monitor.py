@@ -143,7 +143,7 @@ class RiskMonitor:
             savable = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
             savable &= able
             savable[np.arange(len(part.row)), active.instance[part.row]] = False
-            for k in savable.any(axis=1).nonzero()[0].tolist():
+            for k in np.flatnonzero(savable.any(axis=1)).tolist():
                 row = int(part.row[k])
                 source = int(active.instance[row])
                 if free[source] <= 0:
