@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -58,11 +59,13 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 def watching(description: str, total: int, done: Callable[[], int]) -> Iterator[None]:
     """A bar that follows work done elsewhere: ``done`` is asked a few times a second by a thread.
 
-    Where standard error is no terminal, a line every 20 seconds takes its place.
+    Where standard error is no terminal, a line every 20 seconds takes its place, with the time left too.
     """
     stop = threading.Event()
     with _bar() as bar:
         task = bar.add_task(description, total=total)
+
+        begin_s, before = time.monotonic(), done()
 
         def follow() -> None:
             quiet_s = 0.0
@@ -72,7 +75,8 @@ def watching(description: str, total: int, done: Callable[[], int]) -> Iterator[
                 quiet_s += _POLL_S
                 if bar.disable and quiet_s >= 20.0:
                     quiet_s = 0.0
-                    say(f"{description}: {count} of {total}")
+                    each_s = (time.monotonic() - begin_s) / max(count - before, 1)
+                    say(f"{description}: {count} of {total}, about {clock(each_s * (total - count))} left")
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
