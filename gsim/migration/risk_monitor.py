@@ -133,7 +133,6 @@ class RiskMonitor:
         self, outlook: _Outlook, able: Bools, active: ActiveRequests, view: ClusterView
     ) -> Iterator[Migration]:
         free = self._slots.free
-        room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
         for start in range(0, len(outlook.row), _CHUNK_ROWS):
             part = outlook.part(start, start + _CHUNK_ROWS)
             if not (able & (free > 0)).any():
@@ -148,22 +147,28 @@ class RiskMonitor:
                 source = int(active.instance[row])
                 if free[source] <= 0:
                     continue
-                candidates = savable[k] & (free > 0)
-                tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
-                candidates &= room_tokens >= tokens + part.remaining_tokens[k]
-                if view.now_s - active.moved_s[row] < self.no_return_s:
-                    candidates[active.previous[row]] = False
-                targets = candidates.nonzero()[0]
-                if not len(targets):
-                    continue
-                costs_s = view.move_cost_s(tokens, source, targets)
-                finish_s = view.now_s + costs_s + part.remaining_tokens[k] * view.tpot_s[targets]
                 bound_s = min(float(part.latest_s[k]), float(part.finish_s[k]) - self.min_gain_s)
-                target = self._choose(targets, finish_s, bound_s, view)
+                targets = savable[k] & (free > 0)
+                target = self._target(row, targets, float(part.remaining_tokens[k]), bound_s, active, view)
                 if target is not None:
                     request_id = int(active.request_id[row])
                     self._slots.take(request_id, source, target)
                     yield Migration(request_id, target, "at risk")
+
+    def _target(
+        self, row: int, able: Bools, remaining_tokens: float, bound_s: float, active: ActiveRequests, view: ClusterView
+    ) -> int | None:
+        """Where one request goes, of the instances that are able: it must finish there by ``bound_s``, its move's cost
+        included. None if it makes it nowhere."""
+        tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
+        able &= view.static.kv_capacity_tokens * (1.0 - view.kv_usage) >= tokens + remaining_tokens
+        if view.now_s - active.moved_s[row] < self.no_return_s:
+            able[active.previous[row]] = False
+        targets = np.flatnonzero(able)
+        if not len(targets):
+            return None
+        costs_s = view.move_cost_s(tokens, int(active.instance[row]), targets)
+        return self._choose(targets, view.now_s + costs_s + remaining_tokens * view.tpot_s[targets], bound_s, view)
 
     def _choose(self, targets: Ints, finish_s: Floats, bound_s: float, view: ClusterView) -> int | None:
         """The just-good-enough of some targets, given when the request would finish there; None if none makes it."""
