@@ -19,7 +19,7 @@ from gsim.study import knee
 from gsim.study.cell import compute
 from gsim.study.compose import compose, hydra_session, plain, register_schema
 from gsim.study.dry_run import Forecast, forecast
-from gsim.study.grid import Cell, grid
+from gsim.study.grid import Cell, grid, resolved_sweep
 from gsim.study.listing import listing, option_help
 from gsim.study.progress import say, watching
 from gsim.study.report_run import check_fields, write_cells
@@ -155,7 +155,8 @@ def _cells(
     print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
     if values["timeline"]:
         _timeline(cells[0], out)
-    _describe(values, out, words, cells[0].seeds, extensions)
+    swept = resolved_sweep(values["sweep"] or {}, cells) or None
+    _describe({**values, "sweep": swept}, out, words, cells[0].seeds, extensions)
     _where(out)
     return 0
 

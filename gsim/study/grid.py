@@ -96,6 +96,29 @@ def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
     return {str(field): list(entries) for field, entries in sweep.items()}
 
 
+def resolved_sweep(sweep: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[Any]]:
+    """The axes as they were swept: what the command line replaced or fixed, and fields of entries left out."""
+    labels = {cell.label for cell in cells}
+    together = {key for entries in sweep.values() for entry in entries if isinstance(entry, Mapping) for key in entry}
+    found: dict[str, list[Any]] = {}
+    for field in dict.fromkeys([*sweep, *cells[0].swept]):
+        values = [cell.swept.get(field) for cell in cells]
+        entries = [entry for entry in sweep.get(field, ()) if isinstance(entry, Mapping)]
+        named = [entry for entry in sweep.get(field, ()) if _is_here(entry, labels, values)]
+        if any(entry in named for entry in entries):
+            found[field] = named
+        elif field not in together or field in sweep:
+            found[field] = [value for i, value in enumerate(values) if value is not None and value not in values[:i]]
+    return {field: values for field, values in found.items() if values}
+
+
+def _is_here(entry: Any, labels: set[str], values: Sequence[Any]) -> bool:
+    if not isinstance(entry, Mapping):
+        return entry in values
+    label = str(entry.get("label", ""))
+    return label in labels if label else any(value in values for value in entry.values())
+
+
 class _Raw(str):
     """Text that is in Hydra's override syntax already."""
 

@@ -103,7 +103,8 @@ def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
     results = load(folder)
     asked = (config.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
     tables = []
-    for metric in [asked] if isinstance(asked, str) else asked:
+    regret = ["regret_to_bound"] if config.get("bound") else []
+    for metric in [*([asked] if isinstance(asked, str) else asked), *regret]:
         pivot: dict[str, dict[str, str]] = {}
         for cell in results.cells:
             mean, low, high = mean_interval(cell.metric(metric))

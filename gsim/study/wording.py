@@ -33,6 +33,7 @@ NAMES = {
     "migrated_attainment": "SLO attainment of migrated",
     "dynamics.factor": "Load or length factor",
     "failed": "Requests failed",
+    "regret_to_bound": "Goodput below the upper bound (requests/s)",
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from gsim.core import registry
 from gsim.study.compose import compose, hydra_session, plain, register_schema
@@ -79,6 +80,26 @@ def test_a_sweep_leaves_a_row_per_cell_and_its_figure(tmp_path, capsys):
     seen = rows[rows["trace.rate_per_s"] == 5.0].groupby(["router", "seed"])
     assert len({tuple(group["arrival_s"]) for _, group in seen}) == 2
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 200
+
+
+def test_the_configuration_says_what_was_swept(tmp_path):
+    def swept(*words):
+        assert run(*SMALL, "seeds=1", "trace.requests=10", "bound=false", "out=said", *words) == 0
+        return yaml.safe_load((tmp_path / "said" / "config.yaml").read_text())["sweep"]
+
+    own = swept("experiment=goodput_vs_rps_paper", "trace.rate_per_s=30,50")
+    assert own["trace.rate_per_s"] == [30.0, 50.0]
+    assert [entry["label"] for entry in own["router"][:2]] == ["GoodServe", "GoodServe without migration"]
+    assert own["router"][2:4] == ["least_load", "least_request"]
+    assert list(own) == ["trace.rate_per_s", "router"]
+    assert swept("experiment=goodput_vs_rps_paper", "trace.rate_per_s=30", "router=random,fastest") == {
+        "router": ["random", "fastest"]
+    }
+    assert swept("router=random,fastest", "slo.seconds=4,5") == {
+        "router": ["random", "fastest"],
+        "slo.seconds": [4.0, 5.0],
+    }
+    assert swept() is None
 
 
 def test_tables_fit_a_hundred_columns(capsys):
