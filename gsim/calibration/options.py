@@ -135,6 +135,8 @@ class ValidateOptions:
     timeout_s: float = 60.0
     patience_s: float = 30.0
     max_concurrency: int = 256
+    async_scheduling: bool = True
+    """The server schedules iterations one ahead, vLLM's default; false for a server with ``--no-async-scheduling``."""
     seed: int = 1
 
     def validate(self) -> None:

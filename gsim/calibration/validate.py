@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import httpx
@@ -22,13 +23,14 @@ from gsim.calibration.client import Client
 from gsim.calibration.cores import CoreWatch
 from gsim.calibration.fit import PROFILE, RequestOverhead, read_overhead
 from gsim.calibration.options import ValidateOptions
+from gsim.calibration.pipelined import replay as replay_ahead
 from gsim.calibration.raw import RawStore
 from gsim.calibration.server import wait_until_idle
 from gsim.core.errors import InputError
 from gsim.core.events import EngineEvent, EventKind
 from gsim.core.request import Job, Request
 from gsim.core.streams import Streams
-from gsim.engine import EngineConfig, make_engine
+from gsim.engine import EngineConfig, EngineLimits, make_engine
 from gsim.latency import Profile, load_profile
 
 #: The target: within this of the live mean, or within the repeats' own spread.
@@ -71,7 +73,7 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
     low, high = (meta["options"][name] for name in ("low_token", "high_token"))
     replays = await _replays(options, load, meta["model"], meta["metrics"], (low, high), transport)
     tables = [replay.table for replay in replays]
-    simulated = simulate(profile, meta["block_size"], load, overhead)
+    simulated = simulate(profile, meta["block_size"], load, overhead, async_scheduling=options.async_scheduling)
     _keep(folder / f"{options.name}_requests.parquet", tables, simulated)
     judged = compare(tables, simulated)
     judged.to_csv(folder / f"{options.name}.csv", index=False)
@@ -138,25 +140,43 @@ async def replay(
     return _table(load, rows[:, 0], rows[:, 1], rows[:, 2])
 
 
-def simulate(profile: Profile, block_size: int, load: Load, overhead: RequestOverhead) -> pd.DataFrame:
-    """The same load in the simulated engine; the API's overhead comes before it."""
+def simulate(
+    profile: Profile, block_size: int, load: Load, overhead: RequestOverhead, *, async_scheduling: bool = True
+) -> pd.DataFrame:
+    """The same load in the simulated engine; the API's overhead comes before it.
+
+    ``async_scheduling``: iterations are scheduled one ahead of the processor, as vLLM does by default: a request that
+    arrives during one of them waits for one more.
+    """
     limits = EngineConfig(block_size=block_size).resolve(profile)
+    entered = np.array([at + overhead.seconds(p) for at, p in zip(load.arrivals_s, load.prompt_tokens, strict=True)])
+    order = np.argsort(entered, kind="stable")
+    jobs = [
+        Job(Request(k, float(entered[i]), load.prompt_tokens[i], load.output_tokens[i], inf), load.output_tokens[i])
+        for k, i in enumerate(order.tolist())
+    ]
+    times_s = np.empty((2, len(load)))
+    if async_scheduling:
+        done = replay_ahead(jobs, profile.latency, limits)
+        times_s[:, order] = done.first_token_s, done.last_token_s
+    else:
+        times_s[:, order] = _step_by_step(jobs, profile, limits)
+    arrivals = np.asarray(load.arrivals_s)
+    return _table(load, arrivals, times_s[0] - arrivals, times_s[1] - arrivals)
+
+
+def _step_by_step(jobs: Sequence[Job], profile: Profile, limits: EngineLimits) -> tuple[list[float], list[float]]:
+    """First and last token of each job where every iteration is scheduled when the one before has ended."""
     engine = make_engine("stepwise", profile.latency, limits)
-    entered = [arrival + overhead.seconds(p) for arrival, p in zip(load.arrivals_s, load.prompt_tokens, strict=True)]
     events: list[EngineEvent] = []
-    for i in sorted(range(len(load)), key=lambda i: entered[i]):
-        events += engine.advance(entered[i])
-        request = Request(i, entered[i], load.prompt_tokens[i], load.output_tokens[i], float("inf"))
-        engine.submit(Job(request, load.output_tokens[i]), entered[i])
-    while (next_s := engine.next_event_s()) != float("inf"):
+    for job in jobs:
+        events += engine.advance(job.request.arrival_s)
+        engine.submit(job, job.request.arrival_s)
+    while (next_s := engine.next_event_s()) != inf:
         events += engine.advance(next_s)
     first = {e.request_id: e.time_s for e in events if e.kind is EventKind.FIRST_TOKEN}
     last = {e.request_id: e.time_s for e in events if e.kind is EventKind.FINISHED}
-    arrivals = np.asarray(load.arrivals_s)
-    ids = range(len(load))
-    return _table(
-        load, arrivals, np.array([first[i] for i in ids]) - arrivals, np.array([last[i] for i in ids]) - arrivals
-    )
+    return [first[i] for i in range(len(jobs))], [last[i] for i in range(len(jobs))]
 
 
 def _table(load: Load, sent_s: np.ndarray, ttft_s: np.ndarray, e2e_s: np.ndarray) -> pd.DataFrame:

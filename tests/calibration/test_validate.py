@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
 
+from gsim.calibration.fit import read_overhead
 from gsim.calibration.measure import measure
 from gsim.calibration.options import MeasureOptions, ValidateOptions
 from gsim.calibration.report import report_folder
-from gsim.calibration.validate import compare, draw_load, validate
+from gsim.calibration.validate import compare, draw_load, simulate, validate
 from gsim.core import InputError
+from gsim.latency import load_profile
 
 
 def server(slower: float = 1.0) -> InProcess:
@@ -42,7 +44,9 @@ def folder(tmp_path_factory):
 
 
 def test_live_and_simulated_agree_where_the_profile_is_right(folder):
-    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=100, rate_per_s=12.0, repeats=2)
+    asked = ValidateOptions(
+        url="http://fake:1", out=str(folder), requests=100, rate_per_s=12.0, repeats=2, async_scheduling=False
+    )
     text = run_virtually(validate(asked, server()))
     judged = pd.read_csv(folder / "validation.csv")
     assert len(judged) == 9
@@ -57,11 +61,25 @@ def test_live_and_simulated_agree_where_the_profile_is_right(folder):
 
 
 def test_a_server_that_changed_since_is_found_out(folder):
-    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=60, repeats=2, name="slower")
+    asked = ValidateOptions(
+        url="http://fake:1", out=str(folder), requests=60, repeats=2, name="slower", async_scheduling=False
+    )
     run_virtually(validate(asked, server(slower=1.2)))
     judged = pd.read_csv(folder / "slower.csv")
     assert (judged.loc[judged["metric"] == "e2e", "verdict"] == "no").all()
     assert judged.loc[judged["metric"] == "tpot", "diff_percent"].max() == pytest.approx(-100 * 0.2 / 1.2, abs=3.0)
+
+
+def test_scheduling_one_ahead_costs_an_arrival_part_of_an_iteration_and_decoding_nothing(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    load = draw_load(ValidateOptions(url="http://fake:1", rate_per_s=12.0))
+    profile, overhead = load_profile(folder / "profile.yaml"), read_overhead(folder)
+    ahead, after = (
+        simulate(profile, meta["block_size"], load, overhead, async_scheduling=ahead) for ahead in (True, False)
+    )
+    later_s = (ahead["ttft_s"] - after["ttft_s"]).mean()
+    assert 0.0 < later_s < after["tpot_s"].mean()
+    assert ahead["tpot_s"].mean() == pytest.approx(after["tpot_s"].mean(), rel=0.02)
 
 
 def test_the_same_seed_draws_the_same_load():
