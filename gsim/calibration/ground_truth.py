@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gsim.calibration.contents import read_contents
-from gsim.calibration.pipelined import Replay, replay
+from gsim.calibration.pipelined import Loop, Replay, replay
 from gsim.calibration.vllm_bench import read_bench
 from gsim.core.errors import InputError
 from gsim.core.request import Content, Job, Request
@@ -131,9 +131,14 @@ def replay_truth(truth: GroundTruth, profile: Profile, until_s: float = math.inf
     If the real loop took its second request in later than a warm one would have, the server was cold: then its first
     iteration is held for as long as the file says.
     """
+    return start_replay(truth, profile).run(until_s)
+
+
+def start_replay(truth: GroundTruth, profile: Profile) -> Loop:
+    """The replay before its first iteration."""
     jobs = truth.jobs()
     limits = truth.engine.resolve(profile)
-    return replay(jobs, profile.latency, limits, _cold_start_s(truth, jobs, profile, limits), until_s)
+    return Loop(jobs, profile.latency, limits, _cold_start_s(truth, jobs, profile, limits))
 
 
 def _cold_start_s(truth: GroundTruth, jobs: list[Job], profile: Profile, limits: EngineLimits) -> float:

@@ -37,6 +37,9 @@ def terms(truth: GroundTruth, profile: Profile, fit: Fit) -> pd.DataFrame:
         rows.append({"term": name, **_means(compare(truth, ours))})
         if name == "all" and not fit.refused:
             rows.append({"term": "all, held out", **_means(compare(truth, ours, fit.held_out(truth)))})
+    if truth.contents:
+        alone = replay_truth(dataclasses.replace(truth, contents=()), corrected)
+        rows.append({"term": "without shared prompts", **_means(compare(truth, alone))})
     return pd.DataFrame(rows)
 
 

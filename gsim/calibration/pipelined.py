@@ -9,18 +9,20 @@ timestamps, where a lightly loaded first token takes few iterations, it counts. 
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import InputError
 from gsim.core.protocols import LatencyModel
-from gsim.core.request import Job
+from gsim.core.request import Content, Job
 from gsim.engine import EngineLimits
 from gsim.engine.scheduler import Scheduler, Step
 from gsim.engine.sequence import Sequence, make_sequence
@@ -38,6 +40,16 @@ class Iteration(NamedTuple):
     chunks: int
 
 
+class State(NamedTuple):
+    """What an iteration left when its tokens were there."""
+
+    time_s: float
+    blocks: int
+    """KV blocks in use."""
+    running: int
+    waiting: int
+
+
 @dataclass(frozen=True)
 class Replay:
     """What happened to each job, and every iteration. NaN where it did not happen."""
@@ -49,6 +61,7 @@ class Replay:
     last_token_s: Floats
     preemptions: NDArray[np.int64]
     iterations: list[Iteration]
+    states: list[State]
 
 
 class _Flight(NamedTuple):
@@ -71,10 +84,12 @@ def replay(
     ``until_s``: stop there; what would have happened later stays NaN. Raises ``InputError`` for a job that can never
     run.
     """
-    return _Loop(jobs, latency, limits, first_launch_s).run(until_s)
+    return Loop(jobs, latency, limits, first_launch_s).run(until_s)
 
 
-class _Loop:
+class Loop:
+    """The loop, to be run on as far as wanted, and forked."""
+
     def __init__(self, jobs: Rows[Job], latency: LatencyModel, limits: EngineLimits, first_launch_s: float) -> None:
         self.jobs = jobs
         self.latency = latency
@@ -90,9 +105,10 @@ class _Loop:
         """Output tokens that have arrived, by request."""
         columns = np.full((4, len(jobs)), np.nan)
         preemptions = np.zeros(len(jobs), dtype=np.int64)
-        self.result = Replay(columns[0], columns[1], columns[2], columns[3], preemptions, [])
+        self.result = Replay(columns[0], columns[1], columns[2], columns[3], preemptions, [], [])
 
     def run(self, until_s: float) -> Replay:
+        """Go on until every job is done or ``until_s`` has passed."""
         while self.done < len(self.jobs) and self.now_s <= until_s:
             self._take_arrivals()
             step = self.scheduler.schedule()
@@ -111,6 +127,41 @@ class _Loop:
             elif not step.preempted:
                 self._sleep()
         return self.result
+
+    def fork(self) -> Loop:
+        """The same loop in the same state, to be run on apart."""
+        shared = (self.jobs, self.latency, self.limits, *self.jobs, *(job.request for job in self.jobs))
+        memo: dict[int, Any] = {id(thing): thing for thing in shared}
+        result = self.result
+        memo[id(result)] = dataclasses.replace(
+            result,
+            **{
+                name: getattr(result, name).copy()
+                for name in ("queued_s", "scheduled_s", "first_token_s", "last_token_s")
+            },
+            preemptions=result.preemptions.copy(),
+            iterations=result.iterations.copy(),
+            states=result.states.copy(),
+        )
+        fork = copy.copy(self)
+        for name, value in vars(self).items():
+            setattr(fork, name, copy.deepcopy(value, memo))
+        return fork
+
+    def rename(self, request_id: int, content: Content) -> bool:
+        """Give a request other contents; False where it has been admitted already."""
+        job = self.jobs[request_id]
+        job = job._replace(request=job.request._replace(content=content))
+        if request_id >= self.arrived:
+            self.jobs = [*self.jobs[:request_id], job, *self.jobs[request_id + 1 :]]
+            return True
+        for sequence in self.scheduler.waiting:
+            if sequence.request_id == request_id and sequence.preemptions == 0:
+                renamed = make_sequence(job, request_id, sequence.order[1], 0, self.limits)
+                assert renamed is not None
+                sequence.names = renamed.names
+                return True
+        return False
 
     def _take_arrivals(self) -> None:
         while self.arrived < len(self.jobs) and self.jobs[self.arrived].request.arrival_s <= self.now_s:
@@ -164,3 +215,6 @@ class _Loop:
                     self.scheduler.finish(sequence)
                 else:
                     self.scheduler.withdraw(sequence)
+        scheduler = self.scheduler
+        used = scheduler.pool.total - scheduler.pool.free
+        result.states.append(State(self.now_s, used, len(scheduler.running), len(scheduler.waiting)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gsim.core import register
@@ -26,7 +26,8 @@ class GroundTruthStudy:
     """Replay the requests that a real engine served, with its profile and its limits, and compare the timestamps.
 
     Operator tables know nothing of the engine around them: what an iteration takes beside their sum is fitted to the
-    beginning of the run, and the rest judges.
+    beginning of the run, and the rest judges. Which prompts begin alike is read from the run's KV blocks in use, where
+    it says them and the token ids are not at hand.
     """
 
     ground_truth: str = "???"
@@ -38,15 +39,22 @@ class GroundTruthStudy:
 
     def run(self, context: Context) -> Findings:
         """A fit and a replay: nothing in them is random."""
+        import pandas as pd
+
         from gsim.calibration.ground_truth import compare, figure, read_ground_truth, replay_truth
         from gsim.calibration.ground_truth_fit import fit_correction
         from gsim.calibration.ground_truth_terms import terms
+        from gsim.calibration.shared_prompts import continuations, with_continuations
         from gsim.latency import OperatorModel, load_profile
 
         truth = read_ground_truth(self.ground_truth, self.workload)
         profile = load_profile(self.profile.path)
         fit = fit_correction(truth, profile)
-        simulated = replay_truth(truth, fit.correction.applied(profile))
+        corrected = fit.correction.applied(profile)
+        pairs = [] if truth.contents else continuations(truth, corrected)
+        if pairs:
+            truth = replace(truth, contents=with_continuations(truth, pairs))
+        simulated = replay_truth(truth, corrected)
         tables = {"ground_truth": compare(truth, simulated)}
         notes = [
             f"{len(truth.requests)} requests, {len(simulated.iterations)} iterations, "
@@ -59,6 +67,12 @@ class GroundTruthStudy:
             tables["ground_truth_held_out"] = compare(truth, simulated, held_out)
             said = f"the {int(held_out.sum())} requests that the fit did not see (ground_truth_held_out)"
             notes.append(_within(tables["ground_truth_held_out"], said))
+        if pairs:
+            tables["ground_truth_shared"] = pd.DataFrame([asdict(pair) for pair in pairs])
+            alone = compare(truth, replay_truth(replace(truth, contents=()), corrected))
+            said = "that begin as an earlier one, read from the run's KV blocks in use (ground_truth_shared)"
+            notes.append(f"prompts {said}: {len(pairs)}, an input taken from the run")
+            notes.append(_within(alone, "without them"))
         if isinstance(profile.latency, OperatorModel):
             tables["ground_truth_terms"] = terms(truth, profile, fit)
         return Findings(tables, {"ground_truth": figure(truth, simulated)}, notes)
