@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
 from cluster_cases import paper_pool
 
+from benchmarks.counting import calls
 from gsim.cluster import Scenario, simulate
 from gsim.cluster.simulation import static_view
 from gsim.core import ActiveRequests, ClusterView, Streams, build
@@ -16,23 +16,6 @@ from gsim.core import ActiveRequests, ClusterView, Streams, build
 def pools(copies: int):
     """The paper's pool, so many times over."""
     return tuple(replace(spec, name=f"{spec.name}-{i}") for i in range(copies) for spec in paper_pool())
-
-
-def calls(work) -> int:
-    """Python and C function calls that ``work`` makes."""
-    counted = 0
-
-    def count(_frame, event, _argument) -> None:
-        nonlocal counted
-        counted += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return counted
 
 
 def calls_per_request(copies: int, *, rate_per_s: float, requests: int, policies: bool = False, **trace) -> float:
