@@ -7,11 +7,15 @@ configuration in its fields (an engine also needs a profile), ``config=`` names 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gsim.core.errors import ConfigError
@@ -31,7 +35,17 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first line of the class's docstring, as shown by ``--help``."""
-        return (self.cls.__doc__ or "").strip().partition("\n")[0]
+        return _docstring(self.cls).strip().partition("\n")[0]
+
+
+def _docstring(cls: type) -> str:
+    """A class's docstring. A compiled class has none: it is read in the source, which is its module's file."""
+    module = sys.modules[cls.__module__]
+    if not isinstance(module.__loader__, ExtensionFileLoader):
+        return cls.__doc__ or ""
+    tree = ast.parse(Path(str(module.__file__)).read_bytes())
+    found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    return next((ast.get_docstring(node) or "" for node in found), "")
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {}

@@ -46,7 +46,9 @@ class PriorityQueue:
         """Insert where its priority says."""
         insort(self._sequences, sequence, key=_order)
 
-    appendleft = append
+    def appendleft(self, sequence: Sequence) -> None:
+        """Insert where its priority says: a preempted one is no exception."""
+        self.append(sequence)
 
     def popleft(self) -> Sequence:
         """Take the first one out."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Any
 
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
 
@@ -38,6 +39,10 @@ class DecodeRow:
             n = knots[j + 1] - knots[j]
             sums.append(sums[-1] + n * times[j] + slopes[j] * (n * (n - 1) // 2))
         self._knots, self._times_s, self._slopes, self._sums = knots, times, slopes, sums
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rows travel to workers inside profiles, compiled too."""
+        return _restored, (self._knots, self._times_s, self._slopes, self._sums)
 
     def at(self, context: float) -> float:
         """Seconds of one iteration at a mean context (0 or more)."""
@@ -96,3 +101,9 @@ class DecodeRow:
         while self.run_s(context, n + 1) <= span_s:
             n += 1
         return n
+
+
+def _restored(knots: list[int], times_s: list[float], slopes: list[float], sums: list[float]) -> DecodeRow:
+    row = DecodeRow(knots, times_s)
+    row._knots, row._times_s, row._slopes, row._sums = knots, times_s, slopes, sums
+    return row
