@@ -48,13 +48,14 @@ def versions() -> dict[str, str]:
 
 
 def provenance(words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Where a result comes from: command, seeds, code digest, versions, commit where there is one, platform."""
+    """Where a result comes from: command, seeds, code, versions, compiled or not, commit if any, platform."""
     return {
         "command": ["python", "-m", "gsim", *words],
         "seeds": list(seeds),
         "code": code_digest(extensions),
         "commit": _commit(),
         "versions": versions(),
+        "compiled": gsim.compiled,
         "platform": platform.platform(),
     }
 
