@@ -23,7 +23,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # The modules to compile: where the time of a run goes. They are linked as one group, so that calls among them are C
-# calls. A module can be listed if mypyc accepts it as it is: no dataclass with a ClassVar, no methods replaced at run time.
+# calls. What a module must keep to be listed: docs/design.md, "Compiled build".
 COMPILED = (
     "gsim.engine.books",
     "gsim.engine.clocked",
