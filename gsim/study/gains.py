@@ -10,7 +10,7 @@ import numpy as np
 
 from gsim.metrics import paired_difference
 from gsim.study.loading import LoadedCell, Results
-from gsim.study.wording import known, place
+from gsim.study.wording import known, level, place
 
 #: The labels under which experiments run GoodServe as published (just enough, and migration), and without migration.
 GOODSERVE = "GoodServe"
@@ -80,12 +80,12 @@ def least(found: list[Gain]) -> Gain:
 
 
 def gain_rows(results: Results) -> list[list[str]]:
-    """A row per other policy: the largest and the least gain, each with its interval and place."""
+    """A row per other policy: the largest and (of several) the least gain, each with its interval and grid point."""
     rows = []
     for policy, found in by_policy(gains(results)).items():
         row = [policy]
-        for gain in (largest(found), least(found))[: 2 if len(found) > 1 else 1]:
-            said = "" if gain.significant else " (not significant)"
-            row += [f"{gain.share:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]{said}", place([gain.point]) or "all"]
+        for gain in (largest(found), least(found)) if len(found) > 1 else found:
+            row.append(f"{gain.share:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
+            row += [", ".join(level(value) for value in known(gain.point).values())] if len(found) > 1 else []
         rows.append(row)
     return rows

@@ -92,10 +92,12 @@ def _listed(values: list[Any]) -> str:
 
 
 def _gains(folder: Path) -> list[Table]:
-    rows = gain_rows(load(folder))
+    results = load(folder)
+    rows = gain_rows(results)
     if not rows:
         return []
-    head = ["over", "largest gain", "at", "least gain", "at"][: len(rows[0])]
+    at = "at " + ", ".join(title(point) for point in results.points)
+    head = ["over", "largest gain", at, "least gain", at] if len(rows[0]) > 2 else ["over", "gain"]
     return [Table(f"Gain in goodput of {GOODSERVE} [paired 95 % interval]", head, rows)]
 
 
@@ -122,10 +124,17 @@ def _study_tables(folder: Path) -> list[Table]:
     import pandas as pd
 
     tables = []
-    for path in sorted(folder.glob("*.csv")):
-        frame = pd.read_csv(path)
-        rows = [[number(v) if isinstance(v, float) else str(v) for v in row] for row in frame.head(_MOST_ROWS).values]
+    frames = {path: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    # Summaries first: they are shorter than what they sum up.
+    for path, frame in sorted(frames.items(), key=lambda item: len(item[1])):
+        rows = [[_shown(value) for value in row] for row in frame.head(_MOST_ROWS).itertuples(index=False)]
         more = f" (the first {_MOST_ROWS} of {len(frame)} rows)" if len(frame) > _MOST_ROWS else ""
         heads = [str(column).replace("_", " ") for column in frame.columns]
         tables.append(Table(path.stem.replace("_", " ") + more, heads, rows))
     return tables
+
+
+def _shown(value: Any) -> str:
+    if value != value:
+        return "-"
+    return number(value) if isinstance(value, float) else str(value)

@@ -10,8 +10,8 @@ from pathlib import Path
 from gsim.study.claims import Claim
 from gsim.study.report import Report, Section, Table
 
-_OPEN_ROWS = 12
-"""Longer tables are folded, all but the first of a section."""
+_OPEN_ROWS = (30, 12)
+"""Longer tables are folded: the first of a section, and the others."""
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
@@ -77,7 +77,8 @@ def _section(section: Section) -> str:
     parts += [_image(path, section.question) for path in section.figures]
     if section.findings:
         parts.append("<p>What we find:</p><ul>" + "".join(f"<li>{escape(f)}</li>" for f in section.findings) + "</ul>")
-    parts += [_table(table, is_open=i == 0 or len(table.rows) <= _OPEN_ROWS) for i, table in enumerate(section.tables)]
+    for i, table in enumerate(section.tables):
+        parts.append(_table(table, is_open=len(table.rows) <= _OPEN_ROWS[i > 0]))
     parts.append(f'<p class="setup">{escape(section.setup)}</p>')
     parts.append(f'<p class="command"><code>{escape(section.command)}</code></p></section>')
     return "".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gsim.core import ConfigError, GsimError, SimulationError, register
 from gsim.study.claims import claims
 from gsim.study.experiments import Experiment, read_experiments
+from gsim.study.grid import literal
 from gsim.study.options import RUN_GROUPS
 from gsim.study.progress import clock, say
 from gsim.study.report import Report, Section, read_section
@@ -149,7 +151,7 @@ class Reproduce:
     def _plan(self, experiment: Experiment) -> _Planned:
         words = [f"experiment={experiment.name}"]
         small = dict(experiment.values.get("small") or {}) if self.scale == "small" else {}
-        words += [f"{name}={value}" for name, value in small.items()]
+        words += [f"{name}={value if isinstance(value, str) else literal(value)}" for name, value in small.items()]
         words += self.further.get(experiment.name, [])
         return _Planned(experiment, tuple(words), _requests(experiment.values, small))
 
@@ -202,7 +204,7 @@ def _absent(plan: _Planned, reason: str) -> Section:
 
 
 def _shown(plan: _Planned) -> str:
-    return " ".join(["python -m gsim", *plan.words])
+    return f"python -m gsim {shlex.join(plan.words)}"
 
 
 def _section(plan: _Planned, context: Context) -> Section:

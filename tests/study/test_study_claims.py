@@ -53,11 +53,7 @@ def test_gains_are_paired_and_a_control_that_serves_nobody_is_no_base(tmp_path):
     row = gain_rows(load(tmp_path))[0]
     assert row[0] == "slow"
     assert row[1].startswith("+19.3% [+19.3%")
-    assert row[2:] == [
-        "request rate 70 requests/s",
-        "+0.0% [+0.0%, +0.0%] (not significant)",
-        "request rate 10 requests/s",
-    ]
+    assert row[2:] == ["70", "+0.0% [+0.0%, +0.0%]", "10"]
 
 
 def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
