@@ -96,9 +96,10 @@ def _gains(folder: Path) -> list[Table]:
     rows = gain_rows(results)
     if not rows:
         return []
-    at = "at " + ", ".join(title(point) for point in results.points)
-    head = ["over", "largest gain", at, "least gain", at] if len(rows[0]) > 2 else ["over", "gain"]
-    return [Table(f"Gain in goodput of {GOODSERVE} [paired 95 % interval]", head, rows)]
+    several = len(rows[0]) > 2
+    head = ["over", "largest gain", "at", "least gain", "at"] if several else ["over", "gain"]
+    where = f", and at which {', '.join(title(point) for point in results.points)}" if several else ""
+    return [Table(f"Gain in goodput of {GOODSERVE} [paired 95 % interval]{where}", head, rows)]
 
 
 def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
