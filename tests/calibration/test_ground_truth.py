@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from gsim.calibration.ground_truth import compare, read_ground_truth, replay_tru
 from gsim.calibration.ground_truth_fit import Fit, fit_correction
 from gsim.calibration.ground_truth_terms import terms
 from gsim.calibration.pipelined import replay
+from gsim.calibration.shared_prompts import Continuation, continuations, with_continuations
 from gsim.core import InputError
 from gsim.latency import Profile, constant_profile, load_profile
 
@@ -164,3 +167,28 @@ def test_the_whole_run_stays_close(profile: Profile, fit: Fit) -> None:
     assert rows.loc["all, held out"].abs().max() < 2.0
     assert rows.loc["without the fit (plain sum)", "TPOT"] > rows.loc["all", "TPOT"] + 1.0
     assert rows.loc["without skew", "TPOT"] < rows.loc["all", "TPOT"] - 1.0
+
+
+#: Request, the one that its prompt begins with, that one's prompt tokens: what the run's blocks in use show.
+SHARED_PROMPTS = ((47, 40, 455), (66, 35, 633), (93, 82, 629), (139, 117, 996), (173, 153, 460))
+
+
+def test_with_the_prompts_that_the_states_show_every_figure_is_within_one_percent(profile: Profile, fit: Fit) -> None:
+    truth = read_ground_truth(TRUTH)
+    pairs = [Continuation(*pair) for pair in SHARED_PROMPTS]
+    shared = dataclasses.replace(truth, contents=with_continuations(truth, pairs))
+    table = compare(shared, replay_truth(shared, fit.correction.applied(profile)))
+    assert len(table) == 15
+    assert table.diff_percent.abs().max() < 1.0
+
+
+def test_the_first_shared_prompt_of_the_real_run_is_seen(tmp_path: Path, profile: Profile, fit: Fit) -> None:
+    """Request 47 is the next turn of request 40, as token ids show; the states of the first 27 s tell."""
+    folder = shutil.copytree(TRUTH, tmp_path / "run")
+    states = pd.read_csv(folder / "timeseries.csv")
+    # Copied from where nothing may be written.
+    (folder / "timeseries.csv").chmod(0o644)
+    folder.chmod(0o755)
+    states[states.t <= 27].to_csv(folder / "timeseries.csv", index=False)
+    found = continuations(read_ground_truth(folder), fit.correction.applied(profile))
+    assert found == [Continuation(*SHARED_PROMPTS[0])]
