@@ -33,6 +33,7 @@ COMPILED = (
     "gsim.engine.scheduler",
     "gsim.engine.sequence",
     "gsim.engine.stepwise",
+    "gsim.engine.token_names",  # derives from a class in sequence, which only a compiled class can
     "gsim.engine.waiting",
     "gsim.latency.row",
 )

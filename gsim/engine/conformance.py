@@ -19,9 +19,9 @@ from gsim.core.errors import InputError
 from gsim.core.request import Job, Request
 from gsim.engine.config import EngineLimits
 from gsim.engine.scheduler import Scheduler
-from gsim.engine.sequence import BlockNames, Sequence
+from gsim.engine.sequence import Sequence
+from gsim.engine.token_names import GENERATED_TOKEN, TokenNames
 
-GENERATED_TOKEN = 7
 #: Recordings give the usage with six decimals.
 USAGE_DECIMALS = 6
 
@@ -33,26 +33,6 @@ class Difference:
     step: int
     theirs: dict[str, Any]
     ours: dict[str, Any]
-
-
-class TokenNames(BlockNames):
-    """Block names from the tokens themselves, as vLLM hashes them."""
-
-    __slots__ = ("_tokens",)
-
-    def __init__(self, tokens: list[int], block_size: int) -> None:
-        super().__init__((), -1, -2, block_size)
-        self._tokens = tokens
-
-    def first(self, blocks: int) -> list[int]:
-        """The names of at least the first ``blocks`` blocks."""
-        names = self._names
-        size = self._block_size
-        self._tokens += [GENERATED_TOKEN] * (blocks * size - len(self._tokens))
-        while len(names) < blocks:
-            start = len(names) * size
-            names.append(hash((names[-1] if names else 0, *self._tokens[start : start + size])))
-        return names
 
 
 def prompt_tokens(pieces: list[list[int]]) -> list[int]:
