@@ -25,6 +25,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # The modules to compile: where the time of a run goes. They are linked as one group, so that calls among them are C
 # calls. What a module must keep to be listed: docs/design.md, "Compiled build".
 COMPILED = (
+    "gsim.cluster.active",
+    "gsim.cluster.alarm",
+    "gsim.cluster.arrivals",
+    "gsim.cluster.gateway",
+    "gsim.cluster.held",
+    "gsim.cluster.instance",
+    "gsim.cluster.monitor",
+    "gsim.cluster.moves",
+    "gsim.cluster.records",
+    "gsim.cluster.request_log",
+    "gsim.cluster.simulation",
+    "gsim.cluster.telemetry",
     "gsim.engine.books",
     "gsim.engine.clocked",
     "gsim.engine.decode_clock",
@@ -35,6 +47,11 @@ COMPILED = (
     "gsim.engine.stepwise",
     "gsim.engine.token_names",  # derives from a class in sequence, which only a compiled class can
     "gsim.engine.waiting",
+    "gsim.estimation.decode",
+    "gsim.estimation.ema",
+    "gsim.estimation.prefill",
+    "gsim.latency.grid",
+    "gsim.latency.roofline",
     "gsim.latency.row",
 )
 

@@ -41,6 +41,9 @@ class Kind(IntEnum):
     """A step of the reference scheduler."""
 
 
+# Skips the NamedTuples' Python-level constructors.
+_new: Final = tuple.__new__
+
 # Members of an enum are looked up slowly; these are compared several times per event.
 _UNKNOWN: Final = Kind.UNKNOWN
 _RUN: Final = Kind.RUN
@@ -160,7 +163,8 @@ class ClockedScheduler:
         # By far the most frequent step: one prompt, whole.
         decodes = self.decodes
         longest = decodes.max_context_tokens() if self._needs_max_context else 0
-        return Batch((Chunk(tokens, 0),), decodes.size, decodes.context_tokens, longest)
+        chunk = _new(Chunk, (tokens, 0))
+        return _new(Batch, ((chunk,), decodes.size, decodes.context_tokens, longest))
 
     def _free(self) -> int:
         """Blocks that are free once the decodes have grown by one iteration."""

@@ -22,6 +22,9 @@ from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.sequence import Sequence, make_sequence
 
+# Skips the NamedTuple's Python-level constructor.
+_new: Final = tuple.__new__
+
 # Members of an enum are looked up slowly; these are compared several times per event.
 _UNKNOWN: Final = Kind.UNKNOWN
 _RUN: Final = Kind.RUN
@@ -230,9 +233,9 @@ class DecodeClockEngine:
     def _report(self, happened: list[Happening], time_s: float) -> None:
         for kind, sequence in happened:
             if kind is _FIRST_TOKEN:
-                event = EngineEvent(time_s, kind, sequence.request_id, 1, sequence.hit_tokens)
+                event = _new(EngineEvent, (time_s, kind, sequence.request_id, 1, sequence.hit_tokens))
             else:
-                event = EngineEvent(time_s, kind, sequence.request_id, sequence.generated)
+                event = _new(EngineEvent, (time_s, kind, sequence.request_id, sequence.generated, 0))
                 if kind is _FINISHED or kind is _REJECTED:
                     del self._here[sequence.request_id]
             self._events.append(event)

@@ -28,7 +28,8 @@ def fields_of(config: type | None, values: Mapping[str, Any] | None = None) -> l
     said = meanings(config)
     own = values or {}
     return [
-        FieldDoc(f.name, str(f.type), _default(f, own), said.get(f.name, ""))
+        # A compiled class has its plain types themselves where others have their names.
+        FieldDoc(f.name, getattr(f.type, "__name__", str(f.type)), _default(f, own), said.get(f.name, ""))
         for f in dataclasses.fields(config)
         if f.init and f.name != "name"
     ]
