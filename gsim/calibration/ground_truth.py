@@ -8,6 +8,7 @@ are interpolated linearly. Both follow from the file: they reproduce that summar
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from gsim.calibration.vllm_bench import read_bench
 from gsim.core.errors import InputError
 from gsim.core.request import Content, Job, Request
 from gsim.engine import EngineConfig, EngineLimits
-from gsim.latency import Profile
+from gsim.latency import OperatorModel, Profile
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +48,8 @@ class GroundTruth:
     from_client: bool = False
     """Latencies count from sending (a benchmark client's clock), not from when the engine's loop took a request in."""
 
+    capture_sizes: tuple[int, ...] | None = None
+    """Token counts for which the engine had captured CUDA graphs; None: not stated."""
     contents: tuple[Content, ...] = ()
     """What the prompts are made of, where that is known; empty: no prompt shares with another."""
 
@@ -82,11 +85,13 @@ def read_ground_truth(folder: str | Path, workload: str | Path | None = None) ->
             max_num_batched_tokens=int(engine["max_num_batched_tokens"]),
             max_model_len=int(engine["max_model_len"]),
         )
+        sizes = meta.get("cudagraph_capture_sizes")
+        captured = None if sizes is None else tuple(sorted(int(size) for size in sizes))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'meta.json'}: engine limits cannot be read: {error!r}") from None
     tokens = [int(tokens) for tokens in requests.input_tokens]
     contents = tuple(read_contents(Path(workload), tokens)) if workload else ()
-    return GroundTruth(folder, requests, config, contents=contents)
+    return GroundTruth(folder, requests, config, capture_sizes=captured, contents=contents)
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -123,6 +128,15 @@ def _requests(path: Path) -> pd.DataFrame:
     if (np.diff(frame.arrival_s) < 0).any():
         raise InputError(f"{path}, row {int(np.argmax(np.diff(frame.arrival_s) < 0)) + 3}: arrivals must be in order")
     return frame
+
+
+def profile_of_run(truth: GroundTruth, profile: Profile) -> Profile:
+    """The profile with the CUDA graphs that the run's engine had captured, where it is made of operators and they are
+    stated: vLLM captures fewer for a smaller batch limit."""
+    latency = profile.latency
+    if truth.capture_sizes is None or not isinstance(latency, OperatorModel):
+        return profile
+    return dataclasses.replace(profile, latency=dataclasses.replace(latency, capture_sizes=truth.capture_sizes))
 
 
 def replay_truth(truth: GroundTruth, profile: Profile, until_s: float = math.inf) -> Replay:

@@ -41,14 +41,14 @@ class GroundTruthStudy:
         """A fit and a replay: nothing in them is random."""
         import pandas as pd
 
-        from gsim.calibration.ground_truth import compare, figure, read_ground_truth, replay_truth
+        from gsim.calibration.ground_truth import compare, figure, profile_of_run, read_ground_truth, replay_truth
         from gsim.calibration.ground_truth_fit import fit_correction
         from gsim.calibration.ground_truth_terms import terms
         from gsim.calibration.shared_prompts import continuations, with_continuations
         from gsim.latency import OperatorModel, load_profile
 
         truth = read_ground_truth(self.ground_truth, self.workload)
-        profile = load_profile(self.profile.path)
+        profile = profile_of_run(truth, load_profile(self.profile.path))
         fit = fit_correction(truth, profile)
         corrected = fit.correction.applied(profile)
         pairs = [] if truth.contents else continuations(truth, corrected)

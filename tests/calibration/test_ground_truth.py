@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsim.calibration.ground_truth import compare, read_ground_truth, replay_truth, write_comparison
+from gsim.calibration.ground_truth import compare, profile_of_run, read_ground_truth, replay_truth, write_comparison
 from gsim.calibration.ground_truth_fit import Fit, fit_correction
 from gsim.calibration.ground_truth_terms import terms
 from gsim.calibration.pipelined import replay
@@ -167,6 +167,17 @@ def test_the_whole_run_stays_close(profile: Profile, fit: Fit) -> None:
     assert rows.loc["all, held out"].abs().max() < 2.0
     assert rows.loc["without the fit (plain sum)", "TPOT"] > rows.loc["all", "TPOT"] + 1.0
     assert rows.loc["without skew", "TPOT"] < rows.loc["all", "TPOT"] - 1.0
+
+
+def test_the_run_s_own_cuda_graphs_count(tmp_path: Path, profile: Profile) -> None:
+    folder = write_truth(tmp_path / "truth")
+    assert profile_of_run(read_ground_truth(folder), profile) is profile
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "cudagraph_capture_sizes": [8, 4, 2, 1, 16]}))
+    truth = read_ground_truth(folder)
+    assert profile_of_run(truth, profile).latency.capture_sizes == (1, 2, 4, 8, 16)
+    assert profile_of_run(truth, PROFILE) is PROFILE
+    assert profile_of_run(read_ground_truth(TRUTH), profile) == profile
 
 
 #: Request, the one that its prompt begins with, that one's prompt tokens: what the run's blocks in use show.
