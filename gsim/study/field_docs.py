@@ -83,4 +83,6 @@ def _told(value: Any) -> str:
     from gsim.study.schema import plain_value
 
     made = plain_value(value)
-    return "mandatory" if made == "???" else literal(made)
+    text = "mandatory" if made == "???" else literal(made)
+    # So that a long list can be broken into lines.
+    return text.replace(",", ", ") if isinstance(made, dict | list) else text

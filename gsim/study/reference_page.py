@@ -42,7 +42,7 @@ def _top_level() -> Iterator[str]:
     yield from ("## Top-level keys", "", "| key | default | meaning |", "| --- | --- | --- |")
     for name, (default, meaning) in TOP_LEVEL.items():
         if name not in _NOT_SHOWN:
-            yield f"| `{name}` | `{literal(default)}` | {_cell(meaning)} |"
+            yield f"| `{name}` | `{literal(default).replace(',', ', ')}` | {_cell(meaning)} |"
     yield ""
 
 

@@ -98,7 +98,9 @@ class RouterScalability:
         tables = {"router_scalability": frame, "parts": pd.DataFrame(parts)}
         said = notes(frame, tables["parts"])
         if unseen:
-            said.append(f"not timed, since it is compiled: {', '.join(sorted(unseen))}")
+            said.append(
+                f"compiled, so not timed: {', '.join(sorted(unseen))} (GSIM_PURE=1 in the environment times them)"
+            )
         return Findings(tables, {"router_scalability": figure(frame)}, said)
 
     def _policies(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ for itself is timed by replacing methods of its classes for as long as a ``with`
 from __future__ import annotations
 
 import functools
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ class Stopwatch:
         self.wall_s = 0.0
         """For how long it ran in all."""
         self.unseen: set[str] = set()
-        """Parts whose classes cannot be changed, since they are compiled: nobody can time them from outside."""
+        """Parts whose classes are compiled: their calls to one another cannot be seen from outside."""
         self._calls: dict[str, array[float]] = {}
         self._nested_s: list[float] = []
         """Per call under way: what calls inside of it took."""
@@ -77,14 +78,12 @@ class Stopwatch:
         replaced: list[tuple[type, str, Any]] = []
         try:
             for part, owner, method in watched:
-                # An inherited method is shadowed, and uncovered again.
-                own = vars(owner).get(method)
-                try:
-                    setattr(owner, method, self._timed(getattr(owner, method), part))
-                except TypeError:
+                if not _is_interpreted(owner):
                     self.unseen.add(part)
-                else:
-                    replaced.append((owner, method, own))
+                    continue
+                # An inherited method is shadowed, and uncovered again.
+                replaced.append((owner, method, vars(owner).get(method)))
+                setattr(owner, method, self._timed(getattr(owner, method), part))
             yield
         finally:
             for owner, method, own in reversed(replaced):
@@ -111,3 +110,7 @@ class Stopwatch:
                     self._calls.setdefault(part, array("d")).append(own_s)
 
         return timed
+
+
+def _is_interpreted(owner: type) -> bool:
+    return str(getattr(sys.modules.get(owner.__module__), "__file__", "")).endswith(".py")
