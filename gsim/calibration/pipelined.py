@@ -10,16 +10,16 @@ timestamps, where a lightly loaded first token takes few iterations, it counts. 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections import deque
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gsim.calibration.fork import Copies
 from gsim.core.errors import InputError
 from gsim.core.protocols import LatencyModel
 from gsim.core.request import Content, Job
@@ -130,22 +130,22 @@ class Loop:
 
     def fork(self) -> Loop:
         """The same loop in the same state, to be run on apart."""
-        shared = (self.jobs, self.latency, self.limits, *self.jobs, *(job.request for job in self.jobs))
-        memo: dict[int, Any] = {id(thing): thing for thing in shared}
-        result = self.result
-        memo[id(result)] = dataclasses.replace(
-            result,
-            **{
-                name: getattr(result, name).copy()
-                for name in ("queued_s", "scheduled_s", "first_token_s", "last_token_s")
-            },
-            preemptions=result.preemptions.copy(),
-            iterations=result.iterations.copy(),
-            states=result.states.copy(),
-        )
+        copies, result = Copies(), self.result
         fork = copy.copy(self)
-        for name, value in vars(self).items():
-            setattr(fork, name, copy.deepcopy(value, memo))
+        fork.scheduler = copies.scheduler(self.scheduler)
+        fork.flights = deque(
+            _Flight(flight.end_s, [copies.sequence(sequence) for sequence in flight.yields]) for flight in self.flights
+        )
+        fork.tokens = self.tokens.copy()
+        fork.result = Replay(
+            result.queued_s.copy(),
+            result.scheduled_s.copy(),
+            result.first_token_s.copy(),
+            result.last_token_s.copy(),
+            result.preemptions.copy(),
+            result.iterations.copy(),
+            result.states.copy(),
+        )
         return fork
 
     def rename(self, request_id: int, content: Content) -> bool:

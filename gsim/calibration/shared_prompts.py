@@ -41,7 +41,7 @@ _ITERATIONS = 3
 #: Seconds looked ahead for a first choice among pairs, and for the last one.
 _NEAR, _FAR = 4, 14
 #: Seconds that a search goes back: a difference may be small at first.
-_BACK = 4
+_BACK = 3
 _SHORTLIST = 12
 #: Seconds of agreement that a pair must gain.
 _WORTH = 1.5
@@ -173,7 +173,8 @@ class _Search:
     def _best(self, start: Loop, back: int, k: int) -> Continuation | None:
         """The pair that keeps the replay on the states from second ``back`` on, where it was lost at ``k``."""
         scheduled, _, last = self.real
-        begin, end = self.states[back].time_s - 0.6, self.states[k].time_s + 0.5
+        # Whoever shares was admitted after the last second that agreed, or is in an iteration that was not yet done.
+        begin, end = self.states[k - 1].time_s - 0.6, self.states[k].time_s + 0.1
         known = {pair.request for pair in self.pairs}
         tried = []
         for request in np.flatnonzero((scheduled > begin) & (scheduled < end)):

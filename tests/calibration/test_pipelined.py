@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gsim.calibration.pipelined import replay
+from gsim.calibration.pipelined import Loop, replay
 from gsim.core import EventKind, InputError, Job, Request
 from gsim.engine import EngineConfig, EngineLimits, make_engine
 from gsim.latency import constant_profile, load_profile
@@ -82,3 +82,28 @@ def test_it_serves_everybody_at_most_an_iteration_per_event_later_than_the_engin
     starts = np.array([i.start_s for i in result.iterations])
     assert (starts[1:] >= ends[:-1]).all()
     assert result.last_token_s.max() <= 1.25 * max(finished.values()) + 0.5
+
+
+def test_a_fork_goes_on_as_the_original_would_and_leaves_it_alone() -> None:
+    """Preemptions, a full cache, named blocks: the fork and the original end at the same times."""
+    profile = load_profile("a40-llama-3.1-8b")
+    rows = [(0.05 * i, 60 + 37 * (i % 7), 20 + 11 * (i % 5)) for i in range(24)]
+    work = [job._replace(request=job.request._replace(content=((i % 9, job.request.prompt_tokens),)))
+            for i, job in enumerate(jobs(*rows))]  # fmt: skip
+    bounds = EngineConfig(kv_blocks=40).resolve(profile)
+    expected = replay(work, profile.latency, bounds)
+    assert expected.preemptions.sum() > 0
+    loop = Loop(work, profile.latency, bounds, 0.0)
+    loop.run(0.5)
+    fork = loop.fork()
+    assert fork.run(np.inf).last_token_s.tolist() == expected.last_token_s.tolist()
+    assert loop.run(np.inf).last_token_s.tolist() == expected.last_token_s.tolist()
+
+
+def test_contents_can_be_changed_until_admission() -> None:
+    loop = Loop(jobs((0.0, 100, 20), (0.0, 100, 2), (9.0, 100, 2)), PROFILE.latency, limits(kv_blocks=8), 0.0)
+    loop.run(1.5)
+    assert not loop.rename(0, ((5, 100),))
+    assert loop.rename(1, ((5, 100),))
+    assert loop.rename(2, ((5, 100),))
+    assert np.isfinite(loop.run(np.inf).last_token_s).all()
