@@ -43,6 +43,8 @@ _NEAR, _FAR = 4, 14
 #: Seconds that a search goes back: a difference may be small at first.
 _BACK = 3
 _SHORTLIST = 12
+#: Where fewer of the blocks were ever in use, they decide nothing, and large batches of like requests hide who shares.
+_FULL = 0.95
 #: Seconds of agreement that a pair must gain.
 _WORTH = 1.5
 
@@ -97,7 +99,10 @@ def read_states(truth: GroundTruth) -> list[Recorded]:
 def continuations(truth: GroundTruth, profile: Profile) -> list[Continuation]:
     """The pairs that the recorded states show, in order; ``profile`` should be near the run's speed."""
     states = read_states(truth)
-    if len(states) < _FAR or not truth.engine.prefix_caching:
+    total = truth.engine.kv_blocks
+    if len(states) < _FAR or total is None or not truth.engine.prefix_caching:
+        return []
+    if max(state.blocks for state in states) < _FULL * total:
         return []
     return _Search(truth, profile, states).run()
 

@@ -85,6 +85,12 @@ def test_where_nothing_is_shared_nothing_is_found(tmp_path: Path, profile: Profi
     assert continuations(truth, profile) == []
 
 
+def test_where_the_cache_never_fills_nothing_is_sought(tmp_path: Path, profile: Profile) -> None:
+    truth = write_run(tmp_path / "run", profile, [Continuation(24, 21, 0)], kv_blocks=20_000)
+    assert len(read_states(truth)) > 14
+    assert continuations(truth, profile) == []
+
+
 def test_the_clocks_are_joined_by_what_was_prefilled(tmp_path: Path, profile: Profile) -> None:
     truth = write_run(tmp_path / "run", profile, [])
     states = read_states(truth)
