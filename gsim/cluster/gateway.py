@@ -28,6 +28,7 @@ from gsim.core import (
     Progress,
     Request,
     SimulationError,
+    TraceError,
 )
 from gsim.core.view import float_cells, int_cells
 
@@ -87,6 +88,7 @@ class Gateway:
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:
         """A request arrives (its ``arrival_s`` is now)."""
+        _check_whole(job)
         active = Active(job)
         request_id = job.request.request_id
         if request_id in self.active:
@@ -313,6 +315,18 @@ class Gateway:
             active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
         # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
         return max(active.predicted_tokens - active.generated_before, 1.0)
+
+
+def _check_whole(job: Job) -> None:
+    """``TraceError`` where a trace counts in anything but Python's own integers: compiled code knows no others."""
+    row: tuple[object, ...] = job.request
+    output_tokens: object = tuple(job)[1]
+    counts = (row[0], row[2], row[3], output_tokens)
+    if not all(type(count) is int for count in counts):
+        for name, count in zip(("request_id", "prompt_tokens", "max_output_tokens", "output_tokens"), counts):
+            if type(count) is not int:
+                kind = type(count).__name__
+                raise TraceError("trace", None, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")
 
 
 def _nobody(job: Job, status: Status, now_s: float) -> None:

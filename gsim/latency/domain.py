@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gsim.core.errors import ProfileError
 
@@ -57,3 +58,8 @@ class Domain:
             f"{self.profile}: asked for {value:g} {what.replace('_', ' ')} in an iteration; "
             f"the profile's domain ends at {allowed:g}{measured}"
         )
+
+
+def by_fields(model: Any) -> tuple[type, tuple[Any, ...]]:
+    """How to pickle a frozen dataclass, also where it is compiled: build it anew from its fields (``__reduce__``)."""
+    return type(model), tuple(getattr(model, field.name) for field in fields(model) if field.init)

@@ -14,13 +14,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
-from gsim.latency.domain import Domain
+from gsim.latency.domain import Domain, by_fields
 from gsim.latency.row import DecodeRow
 
 #: Kernels of one GPU may be a little faster on a larger problem (another tile); a larger fall is a broken table.
@@ -98,6 +98,9 @@ class IterationGrid:
             slope = (dense[-1] - dense[-2]) / (knots[-1] - knots[-2])
             table += np.maximum(tokens - knots[-1], 0.0) * slope
         self._dense_s.extend(table.tolist())
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return by_fields(self)
 
     def _check(self, where: str) -> None:
         for name, axis, rows, columns in (

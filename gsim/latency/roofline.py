@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
-from gsim.latency.domain import Domain
+from gsim.latency.domain import Domain, by_fields
 
 #: More iterations than any run has: the answer for an unbounded span.
 UNBOUNDED_ITERATIONS = 2**62
@@ -60,6 +60,9 @@ class SoftRoofline:
         self._decode_s.extend(
             self.overhead_s + self._dense_s(d) + self.sequence_s * d for d in range(self.domain.limit.sequences + 1)
         )
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return by_fields(self)
 
     def _dense_s(self, tokens: int) -> float:
         # The larger term is factored out, so that a high power neither overflows nor underflows.

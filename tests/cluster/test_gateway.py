@@ -11,7 +11,7 @@ from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, singl
 
 from gsim.cluster import Status, TelemetryConfig
 from gsim.cluster.prefix_index import PrefixIndex
-from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, SimulationError
+from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, SimulationError, TraceError
 
 
 @dataclass
@@ -154,3 +154,12 @@ def test_work_is_counted_so_that_an_accidental_scan_shows():
         assert result.counters["decisions"] == 40 * n
     assert max(counts) <= 4.0
     assert counts[1] <= 1.1 * counts[0]
+
+
+def test_a_trace_that_counts_in_other_integers_is_refused_by_name():
+    """Compiled code knows Python's own integers only: both builds say so, before anything runs."""
+    sessions = single([0.0], [100], [50])
+    (job,) = next(sessions).jobs
+    odd = Session(0, 0.0, (job._replace(output_tokens=np.int64(50)),))
+    with pytest.raises(TraceError, match=r"request 0: output_tokens must be an int, not np.int64\(50\)"):
+        simulate_on(paper_pool(), iter([odd]))
