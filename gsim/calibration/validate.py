@@ -112,7 +112,9 @@ async def _replays(
                 await wait_until_idle(client, options.patience_s)
             if watch is not None:
                 watch.start()
-            rng = np.random.default_rng([options.seed, len(done), 77])
+            # Not from the seed: prompts must be new to the server even where the same load was sent to it before, or
+            # its prefix cache spares it the prefills.
+            rng = np.random.default_rng()
             table = await replay(client, model, load, rng, tokens)
             done.append(Replay(table, watch.waited() if watch is not None else 0.0))
             disturbed = f" (the server waited {100 * done[-1].waited:.1f} % of its time for a core)" if watch else ""

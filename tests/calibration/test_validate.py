@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -113,3 +114,19 @@ def test_a_difference_holds_within_the_target_or_within_the_repeats_own_spread()
     # A server that differs from itself by a fifth proves nothing, not even agreement.
     assert verdicts(0.9, 1.1, 1.0) == {"too noisy"}
     assert compare([table(0.9), table(1.1)], table(1.0))["spread_percent"].iloc[0] == pytest.approx(20.0)
+
+
+def test_a_load_that_is_sent_again_has_prompts_that_the_server_has_not_seen(folder):
+    one = server()
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=20, repeats=2, name="first")
+
+    async def twice() -> None:
+        await validate(asked, one)
+        await validate(dataclasses.replace(asked, name="second"), one)
+
+    run_virtually(twice())
+    first, second = (
+        pd.read_parquet(folder / f"{name}_requests.parquet").groupby("run")["ttft_s"].mean().filter(like="live")
+        for name in ("first", "second")
+    )
+    assert second.mean() == pytest.approx(first.mean(), rel=0.05)
