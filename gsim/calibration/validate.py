@@ -1,27 +1,22 @@
-"""Judge a profile by a load that calibration did not see: live, several times, and simulated once.
-
-The difference that counts is the one to the live mean, beside the spread of the live repeats: no simulator can be
-closer to a server than the server is to itself.
-"""
+"""Judge a profile by a load that calibration did not see: live, several times, and simulated once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
 import httpx
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from gsim.calibration.client import Client
 from gsim.calibration.cores import CoreWatch
 from gsim.calibration.fit import PROFILE, RequestOverhead, read_overhead
+from gsim.calibration.judgement import by_overlap, compare, ecdf_plot, markdown, overlap_markdown
 from gsim.calibration.options import ValidateOptions
 from gsim.calibration.pipelined import replay as replay_ahead
 from gsim.calibration.raw import RawStore
@@ -32,11 +27,6 @@ from gsim.core.request import Job, Request
 from gsim.core.streams import Streams
 from gsim.engine import EngineConfig, EngineLimits, make_engine
 from gsim.latency import Profile, load_profile
-
-#: The target: within this of the live mean, or within the repeats' own spread.
-TARGET_PERCENT = 5.0
-#: A server whose repeats differ by more than this was disturbed: it cannot judge anybody.
-LARGEST_SPREAD_PERCENT = 15.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,7 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
     judged.to_csv(folder / f"{options.name}.csv", index=False)
     ecdf_plot(tables, simulated).savefig(folder / f"{options.name}.png", dpi=120)
     text = markdown(judged, options, max(replay.waited for replay in replays))
+    text += "\n\n" + overlap_markdown(by_overlap(tables, simulated))
     (folder / f"{options.name}.md").write_text(text + "\n")
     return text
 
@@ -195,79 +186,6 @@ def _table(load: Load, sent_s: np.ndarray, ttft_s: np.ndarray, e2e_s: np.ndarray
     )
 
 
-STATISTICS: dict[str, Callable[[pd.Series[float]], float]] = {
-    "mean": lambda values: float(values.mean()),
-    "p50": lambda values: float(values.quantile(0.5)),
-    "p90": lambda values: float(values.quantile(0.9)),
-}
-
-
-def compare(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> pd.DataFrame:
-    """Per metric and statistic: live mean over repeats, their spread, simulated, difference, and the verdict."""
-    rows = []
-    for metric in ("e2e", "ttft", "tpot"):
-        for name, statistic in STATISTICS.items():
-            repeats = [statistic(table[f"{metric}_s"].dropna()) for table in live]
-            mean_s = float(np.mean(repeats))
-            spread = 100.0 * (max(repeats) - min(repeats)) / mean_s
-            simulated_s = statistic(simulated[f"{metric}_s"].dropna())
-            difference = 100.0 * (simulated_s / mean_s - 1.0)
-            rows.append(
-                {
-                    "metric": metric,
-                    "statistic": name,
-                    "live_ms": 1e3 * mean_s,
-                    "spread_percent": spread,
-                    "simulated_ms": 1e3 * simulated_s,
-                    "diff_percent": difference,
-                    "verdict": verdict(difference, spread),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def verdict(difference_percent: float, spread_percent: float) -> str:
-    """``yes`` within the target or the repeats' own spread, else ``no``; ``too noisy`` where that spread is large."""
-    if spread_percent > LARGEST_SPREAD_PERCENT:
-        return "too noisy"
-    return "yes" if abs(difference_percent) <= max(TARGET_PERCENT, spread_percent) else "no"
-
-
-def markdown(judged: pd.DataFrame, options: ValidateOptions, waited: float = 0.0) -> str:
-    """The table for people. ``waited``: the share of its time that the server waited for a core, at worst."""
-    low_p, high_p = options.prompt_tokens
-    low_o, high_o = options.output_tokens
-    return "\n".join(
-        [
-            f"{options.requests} requests, Poisson at {options.rate_per_s:g}/s, {low_p}-{high_p} prompt and "
-            f"{low_o}-{high_o} output tokens, {options.repeats} live replays"
-            + (f" (the server waited for a core up to {100 * waited:.1f} % of its time)." if waited else "."),
-            "",
-            "| metric | statistic | live | spread of repeats | simulated | difference | within 5 % or the spread |",
-            "|---|---|---|---|---|---|---|",
-            *(
-                f"| {str(row.metric).upper()} | {row.statistic} | {row.live_ms:.2f} ms | {row.spread_percent:.1f} % "
-                f"| {row.simulated_ms:.2f} ms | {row.diff_percent:+.1f} % | {row.verdict} |"
-                for row in judged.itertuples()
-            ),
-        ]
-    )
-
-
 def _keep(path: Path, live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> None:
     runs = [table.assign(run=f"live {i + 1}") for i, table in enumerate(live)]
     pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(path, index=False)
-
-
-def ecdf_plot(live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> Figure:
-    """Distributions of TTFT, TPOT and E2E: every live replay, and the simulation."""
-    with matplotlib.rc_context({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9}):
-        figure = Figure(figsize=(9.0, 3.2), layout="constrained")
-        for axes, metric in zip(figure.subplots(1, 3), ("ttft", "tpot", "e2e"), strict=True):
-            for i, table in enumerate(live):
-                axes.ecdf(1e3 * table[f"{metric}_s"].dropna(), color="tab:gray", label="live" if i == 0 else None)
-            axes.ecdf(1e3 * simulated[f"{metric}_s"].dropna(), color="tab:red", label="simulated")
-            axes.set_xlabel(f"{metric.upper()} (ms)")
-        axes.legend(fontsize=8)
-        figure.supylabel("share of requests")
-    return figure

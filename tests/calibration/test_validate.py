@@ -10,10 +10,11 @@ import pytest
 from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
 
 from gsim.calibration.fit import read_overhead
+from gsim.calibration.judgement import by_overlap, compare, overlap_markdown
 from gsim.calibration.measure import measure
 from gsim.calibration.options import MeasureOptions, ValidateOptions
 from gsim.calibration.report import report_folder
-from gsim.calibration.validate import compare, draw_load, simulate, validate
+from gsim.calibration.validate import draw_load, simulate, validate
 from gsim.core import InputError
 from gsim.latency import load_profile
 
@@ -130,3 +131,12 @@ def test_a_load_that_is_sent_again_has_prompts_that_the_server_has_not_seen(fold
         for name in ("first", "second")
     )
     assert second.mean() == pytest.approx(first.mean(), rel=0.05)
+
+
+def test_what_requests_do_to_one_another_is_told_apart():
+    """One request alone, as simulated; two that overlap, live twice as slow."""
+    live = pd.DataFrame({"sent_s": [0.0, 5.0, 5.1], "e2e_s": [1.0, 2.0, 2.0]})
+    simulated = pd.DataFrame({"sent_s": [0.0, 5.0, 5.1], "e2e_s": [1.0, 1.0, 1.0]})
+    groups = by_overlap([live, live], simulated)
+    assert groups.to_dict(orient="list") == {"overlap": [0, 1], "requests": [2, 4], "diff_percent": [0.0, -50.0]}
+    assert "| 1 | 4 | -50.0 % |" in overlap_markdown(groups)
