@@ -75,15 +75,22 @@ def _table(folder: Path, name: str) -> Any:
     return pd.read_csv(folder / f"{name}.csv")
 
 
+#: A fall of latency from one batch size to the next larger one that is a profile's, not a GPU's.
+_LARGEST_DIP = 0.02
+
+
 def _latency(folder: Path) -> Iterator[tuple[str, Verdict, str]]:
     curves = _table(folder, "latency_vs_batch").pivot(index="batch", columns="gpu", values="mean_e2el_ms")
     last = curves.iloc[-1]
     growth = last / curves.iloc[0]
     multiple = float(last.max() / last.min())
-    holds = multiple >= 2 and bool((curves.diff().iloc[1:] >= 0).all().all())
+    # Between two batch sizes a kernel may change for a better one: profiles dip by a percent there.
+    falls = float((1.0 - curves / curves.shift()).max().max())
+    holds = multiple >= 2 and falls <= _LARGEST_DIP
     found = (
         f"at batch {curves.index[-1]} {last.idxmax()} takes {multiple:.1f} times as long as {last.idxmin()}; from "
-        f"batch {curves.index[0]} on latency grows {growth.min():.1f} to {growth.max():.1f} times"
+        f"batch {curves.index[0]} on latency grows {growth.min():.1f} to {growth.max():.1f} times (between two batch "
+        f"sizes it falls by at most {max(falls, 0.0):.1%})"
     )
     yield (
         "inference latency differs between GPUs by a multiple (2 or more), and grows with the batch",
