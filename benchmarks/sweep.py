@@ -1,6 +1,6 @@
 """What a second worker gains, and how long until the first event: ``python -m benchmarks.sweep [repeats=3]``.
 
-A sweep of eight cells (two routers at four rates, 80,000 requests each, one seed) through the whole command line with
+A sweep of eight cells (two routers at four rates, 20,000 requests each, one seed) through the whole command line with
 one and with two workers, interleaved, each into an empty folder; and one run of ten requests: start-up and little
 else. Wall times of whole processes. The last line is one JSON object.
 """
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-SWEEP = ("router=least_load,round_robin", "trace=paper", "trace.rate_per_s=60,70,80,90", "trace.requests=80000")
+SWEEP = ("router=least_load,round_robin", "trace=paper", "trace.rate_per_s=60,70,80,90", "trace.requests=20000")
 
 
 def wall_s(*words: str) -> float:
