@@ -1,6 +1,6 @@
-"""What a second worker gains, and how long until the first event: ``python -m benchmarks.sweep [repeats=3]``.
+"""What a second worker gains, and how long until the first event: ``python -m benchmarks.sweep [repeats=3] [requests=20000]``.
 
-A sweep of eight cells (two routers at four rates, 20,000 requests each, one seed) through the whole command line with
+A sweep of eight cells (two routers at four rates, so many requests each, one seed) through the whole command line with
 one and with two workers, interleaved, each into an empty folder; and one run of ten requests: start-up and little
 else. Wall times of whole processes. The last line is one JSON object.
 """
@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 
-SWEEP = ("router=least_load,round_robin", "trace=paper", "trace.rate_per_s=60,70,80,90", "trace.requests=20000")
+SWEEP = ("router=least_load,round_robin", "trace=paper", "trace.rate_per_s=60,70,80,90")
 
 
 def wall_s(*words: str) -> float:
@@ -27,11 +27,12 @@ def wall_s(*words: str) -> float:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    repeats = int(dict(word.split("=") for word in arguments).get("repeats", 3))
+    options = {"repeats": "3", "requests": "20000"} | dict(word.split("=") for word in arguments)
+    repeats, sweep = int(options["repeats"]), (*SWEEP, f"trace.requests={options['requests']}")
     one, two, first = [], [], []
     for _ in range(repeats):
-        one.append(wall_s(*SWEEP, "hydra.launcher.n_jobs=1"))
-        two.append(wall_s(*SWEEP, "hydra.launcher.n_jobs=2"))
+        one.append(wall_s(*sweep, "hydra.launcher.n_jobs=1"))
+        two.append(wall_s(*sweep, "hydra.launcher.n_jobs=2"))
         first.append(wall_s("trace.requests=10"))
     figures = {
         "one_worker_s": min(one),
