@@ -1,4 +1,4 @@
-"""What a second worker gains, and how long until the first event: ``python -m benchmarks.sweep [repeats=3] [requests=20000]``.
+"""What a second worker gains, and how long a start takes: ``python -m benchmarks.sweep [repeats=3] [requests=20000]``.
 
 A sweep of eight cells (two routers at four rates, so many requests each, one seed) through the whole command line with
 one and with two workers, interleaved, each into an empty folder; and one run of ten requests: start-up and little
