@@ -12,15 +12,14 @@ import sys
 import time
 
 from benchmarks.work import pool
-from gsim.cluster import Scenario, TelemetryConfig, simulate
+from gsim.cluster import InstanceSpec, Scenario, TelemetryConfig, simulate
 from gsim.core import Streams, build
 
 
-def measure(instances: int, rps: float, seconds: float, *, policies: bool = True, seed: int = 0) -> dict[str, float]:
-    """One run; without ``policies`` the router is round robin and nobody watches."""
-    trace = build("trace", "paper", rate_per_s=rps, requests=int(rps * seconds))
-    scenario = Scenario(
-        instances=pool(instances),
+def scenario(instances: tuple[InstanceSpec, ...], *, policies: bool) -> Scenario:
+    """All of GoodServe; without ``policies`` the router is round robin and nobody watches."""
+    return Scenario(
+        instances=instances,
         router=build("router", "goodserve" if policies else "round_robin"),
         predictor=build("predictor", "noisy" if policies else "constant"),
         estimator=build("estimator", "ema"),
@@ -28,9 +27,15 @@ def measure(instances: int, rps: float, seconds: float, *, policies: bool = True
         mechanism=build("mechanism", "token_ids"),
         telemetry=TelemetryConfig(interval_s=0.05),
     )
+
+
+def measure(instances: int, rps: float, seconds: float, *, policies: bool = True, seed: int = 0) -> dict[str, float]:
+    """One run."""
+    trace = build("trace", "paper", rate_per_s=rps, requests=int(rps * seconds))
+    built = scenario(pool(instances), policies=policies)
     sessions = trace.sessions(Streams(seed), build("slo", "fixed", seconds=6.0))
     start = time.perf_counter()
-    result = simulate(scenario, sessions, seed)
+    result = simulate(built, sessions, seed)
     wall_s = time.perf_counter() - start
     requests = result.requests
     good = requests["finished_s"] - requests["arrival_s"] <= requests["slo_s"]

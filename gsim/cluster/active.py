@@ -93,13 +93,14 @@ class ActiveTable:
         self._ints = [array("q", bytes(8 * capacity)) for _ in _INTS]
         self._floats = [array("d", bytes(8 * capacity)) for _ in _FLOATS]
         self._flags = [array("b", bytes(capacity)) for _ in _FLAGS]
+        _, self._instance, *_, self._before, self._tokens, self._seen = self._ints
+        self._used, self._moving, self._decoding = self._flags
 
     def __len__(self) -> int:
         return len(self._rows) - len(self._free)
 
     def add(self, active: Active, now_s: float) -> None:
         """Write the row of a request that was just dispatched (again)."""
-        used, _, decoding = self._flags
         request_id, instance, prompt, moves, previous, before, tokens, seen = self._ints
         arrival, dispatched, deadline, moved, predicted = self._floats
         slot = active.slot
@@ -107,7 +108,6 @@ class ActiveTable:
         if slot < 0:
             if not self._free:
                 self._grow()
-                return self.add(active, now_s)
             active.slot = slot = self._free.pop()
             self._rows[slot] = active
         elif active.migrations > 0:
@@ -125,17 +125,15 @@ class ActiveTable:
         deadline[slot] = request.deadline_s
         moved[slot] = now_s if came_from >= 0 else -inf
         predicted[slot] = active.predicted_tokens
-        used[slot] = 1
-        decoding[slot] = 0
-        return None
+        self._used[slot] = 1
+        self._decoding[slot] = 0
 
     def detach(self, active: Active) -> None:
         """The request is on no instance for now."""
-        if active.slot >= 0:
-            _, _, _, _, _, before, tokens, seen = self._ints
-            before[active.slot] = active.generated_before
-            tokens[active.slot] = seen[active.slot] = 0
-            self._flags[_FLAGS.index("decoding")][active.slot] = 0
+        slot = active.slot
+        if slot >= 0:
+            self._before[slot] = active.generated_before
+            self._tokens[slot] = self._seen[slot] = self._decoding[slot] = 0
 
     def remove(self, active: Active) -> None:
         """The request ended."""
@@ -152,29 +150,27 @@ class ActiveTable:
         """A migration of the request began or ended."""
         active.moving = moving
         if active.slot >= 0:
-            self._flags[_FLAGS.index("moving")][active.slot] = moving
+            self._moving[active.slot] = moving
 
     def follow(self, instances: Sequence[Instance], known: dict[int, Active], now_s: float) -> Ints:
         """Take in which counts changed on every instance; the instances' decode clocks at ``now_s``."""
         clocks = np.zeros(len(instances), dtype=np.int64)
-        tokens, decoding = self._ints[_INTS.index("tokens")], self._flags[_FLAGS.index("decoding")]
         for index, instance in enumerate(instances):
             clocks[index], changed = instance.streams(now_s)
             for count in changed:
                 active = known.get(count.request_id)
                 # Others have ended or left since: nobody counts their tokens here any more.
                 if active is not None and active.instance == index and active.slot >= 0:
-                    tokens[active.slot] = count.tokens
-                    decoding[active.slot] = count.decoding
+                    self._tokens[active.slot] = count.tokens
+                    self._decoding[active.slot] = count.decoding
         return clocks
 
     def streamed(self, clocks: Ints) -> tuple[Ints, Ints]:
         """Per instance: how many requests streamed ever since the last call, and how many tokens they streamed."""
-        slots = np.flatnonzero(_whole(self._flags[0]))
-        instance, tokens = (_whole(self._ints[_INTS.index(name)]) for name in ("instance", "tokens"))
-        seen = _whole(self._ints[_INTS.index("seen")])
-        here = instance[slots]
-        now = tokens[slots] + _whole(self._flags[2])[slots] * clocks[here]
+        slots = np.flatnonzero(_whole(self._used))
+        seen = _whole(self._seen)
+        here = _whole(self._instance)[slots]
+        now = _whole(self._tokens)[slots] + _whole(self._decoding)[slots] * clocks[here]
         before = seen[slots]
         seen[slots] = now
         steady = before > 0
@@ -184,11 +180,10 @@ class ActiveTable:
 
     def snapshot(self, clocks: Ints, predictor: Predictor | None) -> ActiveRequests:
         """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row."""
-        slots = np.flatnonzero(_whole(self._flags[0]))
+        slots = np.flatnonzero(_whole(self._used))
         ints = {name: _whole(column)[slots] for name, column in zip(_INTS, self._ints)}
         floats = {name: _whole(column)[slots] for name, column in zip(_FLOATS, self._floats)}
-        _, moving, decoding = (_whole(flags)[slots] for flags in self._flags)
-        generated = ints["tokens"] + decoding * clocks[ints["instance"]] + ints["generated_before"]
+        generated = ints["tokens"] + _whole(self._decoding)[slots] * clocks[ints["instance"]] + ints["generated_before"]
         first = floats["predicted_tokens"]
         return ActiveRequests(
             request_id=ints["request_id"],
@@ -200,7 +195,7 @@ class ActiveTable:
             dispatched_s=floats["dispatched_s"],
             deadline_s=floats["deadline_s"],
             moves=ints["moves"],
-            moving=moving.astype(np.bool_),
+            moving=_whole(self._moving)[slots].astype(np.bool_),
             previous=ints["previous"],
             moved_s=floats["moved_s"],
         )

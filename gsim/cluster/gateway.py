@@ -32,6 +32,7 @@ from gsim.core import (
 )
 from gsim.core.view import float_cells, int_cells
 
+_WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
 _COUNTED = (
     *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
     *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
@@ -319,11 +320,11 @@ class Gateway:
 
 def _check_whole(job: Job) -> None:
     """``TraceError`` where a trace counts in anything but Python's own integers: compiled code knows no others."""
+    # As objects: read by name they would be taken for integers, and fail without saying whose.
     row: tuple[object, ...] = job.request
-    output_tokens: object = tuple(job)[1]
-    counts = (row[0], row[2], row[3], output_tokens)
+    counts = (row[0], row[2], row[3], row[6], row[7], tuple(job)[1])
     if not all(type(count) is int for count in counts):
-        for name, count in zip(("request_id", "prompt_tokens", "max_output_tokens", "output_tokens"), counts):
+        for name, count in zip(_WHOLE, counts):
             if type(count) is not int:
                 kind = type(count).__name__
                 raise TraceError("trace", None, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")

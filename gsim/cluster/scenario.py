@@ -100,7 +100,7 @@ class Scenario:
         return float(getattr(self.router, "scrape_interval_s", None) or 0.05)
 
     @property
-    def gauges_are_routed_by(self) -> bool:
+    def routes_by_gauges(self) -> bool:
         """Whether every decision looks at scraped gauges, or is logged with them."""
         return "scrape" in _needs(self.router) or self.telemetry.log_decisions
 

@@ -118,7 +118,7 @@ class _Run:
         predictor = scenario.predictor if "prediction" in scenario.needs else None
         self.monitor = Monitor(gateway, scenario.rectifier, predictor, self.moves)
         env.process(self.monitor.run())
-        if not scenario.gauges_are_routed_by and scenario.faults is None:
+        if not scenario.routes_by_gauges and scenario.faults is None:
             monitor = self.monitor
             self.scraper.next_reader_s = lambda: monitor.next_review_s
 

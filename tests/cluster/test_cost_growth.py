@@ -8,7 +8,8 @@ import numpy as np
 from cluster_cases import paper_pool
 
 from benchmarks.counting import calls
-from gsim.cluster import Scenario, simulate
+from benchmarks.scale import scenario
+from gsim.cluster import simulate
 from gsim.cluster.simulation import static_view
 from gsim.core import ActiveRequests, ClusterView, Streams, build
 
@@ -22,15 +23,8 @@ def calls_per_request(copies: int, *, rate_per_s: float, requests: int, policies
     """Of a whole run of the paper's pool, so many times over, at ``rate_per_s`` per copy of the pool."""
     arrivals = build("trace", "paper", rate_per_s=rate_per_s * copies, requests=requests * copies, **trace)
     sessions = list(arrivals.sessions(Streams(0), build("slo", "fixed", seconds=6.0)))
-    scenario = Scenario(
-        instances=pools(copies),
-        router=build("router", "goodserve" if policies else "round_robin"),
-        predictor=build("predictor", "noisy" if policies else "constant"),
-        estimator=build("estimator", "ema"),
-        rectifier=build("rectifier", "risk_monitor" if policies else "none"),
-        mechanism=build("mechanism", "token_ids"),
-    )
-    return calls(lambda: simulate(scenario, iter(sessions), 0)) / len(sessions)
+    built = scenario(pools(copies), policies=policies)
+    return calls(lambda: simulate(built, iter(sessions), 0)) / len(sessions)
 
 
 def test_a_request_costs_as_much_in_a_large_pool():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cluster_cases import paper_pool, poisson
+from cluster_cases import columns_equal, paper_pool, poisson
 from move_cases import assert_sound, inside
 from test_moves import sized
 
+from gsim.cluster import Scenario
 from gsim.cluster.move_log import Outcome
 from gsim.core import build, entries
 
@@ -78,3 +79,14 @@ def test_memory_pressure_makes_llumnix_move():
     )
     assert_sound(result, run, N)
     assert result.counters["migrations"] > 0
+
+
+def test_scrapes_that_are_left_out_change_nothing(monkeypatch):
+    """Where only the monitor reads gauges, a run with every scrape leaves the same bytes."""
+    some, *_ = rectified("random", "risk_monitor", rate=90.0)
+    monkeypatch.setattr(Scenario, "routes_by_gauges", True)
+    every, *_ = rectified("random", "risk_monitor", rate=90.0)
+    assert columns_equal(some.requests, every.requests)
+    assert columns_equal(some.moves, every.moves)
+    assert 2 * some.counters["scrapes"] < every.counters["scrapes"]
+    assert some.counters["migrations"] > 0
