@@ -36,7 +36,8 @@ class Copies:
         """The copy of a sequence."""
         new = self._sequences.get(id(old))
         if new is None:
-            new = self._sequences[id(old)] = Sequence(old.job, old.order, old.stop, old.kv_tokens, old.names)
+            new = Sequence(old.job, old.submitted_s, old.tie, old.stop, old.kv_tokens, old.names)
+            self._sequences[id(old)] = new
             for name in _COUNTERS:
                 setattr(new, name, getattr(old, name))
             new.cached = [self._block(block) for block in old.cached]

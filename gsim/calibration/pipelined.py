@@ -157,7 +157,7 @@ class Loop:
             return True
         for sequence in self.scheduler.waiting:
             if sequence.request_id == request_id and sequence.preemptions == 0:
-                renamed = make_sequence(job, request_id, sequence.order[1], 0, self.limits)
+                renamed = make_sequence(job, request_id, sequence.submitted_s, 0, self.limits)
                 assert renamed is not None
                 sequence.names = renamed.names
                 return True

@@ -38,7 +38,9 @@ class Active:
         "origin",
         "predicted_tokens",
         "preemptions",
+        "prompt_tokens",
         "recomputed_tokens",
+        "request_id",
         "slot",
     )
 
@@ -47,6 +49,9 @@ class Active:
         """As it arrived."""
         self.job = job
         """As it is on its instance (after a move: with the generated tokens in its prompt)."""
+        self.request_id = job.request.request_id
+        self.prompt_tokens = job.request.prompt_tokens
+        """As it is on its instance."""
         self.instance = -1
         self.dispatched_s = nan
         """When it was last sent to an instance."""
@@ -71,6 +76,13 @@ class Active:
         self.moving = False
         self.held = False
         self.slot = -1
+
+    def resume(self, generated_tokens: int) -> None:
+        """It has left its instance, where it had generated so many tokens: they go into its prompt."""
+        self.generated_before += generated_tokens
+        self.job = self.job.resumed(generated_tokens)
+        self.prompt_tokens = self.job.request.prompt_tokens
+        self.instance = -1
 
 
 _INTS = ("request_id", "instance", "prompt_tokens", "moves", "previous", "generated_before", "tokens", "seen")

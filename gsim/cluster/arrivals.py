@@ -7,7 +7,7 @@ from math import inf, nan
 
 import simpy
 
-from gsim.cluster.alarm import Alarm
+from gsim.cluster.clock import Alarm, Clock
 from gsim.cluster.records import SessionLog, Status
 from gsim.core import Job, Session, TraceError
 
@@ -38,7 +38,7 @@ class _Open:
 class Arrivals:
     """Submits every session's jobs when they are due, and knows when there is nothing more to come."""
 
-    def __init__(self, env: simpy.Environment, sessions: Iterator[Session], submit: Submit, refuse: Refuse) -> None:
+    def __init__(self, env: Clock, sessions: Iterator[Session], submit: Submit, refuse: Refuse) -> None:
         self.env = env
         self.on_finished: Callable[[], None] = lambda: None
         self.log = SessionLog()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isnan, nan
-
-import simpy
+from typing import Final
 
 from gsim.cluster.active import Active, ActiveTable
+from gsim.cluster.clock import Clock
 from gsim.cluster.held import HeldQueue
 from gsim.cluster.instance import Instance
 from gsim.cluster.prefix_index import PrefixIndex
@@ -38,6 +38,14 @@ _COUNTED = (
     *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
 )
 
+# Skips the NamedTuple's Python-level constructor.
+_new: Final = tuple.__new__
+
+# Members of an enum are looked up slowly; these are compared at every event.
+_FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
+_FINISHED: Final = EventKind.FINISHED
+_PREEMPTED: Final = EventKind.PREEMPTED
+
 OnEnd = Callable[[Job, Status, float], None]
 OnDispatch = Callable[[Job, float], None]
 
@@ -45,7 +53,7 @@ OnDispatch = Callable[[Job, float], None]
 class Gateway:
     """Routes what arrives, follows it to its end, and is the only one who writes the view's local signals."""
 
-    def __init__(self, env: simpy.Environment, scenario: Scenario, view: ClusterView) -> None:
+    def __init__(self, env: Clock, scenario: Scenario, view: ClusterView) -> None:
         self.env = env
         self.view = view
         self.log = RequestLog()
@@ -91,7 +99,7 @@ class Gateway:
         """A request arrives (its ``arrival_s`` is now)."""
         _check_whole(job)
         active = Active(job)
-        request_id = job.request.request_id
+        request_id = active.request_id
         if request_id in self.active:
             raise SimulationError(f"request {request_id} arrives while a request of the same id is active")
         self.active[request_id] = active
@@ -135,7 +143,7 @@ class Gateway:
         active.dispatched_s = now_s
         active.instance_first_token_s = nan
         self._in_flight[instance] += 1
-        self._in_flight_prefill_tokens[instance] += request.prompt_tokens
+        self._in_flight_prefill_tokens[instance] += active.prompt_tokens
         if self._predicts:
             if isnan(active.predicted_tokens):
                 active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
@@ -152,75 +160,66 @@ class Gateway:
         if self.table is not None:
             self.table.add(active, now_s)
         self.counters["dispatches"] += 1
-        self.instances[instance].submit(job, now_s, kv_tokens)
+        self.instances[instance].submit(job, now_s, kv_tokens, active)
         if first_time and self.on_dispatch is not None:
             self.on_dispatch(job, now_s)
 
     # ----------------------------------------------------------------------------------------------- observation
     def _on_event(self, instance: int, event: EngineEvent) -> None:
-        active = self.active.get(event.request_id)
-        if active is None or active.instance != instance:
-            raise SimulationError(f"instance {instance} reports on request {event.request_id}, which is not there")
-        kind = event.kind
-        if kind == EventKind.FIRST_TOKEN:
-            self._first_token(active, event)
-        elif kind == EventKind.FINISHED:
-            self._finished(active, event)
-        elif kind == EventKind.PREEMPTED:
+        time_s, kind, request_id, generated_tokens, cached_tokens, active = event
+        if type(active) is not Active or active.instance != instance:
+            raise SimulationError(f"instance {instance} reports on request {request_id}, which is not there")
+        if kind is _FIRST_TOKEN:
+            self._first_token(active, time_s, cached_tokens)
+        elif kind is _FINISHED:
+            self._finished(active, time_s, generated_tokens)
+        elif kind is _PREEMPTED:
             active.preemptions += 1
             self.ended_by_instance[instance][2] += 1
         else:
             self._leave(active)
-            self.end(active, Status.REJECTED, event.time_s)
+            self.end(active, Status.REJECTED, time_s)
 
-    def _first_token(self, active: Active, event: EngineEvent) -> None:
+    def _first_token(self, active: Active, time_s: float, cached_tokens: int) -> None:
         instance = active.instance
-        request = active.job.request
-        active.instance_first_token_s = event.time_s
-        active.cached_tokens += event.cached_tokens
+        active.instance_first_token_s = time_s
+        active.cached_tokens += cached_tokens
         if isnan(active.first_token_s):
-            active.first_token_s = event.time_s
+            active.first_token_s = time_s
         move = active.move
         if move is not None:
             # What the target had cached was not computed again.
-            move.next_token_s = event.time_s
-            hit = min(event.cached_tokens, move.computed_tokens)
+            move.next_token_s = time_s
+            hit = min(cached_tokens, move.computed_tokens)
             move.computed_tokens -= hit
             active.recomputed_tokens -= hit
             active.move = None
-        self._in_flight_prefill_tokens[instance] -= request.prompt_tokens
+        self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
         if self._estimates:
-            self._estimator.first_token(instance, request, active.dispatched_s, event.time_s)
+            self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s)
 
-    def _finished(self, active: Active, event: EngineEvent) -> None:
-        origin = active.origin
+    def _finished(self, active: Active, time_s: float, generated_tokens: int) -> None:
         instance = active.instance
-        total = active.generated_before + event.generated_tokens
+        total = active.generated_before + generated_tokens
         self._leave(active)
         if self._estimates or self._learners:
-            completion = Completion(
-                active.job.request,
-                instance,
-                active.dispatched_s,
-                active.instance_first_token_s,
-                event.time_s,
-                event.generated_tokens,
-                total,
-            )
+            first_token_s, request = active.instance_first_token_s, active.job.request
+            row = (request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens, total)
+            completion = _new(Completion, row)
             if self._estimates:
                 self._estimator.finished(completion)
             for policy in self._learners:
                 policy.observe_completion(completion)
         active.generated_before = total
-        self._observe(origin.request, total)
-        self.end(active, Status.FINISHED, event.time_s)
+        self._observe(active.origin.request, total)
+        self.end(active, Status.FINISHED, time_s)
 
     def _leave(self, active: Active) -> None:
         """Take a request out of the view's local signals: it is no longer on its instance."""
         instance = active.instance
         self._in_flight[instance] -= 1
         if isnan(active.instance_first_token_s):
-            self._in_flight_prefill_tokens[instance] -= active.job.request.prompt_tokens
+            self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
         if self._predicts:
             self._in_flight_tokens[instance] -= active.charged_tokens
         if self._scrapes:
@@ -236,22 +235,20 @@ class Gateway:
         Afterwards the request is nowhere: the caller places it again (``dispatch`` or ``place``).
         """
         now_s = self.env.now
-        self.instances[active.instance].sync(now_s)
-        request_id = active.origin.request.request_id
-        if self.active.get(request_id) is not active:
+        if active.instance >= 0:
+            self.instances[active.instance].sync(now_s)
+        if active.instance < 0:
             return None
-        progress = self.instances[active.instance].abort(request_id, now_s)
+        progress = self.instances[active.instance].abort(active.request_id, now_s)
         self._resume(active, progress.generated_tokens)
         return progress
 
     def _resume(self, active: Active, generated_tokens: int) -> None:
         self._leave(active)
-        active.generated_before += generated_tokens
+        active.resume(generated_tokens)
+        active.move = None
         if self.table is not None:
             self.table.detach(active)
-        active.job = active.job.resumed(generated_tokens)
-        active.instance = -1
-        active.move = None
 
     def crash(self, instance: int, *, retry: bool) -> None:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
@@ -285,7 +282,7 @@ class Gateway:
     def end(self, active: Active, status: Status, now_s: float) -> None:
         """The request ends, for good: its row is written."""
         origin = active.origin
-        del self.active[origin.request.request_id]
+        del self.active[active.request_id]
         if self.table is not None:
             self.table.remove(active)
         if now_s > self.ended_s:
@@ -297,6 +294,7 @@ class Gateway:
         self.log.ended(active, status, now_s)
         if self.decisions is not None:
             self.decisions.ended(active, status, now_s)
+        active.instance = -1
         self.on_end(origin, status, now_s)
         if self._held:
             self.ask_held()

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-import simpy
-
-from gsim.cluster.alarm import Alarm
+from gsim.cluster.clock import Alarm, Clock
 from gsim.core import Engine, EngineEvent, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
 
@@ -21,7 +19,7 @@ OnEvent = Callable[[int, EngineEvent], None]
 class Instance:
     """Keeps one SimPy timeout armed at the engine's next event, and hands what happens to the gateway."""
 
-    def __init__(self, env: simpy.Environment, index: int, spec: InstanceSpec, on_event: OnEvent) -> None:
+    def __init__(self, env: Clock, index: int, spec: InstanceSpec, on_event: OnEvent) -> None:
         self.index = index
         self.spec = spec
         self.wakeups = 0
@@ -29,8 +27,6 @@ class Instance:
         self._on_event = on_event
         self._engine = self._fresh_engine()
         self._alarm = Alarm(env, self._wake)
-        self._rings_s = inf
-        """When the alarm that counts rings; others are left to ring, and are ignored: cheaper than removing them."""
         self._due_s = inf
         """The engine's next event."""
         self._busy_before_s = 0.0
@@ -39,9 +35,9 @@ class Instance:
     def _fresh_engine(self) -> Engine:
         return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits)
 
-    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
         """Queue a job on the engine."""
-        self._engine.submit(job, now_s, kv_tokens)
+        self._engine.submit(job, now_s, kv_tokens, ticket)
         self._arm(now_s)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
@@ -91,15 +87,10 @@ class Instance:
         if due_s == self._due_s:
             return
         self._due_s = due_s
-        if due_s == inf:
-            self._rings_s = inf
-            return
         delay_s = due_s - now_s
-        self._rings_s = self._alarm.set(delay_s if delay_s > 0 else 0.0)
+        self._alarm.set(delay_s if delay_s > 0 else 0.0)
 
     def _wake(self) -> None:
-        if self._env.now != self._rings_s:
-            return
         self.wakeups += 1
         # The engine's own time, not the clock's: now + (due - now) may differ from due in the last bit.
         due_s = self._due_s

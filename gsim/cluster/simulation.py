@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from math import inf
 
 import numpy as np
-import simpy
 
 from gsim.cluster.active import Active, ActiveTable
 from gsim.cluster.arrivals import Arrivals
+from gsim.cluster.clock import Clock
 from gsim.cluster.faults import Faults
 from gsim.cluster.gateway import Gateway
 from gsim.cluster.links import LinkNetwork
@@ -56,7 +56,7 @@ def simulate(scenario: Scenario, sessions: Iterator[Session], seed: int) -> RunR
 
 class _Run:
     def __init__(self, scenario: Scenario, sessions: Iterator[Session], streams: Streams) -> None:
-        self.env = env = simpy.Environment()
+        self.env = env = Clock()
         self.scenario = scenario
         self.view = ClusterView.of(static_view(scenario.instances))
         self.gateway = gateway = Gateway(env, scenario, self.view)

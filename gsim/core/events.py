@@ -28,6 +28,8 @@ class EngineEvent(NamedTuple):
     """Output tokens that exist after the event, on this engine."""
     cached_tokens: int = 0
     """With FIRST_TOKEN: prompt tokens that came out of the prefix cache."""
+    ticket: object = None
+    """What was handed in with the job."""
 
 
 class Progress(NamedTuple):
@@ -48,6 +50,8 @@ class StreamCount(NamedTuple):
     request_id: int
     tokens: int
     decoding: bool
+    ticket: object = None
+    """What was handed in with the job."""
 
 
 class Gauges(NamedTuple):

@@ -40,8 +40,11 @@ class LatencyModel(Protocol):
 class Engine(Protocol):
     """One serving engine: a state machine in simulated time, no event loop inside."""
 
-    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
-        """Queue a job. ``kv_tokens``: leading tokens whose KV arrives with it (copied from another instance)."""
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
+        """Queue a job. ``kv_tokens``: leading tokens whose KV arrives with it (copied from another instance).
+
+        ``ticket``: anything; what is told of the request brings it back, so that who submitted it knows it at once.
+        """
         ...
 
     def abort(self, request_id: int, now_s: float) -> Progress:

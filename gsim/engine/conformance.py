@@ -116,12 +116,14 @@ def _one_step(scheduler: Scheduler) -> dict[str, Any]:
 
 def _sequence(row: dict[str, Any], limits: EngineLimits) -> Sequence:
     tokens = prompt_tokens(row["prompt"])
-    request = Request(row["id"], float(row["arrival_step"]), len(tokens), row["output_len"], float("inf"))
+    arrival_s = float(row["arrival_step"])
+    request = Request(
+        row["id"], arrival_s, len(tokens), row["output_len"], float("inf"), priority=row.get("priority", 0)
+    )
     stop = min(row["output_len"], limits.max_model_len - len(tokens))
     names = TokenNames(tokens, limits.block_size) if limits.prefix_caching else None
     # vLLM breaks ties of priority and arrival by the request id, a string.
-    order = (row.get("priority", 0), float(row["arrival_step"]), str(row["id"]))
-    return Sequence(Job(request, row["output_len"]), order, stop, 0, names)
+    return Sequence(Job(request, row["output_len"]), arrival_s, str(row["id"]), stop, 0, names)
 
 
 def main(paths: list[str]) -> int:

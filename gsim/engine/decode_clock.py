@@ -65,15 +65,16 @@ class DecodeClockEngine:
         """Up to the boundary."""
         self._events: list[EngineEvent] = []
 
-    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
         """Queue a job; one that can never run here is reported as rejected."""
         if not self._begun or self._end_s <= now_s:
             self._catch_up(now_s)
         sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
         self._submitted += 1
         if sequence is None:
-            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id))
+            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
             return
+        sequence.ticket = ticket
         waiting = self._waiting
         if not waiting and not self._running:
             self._boundary_s = now_s
@@ -146,12 +147,12 @@ class DecodeClockEngine:
             # Nobody has asked before: from now on it is written down.
             changed = list(self._here.values())
         self._decodes.changed = []
-        counts = []
+        counts: list[StreamCount] = []
         for sequence in changed:
             if not sequence.aborted:
                 decoding = sequence.leaves != 0
                 tokens = sequence.base if decoding else sequence.generated
-                counts.append(StreamCount(sequence.request_id, tokens, decoding))
+                counts.append(_new(StreamCount, (sequence.request_id, tokens, decoding, sequence.ticket)))
         return self._clock_at(now_s), counts
 
     def set_speed(self, factor: float, now_s: float) -> None:
@@ -232,18 +233,22 @@ class DecodeClockEngine:
 
     def _report(self, happened: list[Happening], time_s: float) -> None:
         for kind, sequence in happened:
+            request_id = sequence.request_id
+            cached_tokens = 0
             if kind is _FIRST_TOKEN:
-                event = _new(EngineEvent, (time_s, kind, sequence.request_id, 1, sequence.hit_tokens))
-            else:
-                event = _new(EngineEvent, (time_s, kind, sequence.request_id, sequence.generated, 0))
-                if kind is _FINISHED or kind is _REJECTED:
-                    del self._here[sequence.request_id]
-            self._events.append(event)
+                cached_tokens = sequence.hit_tokens
+            elif kind is _FINISHED or kind is _REJECTED:
+                del self._here[request_id]
+            row = (time_s, kind, request_id, sequence.generated, cached_tokens, sequence.ticket)
+            self._events.append(_new(EngineEvent, row))
 
     def _drop_aborted(self) -> None:
-        # In the order of the batch, as the reference does.
-        aborted = set(self._aborted)
-        for sequence in [sequence for sequence in self._running if sequence in aborted]:
+        gone = self._aborted
+        if len(gone) > 1:
+            # In the order of the batch, as the reference does.
+            aborted = set(gone)
+            gone = [sequence for sequence in self._running if sequence in aborted]
+        for sequence in gone:
             self.clocked.remove(sequence)
         self._aborted = []
         self._kind = _UNKNOWN

@@ -9,8 +9,14 @@ never change, and a counter per residue says how many blocks are held at any cou
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from typing import Final
 
 from gsim.engine.sequence import Sequence
+
+# A leaver is one whole number, the clock at which it leaves above the number of its slot: the heap compares numbers at
+# a third of what pairs cost.
+_SLOT_BITS: Final = 24
+_SLOT: Final = (1 << _SLOT_BITS) - 1
 
 
 class DecodeSet:
@@ -20,6 +26,8 @@ class DecodeSet:
         "_leavers",
         "_longest",
         "_residues",
+        "_slots",
+        "_vacant",
         "block_size",
         "changed",
         "clock",
@@ -45,7 +53,9 @@ class DecodeSet:
         self.held = 0
         """Blocks that the pool has booked for them; what they hold in truth is ``blocks()``."""
         self._residues = [0] * self.block_size
-        self._leavers: list[tuple[int, int, Sequence]] = []
+        self._leavers: list[int] = []
+        self._slots: list[Sequence | None] = []
+        self._vacant: list[int] = []
         self._longest: list[tuple[int, int, Sequence]] | None = [] if self.needs_max_context else None
 
     def join(self, sequence: Sequence) -> None:
@@ -54,7 +64,14 @@ class DecodeSet:
         computed = sequence.computed
         sequence.base = sequence.generated - clock
         sequence.leaves = leaves = clock + sequence.stop - sequence.generated
-        heappush(self._leavers, (leaves, sequence.number, sequence))
+        if self._vacant:
+            slot = self._vacant.pop()
+            self._slots[slot] = sequence
+        else:
+            slot = len(self._slots)
+            self._slots.append(sequence)
+        sequence.slot = slot
+        heappush(self._leavers, leaves << _SLOT_BITS | slot)
         self.size += 1
         self.context_tokens += computed
         self.held += sequence.blocks
@@ -72,6 +89,8 @@ class DecodeSet:
         sequence.computed = computed = sequence.prompt + generated - 1
         sequence.blocks = blocks = -(-computed // size)
         sequence.leaves = 0
+        self._slots[sequence.slot] = None
+        self._vacant.append(sequence.slot)
         self.size -= 1
         self.context_tokens -= computed
         self.held -= blocks
@@ -87,9 +106,10 @@ class DecodeSet:
     def iterations_to_change(self, blocks: int) -> int:
         """How many iterations until the first one leaves, or until they need more than ``blocks`` blocks."""
         leavers = self._leavers
-        while leavers[0][0] != leavers[0][2].leaves:
+        # Who left before its time is still in the heap.
+        while self._leaver(leavers[0]) is None:
             heappop(leavers)
-        iterations = leavers[0][0] - self.clock
+        iterations = (leavers[0] >> _SLOT_BITS) - self.clock
         size = self.block_size
         # An upper bound first, which is cheap.
         if self.context_tokens + (iterations + size - 1) * self.size > blocks * size:
@@ -101,17 +121,24 @@ class DecodeSet:
         leavers = self._leavers
         clock = self.clock
         gone: list[Sequence] = []
-        while leavers and leavers[0][0] <= clock:
-            leaves, _, sequence = heappop(leavers)
-            if leaves == sequence.leaves and not sequence.aborted:
+        while leavers and leavers[0] >> _SLOT_BITS <= clock:
+            sequence = self._leaver(heappop(leavers))
+            if sequence is not None and not sequence.aborted:
                 self.leave(sequence)
                 gone.append(sequence)
+        if len(gone) > 1:
+            gone.sort(key=_number)
         return gone
+
+    def _leaver(self, key: int) -> Sequence | None:
+        """Whom an entry of the heap stands for; None if it has left already."""
+        sequence = self._slots[key & _SLOT]
+        return sequence if sequence is not None and sequence.leaves == key >> _SLOT_BITS else None
 
     def anybody_due(self) -> bool:
         """Whether ``leave_due`` may find somebody."""
         leavers = self._leavers
-        return bool(leavers) and leavers[0][0] <= self.clock
+        return bool(leavers) and leavers[0] >> _SLOT_BITS <= self.clock
 
     def max_context_tokens(self) -> int:
         """The longest context (0 where the latency model does not ask for it)."""
@@ -156,3 +183,7 @@ class DecodeSet:
             else:
                 high = middle
         return low
+
+
+def _number(sequence: Sequence) -> int:
+    return sequence.number

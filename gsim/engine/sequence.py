@@ -55,16 +55,19 @@ class Sequence:
         "leaves",
         "names",
         "number",
-        "order",
         "preemptions",
         "prompt",
         "request_id",
         "run",
+        "slot",
         "stop",
+        "submitted_s",
+        "ticket",
+        "tie",
     )
 
     def __init__(
-        self, job: Job, order: tuple[int, float, int | str], stop: int, kv_tokens: int, names: BlockNames | None
+        self, job: Job, submitted_s: float, tie: int | str, stop: int, kv_tokens: int, names: BlockNames | None
     ):
         request = job.request
         self.job = job
@@ -76,8 +79,11 @@ class Sequence:
         """Leading tokens whose KV came with it and is not yet taken in."""
         self.names = names
         """None: shares nothing with anybody (its blocks have no names)."""
-        self.order = order
-        """(priority, submission time, tie-breaker): how the priority policy ranks it."""
+        self.submitted_s = submitted_s
+        self.tie = tie
+        """Ranks it among those of equal priority that were submitted at the same time."""
+        self.ticket: object = None
+        """What was handed in with the job."""
         self.generated = 0
         self.computed = 0
         """Tokens whose KV exists, the scheduled iteration's included."""
@@ -91,10 +97,16 @@ class Sequence:
         self.preemptions = 0
         self.aborted = False
         # The decode clock's own: its place in the order of admission, the tokens it had generated when the clock stood
-        # at 0 (so that it has base + clock now), and the clock at which it leaves (0: it does not decode).
+        # at 0 (so that it has base + clock now), the clock at which it leaves (0: it does not decode), and its slot.
         self.number = 0
         self.base = 0
         self.leaves = 0
+        self.slot = 0
+
+    @property
+    def order(self) -> tuple[int, float, int | str]:
+        """How the priority policy ranks it."""
+        return self.job.request.priority, self.submitted_s, self.tie
 
     @property
     def length(self) -> int:
@@ -123,7 +135,7 @@ def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: E
         stop = request.max_output_tokens
     if stop > limits.max_model_len - prompt:
         stop = limits.max_model_len - prompt
-    return Sequence(job, (request.priority, now_s, number), stop, kv_tokens, names)
+    return Sequence(job, now_s, number, stop, kv_tokens, names)
 
 
 def _check_content(job: Job) -> None:

@@ -38,7 +38,7 @@ class StepwiseEngine:
         self._busy_s = 0.0
         self._events: list[EngineEvent] = []
 
-    def submit(self, job: Job, now_s: float, kv_tokens: int = 0) -> None:
+    def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
         """Queue a job; one that can never run here is reported as rejected."""
         self._catch_up(now_s)
         if self._step is None and not self.scheduler.running and not self.scheduler.waiting:
@@ -46,8 +46,9 @@ class StepwiseEngine:
         sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
         self._submitted += 1
         if sequence is None:
-            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id))
+            self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
             return
+        sequence.ticket = ticket
         self._here[sequence.request_id] = sequence
         self.scheduler.waiting.append(sequence)
 
@@ -96,7 +97,8 @@ class StepwiseEngine:
     def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
         """No clock, and every count: the reference looks at each sequence in each iteration anyway."""
         self._catch_up(now_s)
-        return 0, [StreamCount(request_id, sequence.generated, False) for request_id, sequence in self._here.items()]
+        here = self._here.values()
+        return 0, [StreamCount(each.request_id, each.generated, False, each.ticket) for each in here]
 
     def set_speed(self, factor: float, now_s: float) -> None:
         """From the next iteration on, iterations take ``1 / factor`` of their normal time."""
@@ -124,11 +126,10 @@ class StepwiseEngine:
         step = self.scheduler.schedule()
         start_s = self._boundary_s
         for sequence in step.preempted:
-            event = EngineEvent(start_s, EventKind.PREEMPTED, sequence.request_id, sequence.generated)
-            self._events.append(event)
+            self._tell(start_s, EventKind.PREEMPTED, sequence)
         for sequence in step.rejected:
             del self._here[sequence.request_id]
-            self._events.append(EngineEvent(start_s, EventKind.REJECTED, sequence.request_id, sequence.generated))
+            self._tell(start_s, EventKind.REJECTED, sequence)
         # A step that only put sequences off takes no time: the next one is formed at once.
         if step.scheduled:
             self._step = step
@@ -151,14 +152,16 @@ class StepwiseEngine:
             scheduler.finish(sequence)
 
     def _report(self, sequence: Sequence, end_s: float) -> None:
-        request_id, generated = sequence.request_id, sequence.generated
-        if generated == 1:
-            event = EngineEvent(end_s, EventKind.FIRST_TOKEN, request_id, 1, sequence.hit_tokens)
-            self._events.append(event)
-        if generated == sequence.stop:
-            self._events.append(EngineEvent(end_s, EventKind.FINISHED, request_id, generated))
-            del self._here[request_id]
+        if sequence.generated == 1:
+            self._tell(end_s, EventKind.FIRST_TOKEN, sequence, sequence.hit_tokens)
+        if sequence.generated == sequence.stop:
+            self._tell(end_s, EventKind.FINISHED, sequence)
+            del self._here[sequence.request_id]
             self.scheduler.finish(sequence)
+
+    def _tell(self, time_s: float, kind: EventKind, sequence: Sequence, cached_tokens: int = 0) -> None:
+        event = EngineEvent(time_s, kind, sequence.request_id, sequence.generated, cached_tokens, sequence.ticket)
+        self._events.append(event)
 
 
 # Not as a decorator: a decorated class is not compiled to a native one.

@@ -48,6 +48,7 @@ class Pair:
         assert [event[1:] for event in fast] == [event[1:] for event in reference]
         for ours, theirs in zip(fast, reference, strict=True):
             assert ours.time_s == pytest.approx(theirs.time_s, rel=1e-9, abs=1e-12)
+        assert all(event.ticket in (None, f"ticket {event.request_id}") for event in fast)
         times = [event.time_s for event in fast]
         assert times == sorted(times)
 
@@ -56,6 +57,7 @@ class Pair:
         tokens = []
         for engine, counts in zip(self.engines, self.counts, strict=True):
             clock, changed = engine.streams(now_s)
+            assert all(count.ticket in (None, f"ticket {count.request_id}") for count in changed)
             counts.update({count.request_id: count for count in changed})
             known = {i: counts[i] for i in here if i in counts}
             tokens.append({i: known[i].tokens + clock * known[i].decoding if i in known else 0 for i in here})
@@ -102,7 +104,7 @@ def play(seed: int, latency, limits) -> Pair:
             prompt = sum(tokens for _, tokens in content)
             earlier.append((content, segment, output))
         new = job(number, now_s, prompt, output, content=content, priority=rng.randint(0, 2), output_segment=segment)
-        pair.both("submit", new, now_s, rng.choice([0, 0, 0, rng.randint(0, prompt)]))
+        pair.both("submit", new, now_s, rng.choice([0, 0, 0, rng.randint(0, prompt)]), f"ticket {number}")
         live.append(number)
         if rng.random() < 0.2:
             now_s += rng.choice([0.0, rng.expovariate(5)])
@@ -144,10 +146,10 @@ def test_random_cases_reach_every_kind_of_change():
     longest_s = 0.0
     for seed in range(20):
         pair = play(seed, AffineTime(), limits(kv_blocks=16, max_model_len=90, max_num_batched_tokens=32))
-        for time_s, kind, _, _, cached in pair.events[1]:
-            seen.add(kind)
-            longest_s = max(longest_s, time_s)
-            if cached:
+        for told in pair.events[1]:
+            seen.add(told.kind)
+            longest_s = max(longest_s, told.time_s)
+            if told.cached_tokens:
                 seen.add("hit")
     assert seen == {0, 1, 2, 3, "hit"}
     assert longest_s > 1.0

@@ -1,0 +1,126 @@
+"""Simulated time: SimPy's environment, and beside its queue alarms that are set over and over.
+
+Instances set their alarms several times per request. SimPy would keep an entry for each time that was ever set, most of
+which no longer count when they come up, and compare them as tuples. Here an alarm has one place, which moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import simpy
+
+
+class Alarm:
+    """Calls ``ring`` once, at the time that was set last."""
+
+    __slots__ = ("_clock", "at_s", "number", "place", "ring")
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self.ring = ring
+        self.at_s = inf
+        """When it rings (``inf``: never)."""
+        self.number = 0
+        """Of what is due at the same time, the smaller number comes first."""
+        self.place = -1
+        self._clock = clock
+
+    def set(self, delay_s: float) -> None:
+        """Ring in ``delay_s`` seconds, and not at the time that was set before; ``inf``: not at all."""
+        clock = self._clock
+        self.at_s = clock._now + delay_s
+        self.number = next(clock._eid)
+        clock.alarms.moved(self)
+
+
+class Alarms:
+    """A binary heap of alarms that know their places, by time, then by number."""
+
+    __slots__ = ("heap",)
+
+    def __init__(self) -> None:
+        self.heap: list[Alarm] = []
+
+    def moved(self, alarm: Alarm) -> None:
+        """Put an alarm where it belongs now."""
+        if alarm.place < 0:
+            alarm.place = len(self.heap)
+            self.heap.append(alarm)
+        self._towards_root(alarm)
+        self._towards_leaves(alarm)
+
+    def _towards_root(self, alarm: Alarm) -> None:
+        heap = self.heap
+        place = alarm.place
+        while place > 0:
+            above = (place - 1) // 2
+            other = heap[above]
+            if _before(other, alarm):
+                break
+            heap[place] = other
+            other.place = place
+            place = above
+        heap[place] = alarm
+        alarm.place = place
+
+    def _towards_leaves(self, alarm: Alarm) -> None:
+        heap = self.heap
+        place, end = alarm.place, len(heap)
+        while True:
+            below = 2 * place + 1
+            if below >= end:
+                break
+            other = heap[below]
+            if below + 1 < end and _before(heap[below + 1], other):
+                below += 1
+                other = heap[below]
+            if _before(alarm, other):
+                break
+            heap[place] = other
+            other.place = place
+            place = below
+        heap[place] = alarm
+        alarm.place = place
+
+
+class Clock(simpy.Environment):
+    """SimPy's environment with alarms: what is due at the same time happens in the order in which it was scheduled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alarms = Alarms()
+
+    def step(self) -> None:
+        """Let the next alarm ring, or process the next event of SimPy's."""
+        heap = self.alarms.heap
+        queue: list[Any] = self._queue
+        if heap and _first(heap[0], queue):
+            alarm = heap[0]
+            self._now = alarm.at_s
+            # It keeps its place while it rings, and others may be set meanwhile.
+            number = alarm.number
+            alarm.ring()
+            if alarm.number == number:
+                alarm.at_s = inf
+                self.alarms.moved(alarm)
+        else:
+            super().step()
+
+
+def _before(one: Alarm, other: Alarm) -> bool:
+    return one.at_s < other.at_s or (one.at_s == other.at_s and one.number < other.number)
+
+
+def _first(alarm: Alarm, queue: list[Any]) -> bool:
+    """Whether an alarm comes before SimPy's queue."""
+    if alarm.at_s == inf:
+        return False
+    if not queue:
+        return True
+    at_s: float = queue[0][0]
+    if alarm.at_s != at_s:
+        return alarm.at_s < at_s
+    _, priority, number, _ = queue[0]
+    return bool((1, alarm.number) < (priority, number))
