@@ -26,6 +26,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # calls. What a module must keep to be listed: docs/design.md, "Compiled build".
 COMPILED = (
     "gsim.cluster.active",
+    "gsim.cluster.active_table",
     "gsim.cluster.arrivals",
     "gsim.cluster.clock",
     "gsim.cluster.gateway",

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from math import isnan, nan
 from typing import Final
 
-from gsim.cluster.active import Active, ActiveTable
+from gsim.cluster.active import Active
+from gsim.cluster.active_table import ActiveTable
 from gsim.cluster.clock import Clock
 from gsim.cluster.held import HeldQueue
 from gsim.cluster.instance import Instance

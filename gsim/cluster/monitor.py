@@ -46,7 +46,7 @@ class Monitor:
         # A request that finished at this very instant must not be reviewed as active.
         for instance in gateway.instances:
             instance.sync(now_s)
-        clocks = gateway.table.follow(gateway.instances, gateway.active, now_s)
+        clocks = gateway.table.follow(gateway.instances, now_s)
         active = gateway.table.snapshot(clocks, self._predictor)
         view = gateway.view
         view.now_s = now_s

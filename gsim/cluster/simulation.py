@@ -9,7 +9,8 @@ from math import inf
 
 import numpy as np
 
-from gsim.cluster.active import Active, ActiveTable
+from gsim.cluster.active import Active
+from gsim.cluster.active_table import ActiveTable
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.clock import Clock
 from gsim.cluster.faults import Faults

@@ -77,7 +77,7 @@ class StreamObserver:
         table = gateway.table
         assert table is not None, "who needs estimates has a table"
         # Only streams that were decoding during the whole interval say how fast decoding is.
-        streams, tokens = table.streamed(table.follow(gateway.instances, gateway.active, now_s))
+        streams, tokens = table.streamed(table.follow(gateway.instances, now_s))
         for index in np.flatnonzero(tokens > 0).tolist():
             self._estimator.streamed(index, int(tokens[index]), self._interval_s * int(streams[index]), now_s)
 

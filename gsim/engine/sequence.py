@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mypy_extensions import mypyc_attr
+
 from gsim.core.content import block_hashes
 from gsim.core.errors import SimulationError
 from gsim.core.request import Content, Job
@@ -39,6 +41,8 @@ class BlockNames:
         return names
 
 
+# No cycle passes through it, so the collector need not know of it: there are hundreds of thousands.
+@mypyc_attr(acyclic=True)
 class Sequence:
     """One request on one engine. ``prompt`` counts tokens; ``blocks`` counts KV blocks held."""
 
