@@ -133,6 +133,7 @@ class RiskMonitor:
         self, outlook: _Outlook, able: Bools, active: ActiveRequests, view: ClusterView
     ) -> Iterator[Migration]:
         free = self._slots.free
+        room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
         for start in range(0, len(outlook.row), _CHUNK_ROWS):
             part = outlook.part(start, start + _CHUNK_ROWS)
             if not (able & (free > 0)).any():
@@ -148,23 +149,31 @@ class RiskMonitor:
                 if free[source] <= 0:
                     continue
                 bound_s = min(float(part.latest_s[k]), float(part.finish_s[k]) - self.min_gain_s)
-                targets = savable[k] & (free > 0)
-                target = self._target(row, targets, float(part.remaining_tokens[k]), bound_s, active, view)
+                targets = np.flatnonzero(savable[k] & (free > 0))
+                remaining_tokens = float(part.remaining_tokens[k])
+                target = self._target(row, targets, room_tokens, remaining_tokens, bound_s, active, view)
                 if target is not None:
                     request_id = int(active.request_id[row])
                     self._slots.take(request_id, source, target)
                     yield Migration(request_id, target, "at risk")
 
     def _target(
-        self, row: int, able: Bools, remaining_tokens: float, bound_s: float, active: ActiveRequests, view: ClusterView
+        self,
+        row: int,
+        targets: Ints,
+        room_tokens: Floats,
+        remaining_tokens: float,
+        bound_s: float,
+        active: ActiveRequests,
+        view: ClusterView,
     ) -> int | None:
-        """Where one request goes, of the instances that are able: it must finish there by ``bound_s``, its move's cost
-        included. None if it makes it nowhere."""
+        """Where one request goes, of some targets with so much room each: it must finish there by ``bound_s``, its
+        move's cost included. None if it makes it nowhere."""
         tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
-        able &= view.static.kv_capacity_tokens * (1.0 - view.kv_usage) >= tokens + remaining_tokens
+        able = room_tokens[targets] >= tokens + remaining_tokens
         if view.now_s - active.moved_s[row] < self.no_return_s:
-            able[active.previous[row]] = False
-        targets = np.flatnonzero(able)
+            able &= targets != active.previous[row]
+        targets = targets[able]
         if not len(targets):
             return None
         costs_s = view.move_cost_s(tokens, int(active.instance[row]), targets)

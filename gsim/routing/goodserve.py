@@ -57,8 +57,8 @@ class GoodServe:
         latency = predicted_latency(view, self._prefill_tokens(request, view), view.predict(request), self._latency)
         left_s = request.arrival_s + request.slo_s - view.now_s
         limit_s = (left_s - self.margin_s) / (1.0 + self.margin_fraction)
-        feasible = np.less_equal(latency, limit_s, out=self._feasible)
-        feasible &= view.available
+        feasible = np.less_equal(latency, np.array(limit_s), self._feasible)
+        np.logical_and(feasible, view.available, feasible)
         chosen = self._weakest_of(feasible, view)
         if feasible[chosen]:
             return chosen
