@@ -90,6 +90,7 @@ class Books:
         for sequence in self.scheduler.running:
             if sequence.leaves:
                 decodes.leave(sequence)
+                decodes.tell(sequence)
                 pool.name(sequence, sequence.computed)
         decodes.clear()
         self._outputs.clear()

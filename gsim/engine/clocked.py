@@ -265,6 +265,7 @@ class ClockedScheduler:
         for sequence, _ in self._pieces:
             if sequence.computed == sequence.length:
                 self._token(sequence, happened)
+                self.decodes.tell(sequence)
         self._pieces = []
         self._adopt()
         return happened
@@ -281,8 +282,6 @@ class ClockedScheduler:
     def _token(self, sequence: Sequence, happened: list[Happening]) -> bool:
         """A sequence outside the decode set has a new token; whether it was the last."""
         sequence.generated = generated = sequence.generated + 1
-        if self.decodes.changed is not None:
-            self.decodes.changed.append(sequence)
         if sequence.aborted:
             return False
         if generated == 1:

@@ -32,8 +32,6 @@ _PLAIN: Final = Kind.PLAIN
 _SHARED: Final = Kind.SHARED
 _REFERENCE: Final = Kind.REFERENCE
 _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
-_FINISHED: Final = EventKind.FINISHED
-_REJECTED: Final = EventKind.REJECTED
 
 
 @final
@@ -48,7 +46,6 @@ class DecodeClockEngine:
         self._decodes = self.clocked.decodes
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
-        self._here: dict[int, Sequence] = {}
         self._submitted = 0
         self._speed = 1.0
         self._pace = 1.0
@@ -78,7 +75,6 @@ class DecodeClockEngine:
         waiting = self._waiting
         if not waiting and not self._running:
             self._boundary_s = now_s
-        self._here[sequence.request_id] = sequence
         waiting.append(sequence)
         # Only the head of the queue can be admitted: behind another that does not fit, a run goes on.
         if not self._begun or waiting[0] is sequence:
@@ -87,7 +83,7 @@ class DecodeClockEngine:
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out; a running one keeps its blocks until the iteration under way ends."""
         self._catch_up(now_s)
-        sequence = self._here.pop(request_id)
+        sequence = self.clocked.scheduler.find(request_id)
         progress = self._progress_of(sequence, now_s)
         sequence.aborted = True
         if sequence not in self._running:
@@ -135,8 +131,9 @@ class DecodeClockEngine:
         """Request ids on this engine and output tokens of each by ``now_s``."""
         self._catch_up(now_s)
         clock = self._clock_at(now_s)
-        return list(self._here), [
-            sequence.base + clock if sequence.leaves else sequence.generated for sequence in self._here.values()
+        here = self.clocked.scheduler.here()
+        return [sequence.request_id for sequence in here], [
+            sequence.base + clock if sequence.leaves else sequence.generated for sequence in here
         ]
 
     def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
@@ -145,7 +142,7 @@ class DecodeClockEngine:
         changed = self._decodes.changed
         if changed is None:
             # Nobody has asked before: from now on it is written down.
-            changed = list(self._here.values())
+            changed = self.clocked.scheduler.here()
         self._decodes.changed = []
         counts: list[StreamCount] = []
         for sequence in changed:
@@ -233,13 +230,8 @@ class DecodeClockEngine:
 
     def _report(self, happened: list[Happening], time_s: float) -> None:
         for kind, sequence in happened:
-            request_id = sequence.request_id
-            cached_tokens = 0
-            if kind is _FIRST_TOKEN:
-                cached_tokens = sequence.hit_tokens
-            elif kind is _FINISHED or kind is _REJECTED:
-                del self._here[request_id]
-            row = (time_s, kind, request_id, sequence.generated, cached_tokens, sequence.ticket)
+            cached_tokens = sequence.hit_tokens if kind is _FIRST_TOKEN else 0
+            row = (time_s, kind, sequence.request_id, sequence.generated, cached_tokens, sequence.ticket)
             self._events.append(_new(EngineEvent, row))
 
     def _drop_aborted(self) -> None:

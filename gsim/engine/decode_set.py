@@ -42,7 +42,7 @@ class DecodeSet:
         self.needs_max_context = needs_max_context
         self.clock = 0
         self.changed: list[Sequence] | None = None
-        """Who joined, left or got a token outside of the set, for an observer; None: nobody has asked."""
+        """Whose count of tokens follows another rule than before, for an observer; None: nobody has asked."""
         self.clear()
 
     def clear(self) -> None:
@@ -78,6 +78,10 @@ class DecodeSet:
         self._residues[(computed - clock) % self.block_size] += 1
         if self._longest is not None:
             heappush(self._longest, (clock - computed, sequence.number, sequence))
+        self.tell(sequence)
+
+    def tell(self, sequence: Sequence) -> None:
+        """Let an observer know that the count of a sequence follows another rule now."""
         if self.changed is not None:
             self.changed.append(sequence)
 
@@ -95,8 +99,6 @@ class DecodeSet:
         self.context_tokens -= computed
         self.held -= blocks
         self._residues[(computed - clock) % size] -= 1
-        if self.changed is not None:
-            self.changed.append(sequence)
 
     def run(self, iterations: int) -> None:
         """So many iterations are over."""

@@ -54,6 +54,19 @@ class Scheduler:
         self._by_priority = limits.policy == "priority"
         self._watermark = limits.watermark_blocks
 
+    def here(self) -> list[Sequence]:
+        """Who is running or waiting, but for the aborted."""
+        return [sequence for queue in (self.running, self.waiting) for sequence in queue if not sequence.aborted]
+
+    def find(self, request_id: int) -> Sequence:
+        """One of ``here``; ``KeyError`` if it is not."""
+        # Looked for only where a request is aborted: a dictionary of all would cost every request more.
+        for queue in (self.running, self.waiting):
+            for sequence in queue:
+                if sequence.request_id == request_id and not sequence.aborted:
+                    return sequence
+        raise KeyError(request_id)
+
     def schedule(self) -> Step:
         """Decide the next iteration. ``computed`` advances at once, as in vLLM."""
         step = Step()

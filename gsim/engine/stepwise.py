@@ -28,7 +28,6 @@ class StepwiseEngine:
         self.scheduler = Scheduler(limits)
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
-        self._here: dict[int, Sequence] = {}
         self._submitted = 0
         self._speed = 1.0
         self._boundary_s = 0.0
@@ -49,13 +48,12 @@ class StepwiseEngine:
             self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
             return
         sequence.ticket = ticket
-        self._here[sequence.request_id] = sequence
         self.scheduler.waiting.append(sequence)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out; a running one keeps its blocks until the iteration under way ends."""
         self._catch_up(now_s)
-        sequence = self._here.pop(request_id)
+        sequence = self.scheduler.find(request_id)
         computed = sequence.computed
         if sequence not in self.scheduler.running:
             self.scheduler.withdraw(sequence)
@@ -92,12 +90,13 @@ class StepwiseEngine:
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:
         """Request ids on this engine and output tokens of each by ``now_s``."""
         self._catch_up(now_s)
-        return list(self._here), [sequence.generated for sequence in self._here.values()]
+        here = self.scheduler.here()
+        return [sequence.request_id for sequence in here], [sequence.generated for sequence in here]
 
     def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
         """No clock, and every count: the reference looks at each sequence in each iteration anyway."""
         self._catch_up(now_s)
-        here = self._here.values()
+        here = self.scheduler.here()
         return 0, [StreamCount(each.request_id, each.generated, False, each.ticket) for each in here]
 
     def set_speed(self, factor: float, now_s: float) -> None:
@@ -128,7 +127,6 @@ class StepwiseEngine:
         for sequence in step.preempted:
             self._tell(start_s, EventKind.PREEMPTED, sequence)
         for sequence in step.rejected:
-            del self._here[sequence.request_id]
             self._tell(start_s, EventKind.REJECTED, sequence)
         # A step that only put sequences off takes no time: the next one is formed at once.
         if step.scheduled:
@@ -156,7 +154,6 @@ class StepwiseEngine:
             self._tell(end_s, EventKind.FIRST_TOKEN, sequence, sequence.hit_tokens)
         if sequence.generated == sequence.stop:
             self._tell(end_s, EventKind.FINISHED, sequence)
-            del self._here[sequence.request_id]
             self.scheduler.finish(sequence)
 
     def _tell(self, time_s: float, kind: EventKind, sequence: Sequence, cached_tokens: int = 0) -> None:
