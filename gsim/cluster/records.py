@@ -36,6 +36,9 @@ _SESSION_COLUMNS = (
 )
 
 
+_BLOCK_ROWS = 4096
+
+
 class Table:
     """Rows of numbers, packed one behind the other: one call a row, and about as many bytes as the numbers have."""
 
@@ -57,7 +60,13 @@ class Table:
         """The columns as arrays, rows sorted by one of them."""
         rows = np.frombuffer(self._rows, dtype=self._type)
         order = np.argsort(rows[sort_by], kind="stable")
-        return {name: np.ascontiguousarray(rows[name])[order] for name in self._type.names or ()}
+        columns = {name: np.empty(len(rows), dtype=self._type[name]) for name in self._type.names or ()}
+        # A block of rows at a time stays in the processor's cache while each of its columns is taken out.
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            block = rows[order[start : start + _BLOCK_ROWS]]
+            for name, column in columns.items():
+                column[start : start + _BLOCK_ROWS] = block[name]
+        return columns
 
 
 class SessionLog(Table):
