@@ -68,8 +68,6 @@ class Gateway:
         self.on_end: OnEnd = _nobody
         self.on_dispatch: OnDispatch | None = None
         self.ended_s = 0.0
-        self.ended_by_instance = [[0, 0, 0] for _ in self.instances]
-        """Requests ended, tokens generated, preemptions, per instance."""
         self._in_flight = int_cells(view.in_flight)
         self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
         self._in_flight_tokens = float_cells(view.in_flight_tokens)
@@ -176,7 +174,7 @@ class Gateway:
             self._finished(active, time_s, generated_tokens)
         elif kind is _PREEMPTED:
             active.preemptions += 1
-            self.ended_by_instance[instance][2] += 1
+            self.instances[instance].preemptions += 1
         else:
             self._leave(active)
             self.end(active, Status.REJECTED, time_s)
@@ -289,9 +287,9 @@ class Gateway:
         if now_s > self.ended_s:
             self.ended_s = now_s
         if active.instance >= 0:
-            tally = self.ended_by_instance[active.instance]
-            tally[0] += 1
-            tally[1] += active.generated_before
+            instance = self.instances[active.instance]
+            instance.ended += 1
+            instance.generated_tokens += active.generated_before
         self.log.ended(active, status, now_s)
         if self.decisions is not None:
             self.decisions.ended(active, status, now_s)

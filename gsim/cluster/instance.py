@@ -23,6 +23,11 @@ class Instance:
         self.index = index
         self.spec = spec
         self.wakeups = 0
+        self.ended = 0
+        """Requests that ended here."""
+        self.generated_tokens = 0
+        """Of those, wherever they were generated."""
+        self.preemptions = 0
         self._env = env
         self._on_event = on_event
         self._engine = self._fresh_engine()

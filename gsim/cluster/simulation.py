@@ -158,7 +158,6 @@ class _Run:
         if gateway.active:
             raise SimulationError(f"the run ended with {len(gateway.active)} requests still active")
         end_s = gateway.ended_s
-        tallies = zip(gateway.instances, gateway.ended_by_instance, strict=True)
         counters = dict(gateway.counters, wakeups=sum(instance.wakeups for instance in gateway.instances))
         counters["scrapes"] = self.scraper.scrapes
         if self.monitor is not None:
@@ -173,12 +172,12 @@ class _Run:
                 InstanceSummary(
                     name=instance.spec.name,
                     gpu=instance.spec.profile.gpu,
-                    requests=tally[0],
-                    generated_tokens=tally[1],
+                    requests=instance.ended,
+                    generated_tokens=instance.generated_tokens,
                     busy_s=instance.busy_s(end_s),
-                    preemptions=tally[2],
+                    preemptions=instance.preemptions,
                 )
-                for instance, tally in tallies
+                for instance in gateway.instances
             ),
             duration_s=end_s,
             samples=self.sampler.columns() if self.sampler is not None else {},

@@ -184,7 +184,8 @@ class KvPool:
         self.free += blank
         self._blank += blank
         sequence.blocks = 0
-        sequence.cached = []
+        if sequence.names is not None:
+            sequence.cached = []
 
     def disown(self, sequence: Sequence) -> None:
         """A preempted sequence will never come back: what is cached of it can no longer be hit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -13,6 +13,10 @@ from gsim.engine.config import EngineLimits
 
 if TYPE_CHECKING:
     from gsim.engine.kv_pool import Block, Run
+
+
+#: The named blocks of who has none; never added to.
+_NONE: Final[list[Block]] = []
 
 
 class BlockNames:
@@ -92,7 +96,7 @@ class Sequence:
         self.computed = 0
         """Tokens whose KV exists, the scheduled iteration's included."""
         self.blocks = 0
-        self.cached: list[Block] = []
+        self.cached: list[Block] = _NONE if names is None else []
         """Its named blocks: the first ones of those it holds."""
         self.run: Run | None = None
         """What the cache still has of it while it is preempted, if its blocks have no names."""

@@ -8,17 +8,30 @@ F is the cumulative sum of f over whole numbers, kept at the knots and closed in
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
 
 
+class _Piece:
+    """The function from one knot to the next; whole numbers as floats, which hold them exactly."""
+
+    __slots__ = ("knot", "slope", "sum_s", "time_s")
+
+    def __init__(self, knot: float, time_s: float, slope: float, sum_s: float) -> None:
+        self.knot = knot
+        self.time_s = time_s
+        """At the knot."""
+        self.slope = slope
+        self.sum_s = sum_s
+        """Over all whole numbers below the knot."""
+
+
 class DecodeRow:
     """Seconds of a decode iteration by mean context, linear between whole-numbered knots and beyond the last."""
 
-    __slots__ = ("_knots", "_slopes", "_sums", "_times_s")
+    __slots__ = ("_pieces",)
 
     def __init__(self, contexts: Sequence[int], times_s: Sequence[float]) -> None:
         """Knots in rising order with their times (at least one); below the first, its slope carries on down to 0."""
@@ -38,36 +51,58 @@ class DecodeRow:
         for j in range(len(knots) - 1):
             n = knots[j + 1] - knots[j]
             sums.append(sums[-1] + n * times[j] + slopes[j] * (n * (n - 1) // 2))
-        self._knots, self._times_s, self._slopes, self._sums = knots, times, slopes, sums
+        self._pieces = [_Piece(float(k), t, s, total) for k, t, s, total in zip(knots, times, slopes, sums)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rows travel to workers inside profiles, compiled too."""
-        return _restored, (self._knots, self._times_s, self._slopes, self._sums)
+        return _restored, ([(piece.knot, piece.time_s, piece.slope, piece.sum_s) for piece in self._pieces],)
 
     def at(self, context: float) -> float:
         """Seconds of one iteration at a mean context (0 or more)."""
-        j = bisect_right(self._knots, context) - 1
-        return self._times_s[j] + self._slopes[j] * (context - self._knots[j])
+        piece = self._pieces[self._piece_at(context)]
+        return piece.time_s + piece.slope * (context - piece.knot)
+
+    def _piece_at(self, context: float) -> int:
+        """The last piece that begins at or before a context."""
+        # By hand: compiled, it compares plain numbers, a few per call.
+        pieces = self._pieces
+        low, high = 0, len(pieces)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if pieces[middle].knot <= context:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _piece_of_sum(self, sum_s: float) -> int:
+        """The last piece that begins with a sum of at most ``sum_s`` (at least the first)."""
+        pieces = self._pieces
+        low, high = 0, len(pieces)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if pieces[middle].sum_s <= sum_s:
+                low = middle
+            else:
+                high = middle
+        return low
 
     def run_s(self, context: float, iterations: int) -> float:
         """Seconds of ``iterations`` iterations that start at mean context ``context``."""
         # The engine asks several times per request: F and f at both ends, written out.
-        knots, times_s, slopes = self._knots, self._times_s, self._slopes
-        whole = int(context)
-        j = bisect_right(knots, whole) - 1
-        n = whole - knots[j]
-        time_s = times_s[j]
-        slope = slopes[j]
-        start_sum = self._sums[j] + n * time_s + slope * (n * (n - 1) // 2)
-        start_s = time_s + slope * n
+        pieces = self._pieces
+        whole = context // 1.0
+        j = self._piece_at(whole)
+        piece = pieces[j]
+        n = whole - piece.knot
+        start_sum = piece.sum_s + n * piece.time_s + piece.slope * (0.5 * n * (n - 1.0))
+        start_s = piece.time_s + piece.slope * n
         whole_end = whole + iterations
-        if j + 1 < len(knots) and whole_end >= knots[j + 1]:
-            j = bisect_right(knots, whole_end) - 1
-            time_s = times_s[j]
-            slope = slopes[j]
-        n = whole_end - knots[j]
-        end_sum = self._sums[j] + n * time_s + slope * (n * (n - 1) // 2)
-        return end_sum - start_sum + (context - whole) * (time_s + slope * n - start_s)
+        if j + 1 < len(pieces) and whole_end >= pieces[j + 1].knot:
+            piece = pieces[self._piece_at(whole_end)]
+        n = whole_end - piece.knot
+        end_sum = piece.sum_s + n * piece.time_s + piece.slope * (0.5 * n * (n - 1.0))
+        return end_sum - start_sum + (context - whole) * (piece.time_s + piece.slope * n - start_s)
 
     def iterations(self, context: float, span_s: float) -> int:
         """The largest number of iterations from mean context ``context`` whose ``run_s`` is at most ``span_s``."""
@@ -75,35 +110,37 @@ class DecodeRow:
             return UNBOUNDED_ITERATIONS
         if span_s <= 0.0:
             return 0
-        knots, sums = self._knots, self._sums
-        whole = int(context)
+        pieces = self._pieces
+        whole = context // 1.0
         weight = context - whole
-        j = bisect_right(knots, whole) - 1
-        n = whole - knots[j]
-        time_s, slope = self._times_s[j], self._slopes[j]
-        start_sum = sums[j] + n * time_s + slope * (n * (n - 1) // 2)
-        target = span_s + start_sum + weight * (time_s + slope * n)
+        piece = pieces[self._piece_at(whole)]
+        n = whole - piece.knot
+        start_sum = piece.sum_s + n * piece.time_s + piece.slope * (0.5 * n * (n - 1.0))
+        target = span_s + start_sum + weight * (piece.time_s + piece.slope * n)
         # Solve sums + x t + s x (x - 1) / 2 + w (t + s x) = target in the piece where the sum passes the target.
-        j = max(bisect_right(sums, target) - 1, 0)
-        time_s = self._times_s[j]
-        half = 0.5 * self._slopes[j]
-        linear = time_s + (2.0 * weight - 1.0) * half
-        rest = target - sums[j] - weight * time_s
+        j = self._piece_of_sum(target)
+        piece = pieces[j]
+        half = 0.5 * piece.slope
+        linear = piece.time_s + (2.0 * weight - 1.0) * half
+        rest = target - piece.sum_s - weight * piece.time_s
         root = linear * linear + 4.0 * half * rest
         x = 2.0 * rest / (linear + root**0.5) if root > 0.0 else 0.0
-        n = knots[j] + int(x) - whole
+        whole_x = x // 1.0
+        found = int(piece.knot + whole_x - whole)
+        if found < 0:
+            found = 0
         # Well inside its piece and between two whole numbers, x is beyond doubt; else the definition decides.
-        if rest > 0.0 and 1e-6 < x - int(x) < 1.0 - 1e-6 and (j + 1 == len(knots) or knots[j] + x < knots[j + 1] - 1):
-            return n if n > 0 else 0
-        n = max(n, 0)
-        while n > 0 and self.run_s(context, n) > span_s:
-            n -= 1
-        while self.run_s(context, n + 1) <= span_s:
-            n += 1
-        return n
+        if rest > 0.0 and 1e-6 < x - whole_x < 1.0 - 1e-6:
+            if j + 1 == len(pieces) or piece.knot + x < pieces[j + 1].knot - 1.0:
+                return found
+        while found > 0 and self.run_s(context, found) > span_s:
+            found -= 1
+        while self.run_s(context, found + 1) <= span_s:
+            found += 1
+        return found
 
 
-def _restored(knots: list[int], times_s: list[float], slopes: list[float], sums: list[float]) -> DecodeRow:
-    row = DecodeRow(knots, times_s)
-    row._knots, row._times_s, row._slopes, row._sums = knots, times_s, slopes, sums
+def _restored(pieces: list[tuple[float, float, float, float]]) -> DecodeRow:
+    row = DecodeRow([0], [0.0])
+    row._pieces = [_Piece(*piece) for piece in pieces]
     return row
