@@ -130,9 +130,9 @@ class DecodeRow:
         if found < 0:
             found = 0
         # Well inside its piece and between two whole numbers, x is beyond doubt; else the definition decides.
-        if rest > 0.0 and 1e-6 < x - whole_x < 1.0 - 1e-6:
-            if j + 1 == len(pieces) or piece.knot + x < pieces[j + 1].knot - 1.0:
-                return found
+        inside = j + 1 == len(pieces) or piece.knot + x < pieces[j + 1].knot - 1.0
+        if inside and rest > 0.0 and 1e-6 < x - whole_x < 1.0 - 1e-6:
+            return found
         while found > 0 and self.run_s(context, found) > span_s:
             found -= 1
         while self.run_s(context, found + 1) <= span_s:
