@@ -136,46 +136,58 @@ class RiskMonitor:
         room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
         for start in range(0, len(outlook.row), _CHUNK_ROWS):
             part = outlook.part(start, start + _CHUNK_ROWS)
-            if not (able & (free > 0)).any():
+            open_ = able & (free > 0)
+            if not open_.any():
                 return
-            # Whom a move that costs nothing but the queue would save: the others need no closer look.
-            reach_s = view.now_s + view.queue_s + part.remaining_tokens[:, None] * view.tpot_s
-            savable = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
-            savable &= able
-            savable[np.arange(len(part.row)), active.instance[part.row]] = False
-            for k in np.flatnonzero(savable.any(axis=1)).tolist():
+            savers = self._savers(part, open_, room_tokens, active, view)
+            for k in np.flatnonzero(savers.any(axis=1)).tolist():
                 row = int(part.row[k])
                 source = int(active.instance[row])
-                if free[source] <= 0:
+                targets = savers[k].nonzero()[0]
+                if free[source] <= 0 or not len(targets):
                     continue
                 bound_s = min(float(part.latest_s[k]), float(part.finish_s[k]) - self.min_gain_s)
-                targets = np.flatnonzero(savable[k] & (free > 0))
-                remaining_tokens = float(part.remaining_tokens[k])
-                target = self._target(row, targets, room_tokens, remaining_tokens, bound_s, active, view)
+                target = self._target(row, targets, float(part.remaining_tokens[k]), bound_s, active, view)
                 if target is not None:
                     request_id = int(active.request_id[row])
                     self._slots.take(request_id, source, target)
+                    for end in (source, target):
+                        if free[end] <= 0:
+                            savers[:, end] = False
                     yield Migration(request_id, target, "at risk")
+                    if not able[free > 0].any():
+                        return
+
+    def _savers(
+        self, part: _Outlook, open_: Bools, room_tokens: Floats, active: ActiveRequests, view: ClusterView
+    ) -> Bools:
+        """Which of the open instances would save whom (a row each) by a move that costs nothing but the queue.
+
+        The others need no closer look.
+        """
+        row, source = part.row, active.instance[part.row]
+        reach_s = view.now_s + view.queue_s + part.remaining_tokens[:, None] * view.tpot_s
+        savers = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
+        savers &= open_
+        context_tokens = active.prompt_tokens[row] + active.generated_tokens[row]
+        savers &= room_tokens >= (context_tokens + part.remaining_tokens)[:, None]
+        savers[np.arange(len(row)), source] = False
+        fresh = (view.now_s - active.moved_s[row] < self.no_return_s).nonzero()[0]
+        savers[fresh, active.previous[row[fresh]]] = False
+        return savers
 
     def _target(
         self,
         row: int,
         targets: Ints,
-        room_tokens: Floats,
         remaining_tokens: float,
         bound_s: float,
         active: ActiveRequests,
         view: ClusterView,
     ) -> int | None:
-        """Where one request goes, of some targets with so much room each: it must finish there by ``bound_s``, its
-        move's cost included. None if it makes it nowhere."""
+        """Where one request goes, of some targets: it must finish there by ``bound_s``, its move's cost included. None
+        if it makes it nowhere."""
         tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
-        able = room_tokens[targets] >= tokens + remaining_tokens
-        if view.now_s - active.moved_s[row] < self.no_return_s:
-            able &= targets != active.previous[row]
-        targets = targets[able]
-        if not len(targets):
-            return None
         costs_s = view.move_cost_s(tokens, int(active.instance[row]), targets)
         return self._choose(targets, view.now_s + costs_s + remaining_tokens * view.tpot_s[targets], bound_s, view)
 
