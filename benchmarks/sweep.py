@@ -1,8 +1,9 @@
-"""What a second worker gains, and how long a start takes: ``python -m benchmarks.sweep [repeats=3] [requests=20000]``.
+"""What a second worker gains, and how long a start takes.
 
-A sweep of eight cells (two routers at four rates, so many requests each, one seed) through the whole command line with
-one and with two workers, interleaved, each into an empty folder; and one run of ten requests: start-up and little
-else. Wall times of whole processes. The last line is one JSON object.
+``python -m benchmarks.sweep [repeats=3] [requests=20000] [seeds=5]``: a sweep of eight cells (two routers at four
+rates, so many requests and seeds each) through the whole command line with one and with two workers, interleaved, each
+into an empty folder; and one run of ten requests: start-up and little else. Wall times of whole processes. The last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,20 +21,21 @@ def wall_s(*words: str) -> float:
     """Seconds of one command, results in a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        command = [sys.executable, "-m", "gsim", *words, "seeds=1", f"out={out}"]
+        command = [sys.executable, "-m", "gsim", *words, f"out={out}"]
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - start
 
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    options = {"repeats": "3", "requests": "20000"} | dict(word.split("=") for word in arguments)
-    repeats, sweep = int(options["repeats"]), (*SWEEP, f"trace.requests={options['requests']}")
+    options = {"repeats": "3", "requests": "20000", "seeds": "5"} | dict(word.split("=") for word in arguments)
+    repeats = int(options["repeats"])
+    sweep = (*SWEEP, f"trace.requests={options['requests']}", f"seeds={options['seeds']}")
     one, two, first = [], [], []
     for _ in range(repeats):
         one.append(wall_s(*sweep, "hydra.launcher.n_jobs=1"))
         two.append(wall_s(*sweep, "hydra.launcher.n_jobs=2"))
-        first.append(wall_s("trace.requests=10"))
+        first.append(wall_s("trace.requests=10", "seeds=1"))
     figures = {
         "one_worker_s": min(one),
         "two_workers_s": min(two),

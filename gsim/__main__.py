@@ -1,5 +1,6 @@
 """``python -m gsim``: compose the configuration, run the study, say where the results are."""
 
+import gc
 import sys
 
 
@@ -7,7 +8,10 @@ def main() -> None:
     """The entry point."""
     from gsim.study.entry import main as run
 
-    sys.exit(run())
+    status = run()
+    # Python would walk all that was loaded and computed once more before it ends.
+    gc.freeze()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

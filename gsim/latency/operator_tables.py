@@ -11,12 +11,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -87,6 +90,9 @@ def read_tables(folder: Path) -> OperatorTables:
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    # Only here: it takes longer to load than all of gsim, and most profiles are no tables of operators.
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -9,9 +9,9 @@ head is modelled as reading its weights as fast as a layer of one token reads it
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
@@ -19,6 +19,9 @@ from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import ModelShape, model_shape
 from gsim.latency.profile import Profile, Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -117,6 +120,9 @@ def _whole(shape: ModelShape, attention: pd.DataFrame, layer_s: Floats, head_s: 
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    # Only here: it takes longer to load than all of gsim, and most profiles are no tables of Vidur's.
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -159,7 +165,8 @@ def _attention(path: Path, shape: ModelShape) -> tuple[pd.DataFrame, pd.DataFram
     timed = ["time_stats.attn_prefill.median", "time_stats.attn_decode.median"]
     frame = _read(path, columns + timed)
     frame = frame[(frame.n_embd == shape.hidden) & (frame.n_kv_head == shape.kv_heads)]
-    save = frame.get("time_stats.attn_kv_cache_save.median", pd.Series(0.0, index=frame.index)).fillna(0.0)
+    saving = "time_stats.attn_kv_cache_save.median"
+    save = frame[saving].fillna(0.0) if saving in frame.columns else 0.0
     decode = frame[frame.prefill_chunk_size == 0].assign(seconds=(frame[timed[1]] + save) * 1e-3)
     prefill = frame[(frame.prefill_chunk_size > 0) & (frame.batch_size == 1)]
     prefill = prefill.assign(seconds=(frame[timed[0]] + save) * 1e-3)

@@ -26,7 +26,7 @@ from gsim.study.report_run import check_fields, write_cells
 from gsim.study.settings import Settings, read_seeds
 from gsim.study.store import RunStore, writable
 from gsim.study.study import Context, Findings, options_of
-from gsim.study.sweep import RUNS, missing_runs, sweep
+from gsim.study.sweep import RUNS, dismiss_workers, missing_runs, sweep
 from gsim.study.version import code_digest, provenance
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
@@ -54,8 +54,8 @@ def message_of(error: Exception) -> str:
     return text.strip()
 
 
-def run_command(words: list[str]) -> int:
-    """Run a command line; raises what goes wrong."""
+def run_command(words: list[str], *, more_to_come: bool = False) -> int:
+    """Run a command line; raises what goes wrong. ``more_to_come``: its workers are kept for the next command."""
     if words and words[0] == "compare":
         return _compare(words[1:])
     experiments = register_schema()
@@ -87,7 +87,7 @@ def run_command(words: list[str]) -> int:
             if multirun:
                 _place_rates(config, overrides, dry)
             cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
-            return _cells(hydra, config, cells, words, multirun, dry)
+            return _cells(hydra, config, cells, words, multirun, dry, more_to_come)
     return _study(config, words, dry)
 
 
@@ -135,6 +135,7 @@ def _cells(
     words: Sequence[str],
     multirun: bool,
     dry: bool,
+    more_to_come: bool,
 ) -> int:
     values = plain(config)
     extensions = tuple(values["extensions"])
@@ -148,6 +149,8 @@ def _cells(
     writable(out)
     if multirun:
         computed = sweep(hydra, config, cells, out, extensions)
+        if not more_to_come:
+            dismiss_workers()
     else:
         computed = _one(cells[0], out, extensions, str(values["name"]))
     total = sum(len(cell.seeds) for cell in cells)

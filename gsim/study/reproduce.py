@@ -213,5 +213,6 @@ def _section(plan: _Planned, context: Context) -> Section:
     out = context.out / plan.experiment.name
     # What its own command would print is in the report.
     with contextlib.redirect_stdout(io.StringIO()):
-        run_command([*plan.words, f"out='{out.resolve()}'", f"hydra.launcher.n_jobs={context.n_jobs}"])
+        words = [*plan.words, f"out='{out.resolve()}'", f"hydra.launcher.n_jobs={context.n_jobs}"]
+        run_command(words, more_to_come=True)
     return read_section(out, _shown(plan))

@@ -93,6 +93,13 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
     return len(keys)
 
 
+def dismiss_workers() -> None:
+    """Let joblib's workers end while the results are written, not after (there may be none)."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor(reuse=True).shutdown(wait=False)
+
+
 def _points(batch: Sequence[Cell]) -> list[list[str]]:
     return [list(cell.fields) for cell in batch]
 

@@ -8,9 +8,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
+
+#: The standard normal's 90th percentile.
+_Z90 = 1.2815515655446004
 
 #: Midpoints of equal shares: a mean over them is the mean of a distribution to three digits, tails included.
 _SHARES = (np.arange(200_000) + 0.5) / 200_000
@@ -40,11 +42,11 @@ class Lognormal:
     @classmethod
     def through(cls, p50: float, p90: float, low: float = 0.0, high: float = inf) -> Lognormal:
         """The lognormal with this median and 90th percentile."""
-        return cls(log(p50), log(p90 / p50) / float(ndtri(0.9)), low, high)
+        return cls(log(p50), log(p90 / p50) / _Z90, low, high)
 
     def quantile(self, share: Floats) -> Floats:
         """The value below which this share lies."""
-        values: Floats = np.clip(np.exp(self.mu + self.sigma * ndtri(share)), self.low, self.high)
+        values: Floats = np.clip(np.exp(self.mu + self.sigma * _normal_quantile(share)), self.low, self.high)
         return values
 
     def sample(self, rng: np.random.Generator, n: int) -> Floats:
@@ -75,9 +77,9 @@ class Percentiles:
 
     def quantile(self, share: Floats) -> Floats:
         """The value below which this share lies."""
-        places = ndtri(np.array([percent / 100.0 for percent, _ in self.points]))
+        places = _normal_quantile(np.array([percent / 100.0 for percent, _ in self.points]))
         logs = np.log([value for _, value in self.points])
-        z = ndtri(share)
+        z = _normal_quantile(share)
         piece = np.clip(np.searchsorted(places, z) - 1, 0, len(places) - 2)
         slope = (logs[piece + 1] - logs[piece]) / (places[piece + 1] - places[piece])
         values: Floats = np.clip(np.exp(logs[piece] + slope * (z - places[piece])), self.low, self.high)
@@ -179,3 +181,10 @@ class Draws:
     def tokens(self) -> int:
         """The next draw as a whole number, at least 1."""
         return max(round(self.next()), 1)
+
+
+def _normal_quantile(share: float | Floats) -> Floats:
+    # SciPy is loaded by who draws such lengths: it takes a tenth of a second.
+    from scipy.special import ndtri
+
+    return ndtri(share)  # type: ignore[no-any-return]
