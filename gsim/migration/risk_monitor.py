@@ -12,8 +12,8 @@ from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, regis
 from gsim.core.view import Bools, Floats, Ints
 from gsim.migration.slots import Slots
 
-#: Rows of the requests x instances matrix that are looked at together: it stays in the processor's cache.
-_CHUNK_ROWS = 128
+#: Cells of the requests x instances matrix that are looked at together: few enough to stay in the processor's cache.
+_CHUNK_CELLS = 1 << 14
 _CHOICES = ("largest_t", "weakest", "fastest")
 
 
@@ -134,8 +134,9 @@ class RiskMonitor:
     ) -> Iterator[Migration]:
         free = self._slots.free
         room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
-        for start in range(0, len(outlook.row), _CHUNK_ROWS):
-            part = outlook.part(start, start + _CHUNK_ROWS)
+        rows = max(_CHUNK_CELLS // len(view), 1)
+        for start in range(0, len(outlook.row), rows):
+            part = outlook.part(start, start + rows)
             open_ = able & (free > 0)
             if not open_.any():
                 return
@@ -166,7 +167,8 @@ class RiskMonitor:
         The others need no closer look.
         """
         row, source = part.row, active.instance[part.row]
-        reach_s = view.now_s + view.queue_s + part.remaining_tokens[:, None] * view.tpot_s
+        reach_s = part.remaining_tokens[:, None] * view.tpot_s
+        reach_s += view.now_s + view.queue_s
         savers = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
         savers &= open_
         context_tokens = active.prompt_tokens[row] + active.generated_tokens[row]
