@@ -18,6 +18,33 @@ _FULL_SEQUENCES = 64
 """Of ``StaticView.nominal_tokens_per_s``."""
 
 
+class _Learned:
+    """What is known of one instance."""
+
+    __slots__ = ("decode", "overdue_s", "prefill", "waiting")
+
+    def __init__(self, prefill: PrefillModel, decode: DecodeModel) -> None:
+        self.prefill = prefill
+        self.decode = decode
+        self.waiting: dict[int, tuple[int, float]] = {}
+        """Requests without a first token, oldest first: prompt tokens ahead of it, when it was sent."""
+        self.overdue_s = 0.0
+        """How long the oldest of them has waited."""
+
+    def forget_older(self, sent_s: float) -> None:
+        """Forget whom a later request has overtaken.
+
+        Served in order of arrival, a request that was sent earlier and has no first token yet is no longer here: it was
+        migrated, rejected or lost, and the estimator is not told.
+        """
+        waiting = self.waiting
+        while waiting:
+            oldest = next(iter(waiting))
+            if waiting[oldest][1] >= sent_s:
+                return
+            del waiting[oldest]
+
+
 @dataclass
 class Ema:
     """Exponential moving averages of queueing delay, prefill speed and TPOT; the queue counts what was just sent.
@@ -45,11 +72,8 @@ class Ema:
     stale_s: float = 60.0
     """Half-life of what is known of TPOT without news."""
     _view: ClusterView = field(init=False, repr=False, compare=False)
-    _prefill: list[PrefillModel] = field(default_factory=list, init=False, repr=False, compare=False)
-    _decode: list[DecodeModel] = field(default_factory=list, init=False, repr=False, compare=False)
-    _waiting: list[dict[int, tuple[int, float]]] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Per instance: requests without a first token, oldest first: prompt tokens ahead of it, when it was sent."""
-    _overdue_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    _learned: list[_Learned] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Per instance."""
     _in_flight: MutableSequence[int] = field(init=False, repr=False, compare=False)
     _prefill_tokens: MutableSequence[int] = field(init=False, repr=False, compare=False)
     _queue_s: MutableSequence[float] = field(init=False, repr=False, compare=False)
@@ -70,56 +94,59 @@ class Ema:
     def attach(self, view: ClusterView) -> None:
         """Take over the learned arrays of ``view``: nominal speeds, empty queues."""
         static = view.static
-        n = len(view)
         self._view = view
         self._refreshed_s = view.now_s
-        self._prefill = [PrefillModel(self.alpha, float(p)) for p in static.nominal_prefill_s_per_token]
         full_s = _FULL_SEQUENCES / static.nominal_tokens_per_s
         slopes = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (_FULL_SEQUENCES - _REFERENCE_SEQUENCES)
-        self._decode = [
-            DecodeModel(self.alpha, float(tpot), float(_REFERENCE_SEQUENCES), self.batch_slope * float(slope))
-            for tpot, slope in zip(static.nominal_tpot_s, slopes, strict=True)
+        self._learned = [
+            _Learned(
+                PrefillModel(self.alpha, float(prefill)),
+                DecodeModel(self.alpha, float(tpot), float(_REFERENCE_SEQUENCES), self.batch_slope * float(slope)),
+            )
+            for prefill, tpot, slope in zip(
+                static.nominal_prefill_s_per_token, static.nominal_tpot_s, slopes, strict=True
+            )
         ]
-        self._waiting = [{} for _ in range(n)]
-        self._overdue_s = [0.0] * n
         self._in_flight, self._prefill_tokens = int_cells(view.in_flight), int_cells(view.in_flight_prefill_tokens)
         self._queue_s, self._tpot_s = float_cells(view.queue_s), float_cells(view.tpot_s)
         self._prefill_s = float_cells(view.prefill_s_per_token)
-        for instance in range(n):
-            self._write(instance)
+        for instance, learned in enumerate(self._learned):
+            self._write(instance, learned)
 
     def dispatched(self, instance: int, request: Request, now_s: float) -> None:
         """A request was sent: it lengthens the queue and the batch at once."""
         ahead = self._prefill_tokens[instance] - request.prompt_tokens
-        self._waiting[instance][request.request_id] = (max(ahead, 0), now_s)
-        self._write(instance)
+        learned = self._learned[instance]
+        learned.waiting[request.request_id] = (max(ahead, 0), now_s)
+        self._write(instance, learned)
 
     def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
         """Its first token: what it had to wait, and how long it was prefilled."""
-        waiting = self._waiting[instance]
-        sent = waiting.pop(request.request_id, None)
-        if sent is not None and waiting:
-            self._forget_older(waiting, sent[1])
-        self._overdue_s[instance] = 0.0
-        prefill = self._prefill[instance]
+        learned = self._learned[instance]
+        sent = learned.waiting.pop(request.request_id, None)
+        if sent is not None and learned.waiting:
+            learned.forget_older(sent[1])
+        learned.overdue_s = 0.0
+        prefill = learned.prefill
         prefill.learn(request.prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s)
         self._prefill_s[instance] = prefill.prefill_s_per_token
-        self._write(instance)
+        self._write(instance, learned)
 
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
         """Tokens arrived: seconds per token."""
-        self._decode[instance].learn(span_s / tokens, self._in_flight[instance], now_s)
-        self._write(instance)
+        learned = self._learned[instance]
+        learned.decode.learn(span_s / tokens, self._in_flight[instance], now_s)
+        self._write(instance, learned)
 
     def finished(self, completion: Completion) -> None:
         """A request ended; its mean pace counts where no stream told more."""
-        instance = completion.instance
-        model = self._decode[instance]
-        if completion.output_tokens > 1 and model.learned_s < completion.first_token_s:
-            span_s = completion.finished_s - completion.first_token_s
+        _, instance, _, first_token_s, finished_s, output_tokens, _ = completion
+        learned = self._learned[instance]
+        model = learned.decode
+        if output_tokens > 1 and model.learned_s < first_token_s:
             in_flight = self._in_flight[instance] + 1
-            model.learn(span_s / (completion.output_tokens - 1), in_flight, completion.finished_s)
-        self._write(instance)
+            model.learn((finished_s - first_token_s) / (output_tokens - 1), in_flight, finished_s)
+        self._write(instance, learned)
 
     def refresh(self, now_s: float) -> None:
         """Decay what is idle or stale, and see who has waited for too long."""
@@ -129,36 +156,26 @@ class Ema:
         keep_level = 0.5 ** (span_s / self.stale_s)
         outstanding = self._view.in_flight_prefill_tokens.tolist()
         nominal = self._view.static.nominal_tpot_s.tolist()
-        for instance, tokens in enumerate(outstanding):
-            if tokens == 0:
-                self._waiting[instance].clear()
-                self._overdue_s[instance] = 0.0
-                self._prefill[instance].base_s *= keep_base
-            elif self._waiting[instance]:
-                _, sent_s = next(iter(self._waiting[instance].values()))
-                self._overdue_s[instance] = now_s - sent_s
-            model = self._decode[instance]
+        for instance, learned in enumerate(self._learned):
+            if outstanding[instance] == 0:
+                learned.waiting.clear()
+                learned.overdue_s = 0.0
+                learned.prefill.base_s *= keep_base
+            elif learned.waiting:
+                _, sent_s = next(iter(learned.waiting.values()))
+                learned.overdue_s = now_s - sent_s
+            model = learned.decode
             if now_s - model.learned_s > self.stale_s:
                 model.level_s += (1.0 - keep_level) * (nominal[instance] - model.level_s)
                 model.level_in_flight += (1.0 - keep_level) * (_REFERENCE_SEQUENCES - model.level_in_flight)
-            self._write(instance)
+            self._write(instance, learned)
 
-    def _write(self, instance: int) -> None:
-        prefill = self._prefill[instance]
+    def _write(self, instance: int, learned: _Learned) -> None:
+        prefill = learned.prefill
         queue_s = prefill.base_s + prefill.pace_s_per_token * self._prefill_tokens[instance]
-        overdue_s = self._overdue_s[instance]
+        overdue_s = learned.overdue_s
         self._queue_s[instance] = queue_s if queue_s > overdue_s else overdue_s
-        self._tpot_s[instance] = self._decode[instance].tpot_s(self._in_flight[instance])
-
-    @staticmethod
-    def _forget_older(waiting: dict[int, tuple[int, float]], sent_s: float) -> None:
-        # Served in order of arrival, a request that was sent earlier and has no first token yet is no longer here:
-        # it was migrated, rejected or lost, and the estimator is not told.
-        while waiting:
-            oldest = next(iter(waiting))
-            if waiting[oldest][1] >= sent_s:
-                return
-            del waiting[oldest]
+        self._tpot_s[instance] = learned.decode.tpot_s(self._in_flight[instance])
 
 
 # Not as a decorator: a decorated class is not compiled to a native one.

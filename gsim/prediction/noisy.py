@@ -64,15 +64,17 @@ class Noisy:
         """Be shown the truth of one job: its prediction is made now."""
         request = job.request
         truth = float(job.output_tokens)
-        rho = self.turn_correlation if request.session_id >= 0 else 0.0
-        z = math.sqrt(1.0 - rho) * self._of_request.of(request.request_id)
-        if rho > 0.0:
-            z += math.sqrt(rho) * self._of_session.of(request.session_id)
+        z = self._of_request.of(request.request_id)
+        rho = self.turn_correlation
+        if rho > 0.0 and request.session_id >= 0:
+            z = math.sqrt(1.0 - rho) * z + math.sqrt(rho) * self._of_session.of(request.session_id)
         log_error = self.bias + self.error_by_task.get(request.task, self.error) * z
         if self.shrinkage > 0.0:
             log_error += self.shrinkage * self._off_class(request.task, math.log(truth))
-        # exp() of anything beyond +-50 is no length any more.
-        factor = math.exp(min(max(log_error, -50.0), 50.0))
+        if not -50.0 <= log_error <= 50.0:
+            # exp() of anything beyond is no length any more.
+            log_error = math.copysign(50.0, log_error)
+        factor = math.exp(log_error)
         self._predicted[request.request_id] = (max(truth * factor, 1.0), truth, factor)
 
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
