@@ -8,8 +8,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, Verdict, register
-from gsim.core.view import Bools, Floats
-from gsim.routing.choice import lowest, nothing, scratch
+from gsim.core.view import Floats
+from gsim.routing.choice import lowest, nothing
 from gsim.routing.latency import predicted_latency
 
 Weakest = Literal["largest_latency", "slowest_then_largest_latency"]
@@ -46,21 +46,20 @@ class GoodServe:
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction"})
     _latency: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _rank: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
-    _feasible: Bools = field(default_factory=lambda: np.empty(0, dtype=np.bool_), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check(self)
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The just-good-enough instance for one request."""
-        self._resize(len(view))
+        n = len(view.available)
+        if len(self._latency) != n:
+            self._latency, self._rank = np.empty(n), np.empty(n)
         latency = predicted_latency(view, self._prefill_tokens(request, view), view.predict(request), self._latency)
         left_s = request.arrival_s + request.slo_s - view.now_s
         limit_s = (left_s - self.margin_s) / (1.0 + self.margin_fraction)
-        feasible = np.less_equal(latency, np.array(limit_s), self._feasible)
-        np.logical_and(feasible, view.available, feasible)
-        chosen = self._weakest_of(feasible, view)
-        if feasible[chosen]:
+        chosen = self._weakest_within(limit_s, view)
+        if chosen is not None:
             return chosen
         fastest = lowest(latency, view.available)
         if self.infeasible == "fastest" or isinstance(fastest, Verdict):
@@ -76,18 +75,23 @@ class GoodServe:
     def _prefill_tokens(self, request: Request, view: ClusterView) -> float | Floats:
         return request.prompt_tokens
 
-    def _weakest_of(self, feasible: Bools, view: ClusterView) -> int:
-        # Latencies are positive: multiplied by the mask, the largest one is feasible if any is.
+    def _weakest_within(self, limit_s: float, view: ClusterView) -> int | None:
+        """The weakest feasible instance; None if there is none."""
+        latency, rank = self._latency, self._rank
+        if self.weakest == "largest_latency":
+            # A feasible instance counts with its latency, another with its latency negated: one look finds the largest.
+            np.subtract(np.array(limit_s), latency, rank)
+            np.copysign(latency, rank, rank)
+            best = int(rank.argmax())
+            if view.available[best]:
+                return best if latency[best] <= limit_s else None
+        feasible = (latency <= limit_s) & view.available
         if self.weakest == "slowest_then_largest_latency":
-            np.multiply(view.static.nominal_tpot_s, feasible, out=self._rank)
-            np.logical_and(feasible, self._rank >= self._rank.max(), out=feasible)
-        return int(np.multiply(self._latency, feasible, out=self._rank).argmax())
-
-    def _resize(self, n: int) -> None:
-        if len(self._latency) != n:
-            self._latency = scratch(self._latency, n)
-            self._rank = np.empty(n)
-            self._feasible = np.empty(n, dtype=np.bool_)
+            np.multiply(view.static.nominal_tpot_s, feasible, rank)
+            feasible &= rank >= rank.max()
+        # Latencies are positive: multiplied by the mask, the largest one is feasible if any is.
+        best = int(np.multiply(latency, feasible, rank).argmax())
+        return best if feasible[best] else None
 
 
 @register("router", "goodserve_prefix")
