@@ -39,7 +39,7 @@ class Books:
 
     def leave_due(self) -> list[Sequence]:
         """Take out, for good, who has generated all its tokens; in the order of the batch."""
-        if self.pool.idle:
+        if self.pool.has_idle:
             self.settle()
         gone = self.decodes.leave_due()
         for sequence in gone:
@@ -48,7 +48,7 @@ class Books:
 
     def take_out(self, sequence: Sequence) -> None:
         """Take a decoding sequence out before its end."""
-        if self.pool.idle:
+        if self.pool.has_idle:
             self.settle()
         self.decodes.leave(sequence)
         self._give_back(sequence)

@@ -186,7 +186,7 @@ class ClockedScheduler:
     def begin_plain(self) -> None:
         """Begin the planned step."""
         books, pool, scheduler = self.books, self.pool, self.scheduler
-        if pool.idle:
+        if pool.has_idle:
             books.grow_decodes()
         for sequence, tokens in self._pieces:
             if sequence is self._partial:

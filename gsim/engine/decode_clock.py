@@ -56,7 +56,7 @@ class DecodeClockEngine:
         """When what ``_kind`` names begins."""
         self._end_s = inf
         """When it ends, where that is known."""
-        self._aborted: list[Sequence] = []
+        self._aborted: list[Sequence] | None = None
         """Running sequences that leave at the next boundary."""
         self._busy_s = 0.0
         """Up to the boundary."""
@@ -89,7 +89,7 @@ class DecodeClockEngine:
         if sequence not in self._running:
             self.clocked.scheduler.withdraw(sequence)
         elif self._begun or now_s < self._boundary_s:
-            self._aborted.append(sequence)
+            self._aborted = [*(self._aborted or ()), sequence]
         else:
             self.clocked.remove(sequence)
         self._replan(now_s)
@@ -101,7 +101,7 @@ class DecodeClockEngine:
             return self._events[0].time_s
         if self._begun:
             return self._end_s
-        if self._aborted:
+        if self._aborted is not None:
             return self._boundary_s
         if self._kind is _UNKNOWN:
             if not self._running and not self._waiting:
@@ -175,8 +175,8 @@ class DecodeClockEngine:
                 self._complete()
             if to_s < self._boundary_s:
                 return
-            if self._aborted:
-                self._drop_aborted()
+            if self._aborted is not None:
+                self._drop_aborted(self._aborted)
             if to_s == self._boundary_s or not (self._running or self._waiting):
                 return
             if self._kind is _UNKNOWN:
@@ -234,15 +234,14 @@ class DecodeClockEngine:
             row = (time_s, kind, sequence.request_id, sequence.generated, cached_tokens, sequence.ticket)
             self._events.append(_new(EngineEvent, row))
 
-    def _drop_aborted(self) -> None:
-        gone = self._aborted
-        if len(gone) > 1:
+    def _drop_aborted(self, aborted: list[Sequence]) -> None:
+        if len(aborted) > 1:
             # In the order of the batch, as the reference does.
-            aborted = set(gone)
-            gone = [sequence for sequence in self._running if sequence in aborted]
-        for sequence in gone:
+            gone = set(aborted)
+            aborted = [sequence for sequence in self._running if sequence in gone]
+        for sequence in aborted:
             self.clocked.remove(sequence)
-        self._aborted = []
+        self._aborted = None
         self._kind = _UNKNOWN
 
     def _replan(self, now_s: float) -> None:

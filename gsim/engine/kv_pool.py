@@ -55,6 +55,11 @@ class KvPool:
         self._blank = blocks
         self._cached: dict[int, list[Block]] = {}
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether some cached blocks are held by nobody."""
+        return self.free != self._blank
+
     def match(self, sequence: Sequence) -> list[Block]:
         """The longest run of cached blocks that begin ``sequence``, without its last token (which must be computed)."""
         hits: list[Block] = []
@@ -172,7 +177,7 @@ class KvPool:
                     self.free += 1
                 else:
                     self.shared -= 1
-        elif full and (idle or keep_run):
+        elif full and (self.has_idle or keep_run):
             blank = sequence.blocks - full
             run = Run(full, keep_run)
             idle[run] = None
