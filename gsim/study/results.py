@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from gsim.metrics import Paired, mean_interval, paired_difference
 from gsim.study.grid import Cell
 from gsim.study.store import RunStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Metrics that are given with the bounds of their 95 % interval over seeds.
 BOUNDED = ("goodput_rps", "attainment", "session_goodput_rps", "session_attainment")
@@ -33,6 +37,8 @@ class Measured(Protocol):
 
 
 M = TypeVar("M", bound=Measured)
+T = TypeVar("T")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -194,31 +200,50 @@ def _text(value: Any) -> str:
 
 def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, code: str) -> None:
     """All requests of all runs, with the swept fields, router, rectifier and seed in front."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    temporary = path.with_suffix(".tmp")
-    writer = None
     heads = [
         {**r.cell.swept, "router": r.cell.value("router"), "rectifier": r.cell.value("rectifier")} for r in results
     ]
     kinds = {name: _kind([head.get(name) for head in heads]) for name in (heads[0] if heads else ())}
-    for result, head in zip(results, heads, strict=True):
-        cell = result.cell
-        for seed, key in zip(cell.seeds, cell.keys(code), strict=True):
-            rows = store.rows(key)
-            columns = {
-                name: pa.array([_as(kinds[name], value)] * len(rows), kinds[name]) for name, value in head.items()
-            }
-            columns["seed"] = pa.array([seed] * len(rows), type=pa.int32())
-            columns |= {name: _decoded(rows[name]) for name in rows.column_names}
-            table = pa.table(columns)
-            if writer is None:
-                writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table.cast(writer.schema))
+    runs = [
+        (key, {name: (_as(kinds[name], value), kinds[name]) for name, value in head.items()}, seed)
+        for result, head in zip(results, heads, strict=True)
+        for seed, key in zip(result.cell.seeds, result.cell.keys(code), strict=True)
+    ]
+    temporary = path.with_suffix(".tmp")
+    writer = None
+    for table in _one_ahead(lambda run: _run_table(store, *run), runs):
+        if writer is None:
+            writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
+        writer.write_table(table.cast(writer.schema))
     if writer is not None:
         writer.close()
         temporary.replace(path)
+
+
+def _one_ahead(make: Callable[[T], Made], items: Iterable[T]) -> Iterator[Made]:
+    """``make`` of every item, in order; the next one is made in a thread while the last one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        pending: Future[Made] | None = None
+        for item in items:
+            coming = maker.submit(make, item)
+            if pending is not None:
+                yield pending.result()
+            pending = coming
+        if pending is not None:
+            yield pending.result()
+
+
+def _run_table(store: RunStore, key: str, head: Mapping[str, tuple[Any, Any]], seed: int) -> pa.Table:
+    """The rows of a run behind columns of one value each: what it is (a value and its type), and its seed."""
+    import pyarrow as pa
+
+    rows = store.rows(key)
+    columns = {name: pa.repeat(pa.scalar(value, kind), len(rows)) for name, (value, kind) in head.items()}
+    columns["seed"] = pa.repeat(pa.scalar(seed, pa.int32()), len(rows))
+    columns |= {name: _decoded(rows[name]) for name in rows.column_names}
+    return pa.table(columns)
 
 
 def _kind(values: Sequence[Any]) -> Any:
