@@ -53,11 +53,11 @@ class Alarms:
 
     def _towards_root(self, alarm: Alarm) -> None:
         heap = self.heap
-        place = alarm.place
+        place, at_s, number = alarm.place, alarm.at_s, alarm.number
         while place > 0:
             above = (place - 1) // 2
             other = heap[above]
-            if _before(other, alarm):
+            if other.at_s < at_s or (other.at_s == at_s and other.number < number):
                 break
             heap[place] = other
             other.place = place
@@ -67,16 +67,18 @@ class Alarms:
 
     def _towards_leaves(self, alarm: Alarm) -> None:
         heap = self.heap
-        place, end = alarm.place, len(heap)
+        place, at_s, number = alarm.place, alarm.at_s, alarm.number
+        end = len(heap)
         while True:
             below = 2 * place + 1
             if below >= end:
                 break
             other = heap[below]
-            if below + 1 < end and _before(heap[below + 1], other):
-                below += 1
-                other = heap[below]
-            if _before(alarm, other):
+            if below + 1 < end:
+                right = heap[below + 1]
+                if right.at_s < other.at_s or (right.at_s == other.at_s and right.number < other.number):
+                    below, other = below + 1, right
+            if at_s < other.at_s or (at_s == other.at_s and number < other.number):
                 break
             heap[place] = other
             other.place = place
@@ -107,10 +109,6 @@ class Clock(simpy.Environment):
                 self.alarms.moved(alarm)
         else:
             super().step()
-
-
-def _before(one: Alarm, other: Alarm) -> bool:
-    return one.at_s < other.at_s or (one.at_s == other.at_s and one.number < other.number)
 
 
 def _first(alarm: Alarm, queue: list[Any]) -> bool:
