@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 import simpy
+from simpy.events import NORMAL
 
 
 class Alarm:
@@ -88,7 +89,10 @@ class Alarms:
 
 
 class Clock(simpy.Environment):
-    """SimPy's environment with alarms: what is due at the same time happens in the order in which it was scheduled."""
+    """SimPy's environment with alarms: what is due at the same time happens in the order in which it was scheduled.
+
+    It reads SimPy's own clock, queue and count of events (``_now``, ``_queue``, ``_eid``), as ``simpy.rt`` does.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,4 +125,4 @@ def _first(alarm: Alarm, queue: list[Any]) -> bool:
     if alarm.at_s != at_s:
         return alarm.at_s < at_s
     _, priority, number, _ = queue[0]
-    return bool((1, alarm.number) < (priority, number))
+    return bool((NORMAL, alarm.number) < (priority, number))

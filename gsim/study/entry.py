@@ -150,7 +150,7 @@ def _cells(
     if multirun:
         computed = sweep(hydra, config, cells, out, extensions)
         if not more_to_come:
-            dismiss_workers()
+            dismiss_workers(config)
     else:
         computed = _one(cells[0], out, extensions, str(values["name"]))
     total = sum(len(cell.seeds) for cell in cells)

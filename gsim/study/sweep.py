@@ -75,7 +75,7 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
     store.folder.mkdir(parents=True, exist_ok=True)
     # Quoted and absolute: a worker may have another working directory.
     common = [f"out='{out.resolve()}'", f"code='{code}'"]
-    batches = _batches([cell for cell, _ in missing], int(OmegaConf.select(config, "hydra.launcher.n_jobs", default=1)))
+    batches = _batches([cell for cell, _ in missing], _workers(config))
     jobs = [
         [*(o for o in batch[0].overrides if not o.startswith("out=")), *common, f"points={literal(_points(batch))}"]
         for batch in batches
@@ -93,11 +93,18 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
     return len(keys)
 
 
-def dismiss_workers() -> None:
-    """Let joblib's workers end while the results are written, not after (there may be none)."""
+def dismiss_workers(config: DictConfig) -> None:
+    """Let joblib's workers end while the results are written, not after."""
+    if _workers(config) == 1:
+        return
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor(reuse=True).shutdown(wait=False)
+
+
+def _workers(config: DictConfig) -> int:
+    """As the configuration has it: 0 or less means one per processor, or all but some."""
+    return int(OmegaConf.select(config, "hydra.launcher.n_jobs", default=1))
 
 
 def _points(batch: Sequence[Cell]) -> list[list[str]]:
