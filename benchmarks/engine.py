@@ -22,6 +22,7 @@ import numpy as np
 import simpy
 
 import gsim
+from benchmarks.options import read_options
 from benchmarks.work import pool, scenario, sessions
 from gsim.cluster import simulate
 from gsim.core import EngineEvent, EventKind, Job, Request
@@ -228,10 +229,5 @@ def main(requests: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    options = {"requests": "20000"}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            sys.exit(f"unknown option '{argument}'; there are: requests=20000")
-        options[key] = value
+    options = read_options(sys.argv[1:], requests="20000")
     print(json.dumps(main(int(options["requests"]))))

@@ -12,6 +12,8 @@ import statistics
 import subprocess
 import sys
 
+from benchmarks.options import read_options
+
 SIZES = (8, 32, 128, 512)
 
 
@@ -25,7 +27,7 @@ def us_per_request(instances: int, rate: float, requests: int) -> float:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    options = {"rate": "2.5", "requests": "60000", "repeats": "5"} | dict(word.split("=") for word in arguments)
+    options = read_options(arguments, rate="2.5", requests="60000", repeats="5")
     rate, requests = float(options["rate"]), int(options["requests"])
     rounds = [{n: us_per_request(n, rate, requests) for n in SIZES} for _ in range(int(options["repeats"]))]
     print(f"{'instances':>10}{'least us':>10}{'median us':>10}{'median ratio':>14}")

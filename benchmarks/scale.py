@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 
+from benchmarks.options import read_options
 from benchmarks.work import pool
 from gsim.cluster import InstanceSpec, Scenario, TelemetryConfig, simulate
 from gsim.core import Streams, build
@@ -55,12 +56,7 @@ def measure(instances: int, rps: float, seconds: float, *, policies: bool = True
 
 
 if __name__ == "__main__":
-    options = {"instances": "512", "rps": "10000", "seconds": "30", "policies": "1"}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        if key not in options:
-            sys.exit(f"unknown option '{argument}'; there are: {', '.join(f'{k}={v}' for k, v in options.items())}")
-        options[key] = value
+    options = read_options(sys.argv[1:], instances="512", rps="10000", seconds="30", policies="1")
     row = measure(
         int(options["instances"]), float(options["rps"]), float(options["seconds"]), policies=options["policies"] == "1"
     )

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from benchmarks.options import read_options
+
 SWEEP = ("router=least_load,round_robin", "trace=paper", "trace.rate_per_s=60,70,80,90")
 
 
@@ -28,7 +30,7 @@ def wall_s(*words: str) -> float:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    options = {"repeats": "3", "requests": "20000", "seeds": "5"} | dict(word.split("=") for word in arguments)
+    options = read_options(arguments, repeats="3", requests="20000", seeds="5")
     repeats = int(options["repeats"])
     sweep = (*SWEEP, f"trace.requests={options['requests']}", f"seeds={options['seeds']}")
     one, two, first = [], [], []

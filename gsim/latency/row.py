@@ -75,18 +75,6 @@ class DecodeRow:
                 high = middle
         return low
 
-    def _piece_of_sum(self, sum_s: float) -> int:
-        """The last piece that begins with a sum of at most ``sum_s`` (at least the first)."""
-        pieces = self._pieces
-        low, high = 0, len(pieces)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if pieces[middle].sum_s <= sum_s:
-                low = middle
-            else:
-                high = middle
-        return low
-
     def run_s(self, context: float, iterations: int) -> float:
         """Seconds of ``iterations`` iterations that start at mean context ``context``."""
         # The engine asks several times per request: F and f at both ends, written out.
@@ -113,12 +101,14 @@ class DecodeRow:
         pieces = self._pieces
         whole = context // 1.0
         weight = context - whole
-        piece = pieces[self._piece_at(whole)]
+        j = self._piece_at(whole)
+        piece = pieces[j]
         n = whole - piece.knot
         start_sum = piece.sum_s + n * piece.time_s + piece.slope * (0.5 * n * (n - 1.0))
         target = span_s + start_sum + weight * (piece.time_s + piece.slope * n)
         # Solve sums + x t + s x (x - 1) / 2 + w (t + s x) = target in the piece where the sum passes the target.
-        j = self._piece_of_sum(target)
+        while j + 1 < len(pieces) and pieces[j + 1].sum_s <= target:
+            j += 1
         piece = pieces[j]
         half = 0.5 * piece.slope
         linear = piece.time_s + (2.0 * weight - 1.0) * half

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core import ConfigError, TraceError
+from gsim.workload.lengths import Z90
 from gsim.workload.report import Report, RowErrors
 from gsim.workload.rows import csv_rows, number, parsed
 
@@ -116,7 +117,7 @@ class Clients:
         """See ``ArrivalProcess``."""
         weights = np.arange(1, self.clients + 1) ** -self.skew
         rates = rate_per_s * weights / weights.sum()
-        sigma = log(self.cv_p90 / self.cv_median) / 1.2815515655446004
+        sigma = log(self.cv_p90 / self.cv_median) / Z90
         cvs = self.cv_median * np.exp(sigma * rng.standard_normal(self.clients))
         streams = [
             _flat(Gamma(float(cv)).blocks(float(rate), child))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 #: The standard normal's 90th percentile.
-_Z90 = 1.2815515655446004
+Z90 = 1.2815515655446004
 
 #: Midpoints of equal shares: a mean over them is the mean of a distribution to three digits, tails included.
 _SHARES = (np.arange(200_000) + 0.5) / 200_000
@@ -42,7 +42,7 @@ class Lognormal:
     @classmethod
     def through(cls, p50: float, p90: float, low: float = 0.0, high: float = inf) -> Lognormal:
         """The lognormal with this median and 90th percentile."""
-        return cls(log(p50), log(p90 / p50) / _Z90, low, high)
+        return cls(log(p50), log(p90 / p50) / Z90, low, high)
 
     def quantile(self, share: Floats) -> Floats:
         """The value below which this share lies."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from gsim.core import ConfigError, Request, register
 from gsim.latency import Profile, load_profile, unloaded_latency_s
+from gsim.workload.lengths import Z90
 
 
 class SloRule(Protocol):
@@ -142,7 +143,7 @@ class Drawn:
 
     def slo_s(self, request: Request, output_tokens: int, rng: np.random.Generator) -> float:
         """A draw (one standard normal per request)."""
-        sigma = np.log(self.p90_s / self.median_s) / 1.2815515655446004  # the 90 % point of the standard normal
+        sigma = np.log(self.p90_s / self.median_s) / Z90
         return float(max(self.median_s * np.exp(sigma * rng.standard_normal()), self.floor_s))
 
 

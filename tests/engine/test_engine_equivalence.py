@@ -69,6 +69,8 @@ class Pair:
         reference, fast = self.both("progress", now_s)
         assert dict(zip(*fast, strict=True)) == dict(zip(*reference, strict=True))
         assert self.followed(now_s, reference[0]) == [dict(zip(*reference, strict=True))] * 2
+        for pool in (self.engines[0].scheduler.pool, self.engines[1].clocked.pool):
+            assert pool.has_idle == bool(pool.idle)
         reference, fast = self.both("busy_s", now_s)
         assert fast == pytest.approx(reference, rel=1e-9, abs=1e-9)
 
