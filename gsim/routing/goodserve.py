@@ -80,7 +80,7 @@ class GoodServe:
         latency, rank = self._latency, self._rank
         if self.weakest == "largest_latency":
             # A feasible instance counts with its latency, another with its latency negated: one look finds the largest.
-            np.subtract(np.array(limit_s), latency, rank)
+            np.subtract(limit_s, latency, rank)
             np.copysign(latency, rank, rank)
             best = int(rank.argmax())
             if view.available[best]:

@@ -14,7 +14,6 @@ def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_t
     ``prompt_tokens``: the tokens that must be prefilled, one number or one per instance. Source: the GoodServe paper
     (arXiv 2605.16867), Eq. 1.
     """
-    # An array and a float: NumPy takes longer to make them out of Python's numbers than to multiply.
-    np.multiply(view.tpot_s, np.array(output_tokens), out)
-    np.add(out, view.queue_s, out)
-    return np.add(out, view.prefill_s_per_token * (1.0 * prompt_tokens), out)
+    np.multiply(view.tpot_s, output_tokens, out=out)
+    np.add(out, view.queue_s, out=out)
+    return np.add(out, view.prefill_s_per_token * prompt_tokens, out=out)
