@@ -33,16 +33,20 @@ test-vllm: $(STAMP)
 	sh tests/vllm/schedule.sh
 	sh tests/vllm/run.sh $(BIN)/python
 
-# Speed: ours alone, against the reference engine, at scale, and against the peers that pip installs.
+# Speed: ours alone, against the reference engine, at scale, and against the peers that pip installs. With TRACE=FILE (a
+# recorded Mooncake trace, mooncake_trace.jsonl or conversation_trace.jsonl) work C too.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.work A
 	$(BIN)/python -m benchmarks.work B
+	$(if $(TRACE),$(BIN)/python -m benchmarks.work C $(TRACE))
+	$(BIN)/python -m benchmarks.work D
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m gsim experiment=router_scalability
 	$(BIN)/python -m benchmarks.scale
 
 peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers
+	$(if $(TRACE),$(BIN)/python -m benchmarks.peers C $(TRACE))
 
 # Every figure and every claim of the paper, in minutes: results/reproduce/report.html.
 reproduce: $(STAMP)

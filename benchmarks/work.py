@@ -1,8 +1,14 @@
-"""Common work A and B, ours alone: ``python -m benchmarks.work A`` (or B).
+"""The common works, ours alone: ``python -m benchmarks.work A``, ``B``, ``C FILE`` or ``D``.
 
 A: 600 requests on 4 instances at 10 requests/s. B: 20,000 requests on 64 instances at 160 requests/s. Poisson
-arrivals, 100 prompt tokens, 100 to 500 output tokens. The event loop is timed, with KV blocks and records on; making
-the trace, importing and reading profiles are not. The last line is one JSON object.
+arrivals, 100 prompt tokens that nobody shares, 100 to 500 output tokens. Wall time.
+
+C FILE: a recorded Mooncake trace on 8 instances, prompts of thousands of tokens that share prefixes. D: the agentic mix
+in steady state on the paper's pool at 30 requests/s, with all of GoodServe. CPU time; ``block_size=16``, ``router=``
+(C: round_robin, D: goodserve), ``repeats=1`` and, for D, ``requests=30000`` are options (see ``benchmarks.contexts``).
+
+The event loop is timed, with KV blocks and records on; making the trace, importing and reading profiles are not. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ import statistics
 import sys
 import time
 
+from benchmarks import contexts
+from benchmarks.options import read_options
 from gsim.cluster import InstanceSpec, Scenario, simulate
 from gsim.core import Session, Streams, build
 from gsim.engine import EngineConfig
@@ -71,8 +79,27 @@ def measure(work: str, repeats: int = 5, engine: str = "decode_clock") -> dict[s
     }
 
 
+def main(arguments: list[str]) -> None:
+    """Measure the work that the command line names, and print."""
+    name = arguments[0].upper() if arguments else ""
+    if name in WORKS and len(arguments) == 1:
+        row = measure(name, repeats=15 if name == "A" else 3)
+    elif name == "D" or (name == "C" and len(arguments) > 1):
+        path, words = (arguments[1], arguments[2:]) if name == "C" else (None, arguments[1:])
+        defaults = {"block_size": "16", "router": "", "repeats": "1"}
+        options = read_options(words, **defaults, **({"requests": "30000"} if name == "D" else {}))
+        row = contexts.measure(
+            name,
+            path,
+            block_size=int(options["block_size"]),
+            router=options["router"] or None,
+            requests=int(options.get("requests", "0")),
+            repeats=int(options["repeats"]),
+        )
+    else:
+        sys.exit("usage: python -m benchmarks.work {A | B | C FILE | D} [OPTION=VALUE ...]; C needs a Mooncake trace")
+    print(json.dumps(row))
+
+
 if __name__ == "__main__":
-    name = sys.argv[1].upper() if len(sys.argv) > 1 else ""
-    if name not in WORKS:
-        sys.exit(f"usage: python -m benchmarks.work {{{','.join(WORKS)}}}")
-    print(json.dumps(measure(name, repeats=15 if name == "A" else 3)))
+    main(sys.argv[1:])
