@@ -42,13 +42,13 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     NaN values are left out; without any the mean is NaN; with fewer than two the bounds are NaN, because one run says
     nothing about how much runs differ.
     """
-    kept = _finite(values)
+    kept = finite(values)
     if len(kept) == 0:
         return Interval(math.nan, math.nan, math.nan)
     mean = float(kept.mean())
     if len(kept) < 2:
         return Interval(mean, math.nan, math.nan)
-    half = _t_quantile(len(kept) - 1, level) * _standard_error(kept)
+    half = t_quantile(len(kept) - 1, level) * standard_error(kept)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -63,12 +63,12 @@ def paired_difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"paired values must have equal lengths, not {a.shape} and {b.shape}")
-    differences = _finite(a - b)
+    differences = finite(a - b)
     mean, low, high = mean_interval(differences, level)
     n = len(differences)
     if n < 2:
         return Paired(mean, low, high, math.nan, n)
-    error = _standard_error(differences)
+    error = standard_error(differences)
     if error == 0.0:
         return Paired(mean, low, high, 1.0 if mean == 0.0 else 0.0, n)
     from scipy.special import stdtr
@@ -76,18 +76,21 @@ def paired_difference(
     return Paired(mean, low, high, float(2.0 * stdtr(n - 1, -abs(mean) / error)), n)
 
 
-def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The values that are not NaN."""
     array = np.asarray(values, dtype=float)
     return np.asarray(array[~np.isnan(array)])
 
 
-def _standard_error(values: np.ndarray) -> float:
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of two or more independent values."""
     if np.all(values == values[0]):
         return 0.0  # not the rounding of a mean of equal numbers
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _t_quantile(degrees: int, level: float) -> float:
+def t_quantile(degrees: int, level: float) -> float:
+    """Student's two-sided quantile: how many standard errors an interval of this level reaches."""
     # scipy.special rather than scipy.stats: it loads in a tenth of the time.
     from scipy.special import stdtrit
 

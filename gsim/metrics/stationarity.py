@@ -1,0 +1,155 @@
+"""Whether a cell has a level at all: a test of drift over its seeds, with a practical tolerance.
+
+A pool beyond its capacity has no attainment: the number of requests in it grows for as long as load comes, and what a
+window sees depends on where the window is. So a mean over a window may be called a level only where nothing drifts.
+Three things are looked at in each run (``gsim.metrics.drift``), each as a change over the window in parts of its own
+level: the sessions in the system, the requests in the system, and the time in the system as a share of the deadline.
+Runs of different seeds are independent, whatever the autocorrelation inside each, so their t-interval is honest.
+
+A cell is **not stationary** where one of these holds:
+
+- a drift is *shown* (its interval over seeds excludes 0) and *material* (more than ``MATERIAL`` of the level);
+- a drift is *gross*: its mean over seeds is more than ``GROSS``, shown or not;
+- a drift *cannot be excluded*: its 95 % bound is beyond ``EXCLUDED``. So noise never hides growth: few seeds or short
+  windows near the knee end here, and more seeds or longer windows tell;
+- the attainment of the two halves of the window differs by more than ``HALVES``.
+
+It is stationary where none of them holds, and *not decided* where the window, the seeds or the requests are too few
+to say and nothing drifts grossly. The level of "shown" is shared between the three drifts (Bonferroni): a cell far
+below its capacity fails by chance about as often as 0.05 says. Bounds that must be passed for a claim (equivalence
+testing; Schuirmann 1987, "A comparison of the two one-sided tests procedure") put the burden on the level, not on the
+drift. ``docs/studies.md`` has how often the test is right on queues whose truth is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsim.metrics.statistics import Interval, mean_interval
+
+MATERIAL = 0.10
+"""A change over the window of this part of the level matters, if it is shown."""
+GROSS = 0.25
+"""A change of this part is no level, whatever its interval."""
+EXCLUDED = 0.50
+"""A change of this part must be excluded (95 %) before anything is called a level."""
+HALVES = 0.05
+"""How far the attainment of the window's halves may be apart."""
+FEWEST_SEEDS = 3
+FEWEST_REQUESTS = 100
+"""Counted requests of a run, below which a drift is not looked for."""
+STAYS = 3.0
+"""A window must be this many times as long as the mean time in the system."""
+
+_LEVEL = 0.95
+_UNKNOWN = Interval(math.nan, math.nan, math.nan)
+_NAMES = {"sessions_drift": "sessions in the system", "requests_drift": "requests in the system"}
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """The verdict on a cell."""
+
+    stationary: bool | None
+    """None: it cannot be said."""
+    because: str = ""
+    """Why it is not stationary, or why that cannot be said; empty for a level."""
+    growth: Interval = _UNKNOWN
+    """Of the number in the system, per second, with its 95 % interval over seeds."""
+    unit: str = "requests"
+    """What is counted by ``growth``: sessions, where they have several requests, else requests."""
+
+    @property
+    def grows(self) -> bool:
+        """The number in the system is shown to grow: beyond capacity, where the load itself is steady."""
+        return self.stationary is False and self.growth.low > 0
+
+
+def judge(runs: Mapping[str, Sequence[float] | np.ndarray[Any, Any]]) -> Stationarity:
+    """The verdict from one value per seed of the drifts (``DRIFTS``), ``requests``, ``window_s`` and ``stay_s``.
+
+    ``window_s`` is the length of the counted window and ``stay_s`` the mean time of a session (or single request) in
+    the system. What is missing is not judged; without any drift the answer is None.
+    """
+    values = {name: np.asarray(column, dtype=float) for name, column in runs.items()}
+    unit = "sessions" if _told(values, "growth_sessions_per_s") else "requests"
+    growth = mean_interval(values.get(f"growth_{unit}_per_s", np.array([])))
+    against = _drifts(values, growth, unit) or _halves(values)
+    if against:
+        return Stationarity(False, against, growth, unit)
+    unsaid = _unsaid(values)
+    if unsaid:
+        return Stationarity(None, unsaid, growth, unit)
+    noisy = _not_excluded(values)
+    return Stationarity(not noisy, noisy, growth, unit)
+
+
+def _told(values: Mapping[str, np.ndarray[Any, Any]], name: str) -> bool:
+    return name in values and bool(np.isfinite(values[name]).any())
+
+
+def _halves(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """The halves of the window, of the mean over seeds."""
+    if not (_told(values, "attainment_first_half") and _told(values, "attainment_second_half")):
+        return ""
+    first, second = (float(np.nanmean(values[f"attainment_{half}_half"])) for half in ("first", "second"))
+    if abs(first - second) <= HALVES:
+        return ""
+    way = "falls" if second < first else "rises"
+    return f"attainment {way} from {first:.2f} to {second:.2f} between the halves of the window"
+
+
+def _drifts(values: Mapping[str, np.ndarray[Any, Any]], growth: Interval, unit: str) -> str:
+    """The first drift that is shown and material, or gross: in words."""
+    for name in ("sessions_drift", "requests_drift", "latency_drift"):
+        if not _told(values, name):
+            continue
+        mean, low, high = mean_interval(values[name], 1.0 - (1.0 - _LEVEL) / 3.0)
+        shown = low > 0 or high < 0
+        if not (abs(mean) > GROSS or (shown and abs(mean) > MATERIAL)):
+            continue
+        if name == "latency_drift":
+            return f"latency {'grows' if mean > 0 else 'falls'} by {abs(mean):.0%} over the window"
+        if name.startswith(unit):
+            way = "grow" if growth.mean > 0 else "fall"
+            return f"{_NAMES[name]} {way} by {_rate(abs(growth.mean))} per second"
+        return f"{_NAMES[name]} {'grow' if mean > 0 else 'fall'} by {abs(mean):.0%} over the window"
+    return ""
+
+
+def _unsaid(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    if not any(_told(values, name) for name in ("sessions_drift", "requests_drift", "latency_drift")):
+        return "nothing was recorded over time"
+    seeds = max(len(column) for column in values.values())
+    if seeds < FEWEST_SEEDS:
+        return f"{seeds} seed{'s' if seeds > 1 else ''} cannot tell ({FEWEST_SEEDS} or more can)"
+    if _told(values, "requests") and float(np.nanmin(values["requests"])) < FEWEST_REQUESTS:
+        return f"fewer than {FEWEST_REQUESTS} counted requests in a run"
+    if _told(values, "window_s") and _told(values, "stay_s"):
+        window_s, stay_s = float(np.nanmean(values["window_s"])), float(np.nanmean(values["stay_s"]))
+        if window_s < STAYS * stay_s:
+            return (
+                f"the window of {window_s:.0f} s is shorter than {STAYS:.0f} mean times in the system ({stay_s:.0f} s)"
+            )
+    return ""
+
+
+def _not_excluded(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """A drift whose bound is too far out: two one-sided 95 % bounds are the ends of a 90 % interval."""
+    for name in ("sessions_drift", "requests_drift", "latency_drift"):
+        if not _told(values, name):
+            continue
+        _, low, high = mean_interval(values[name], 2.0 * _LEVEL - 1.0)
+        if not (low > -EXCLUDED and high < EXCLUDED):
+            what = _NAMES.get(name, "latency")
+            return f"{what} may change by {max(abs(low), abs(high)):.0%} over the window: more seeds or a longer one"
+    return ""
+
+
+def _rate(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"

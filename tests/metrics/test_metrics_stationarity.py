@@ -1,0 +1,123 @@
+"""The test of drift, on queues whose truth is known: M/M/c below, at and beyond its capacity."""
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.drift_test import called_steady, queue, verdict
+from gsim.metrics import choose_warmup, judge, latency_drift, window_drifts
+from gsim.metrics.drift import relative_drift, slope
+
+
+def test_far_below_its_capacity_a_queue_is_steady():
+    assert called_steady(20, 0.7, [5], cells=25, window_s=100.0)[0] >= 0.92
+
+
+def test_beyond_its_capacity_a_queue_is_never_steady():
+    assert called_steady(20, 1.1, [3], cells=15, window_s=100.0)[0] == 0.0
+    assert called_steady(20, 1.05, [5], cells=15, window_s=100.0)[0] <= 0.07
+
+
+def test_growth_is_measured():
+    # 20 servers, 30 % more arrivals than they can serve: 6 more requests per second, in every second.
+    told = verdict([queue(seed, 20, 1.3, 10.0, 110.0) for seed in range(5)])
+    assert told.stationary is False
+    assert told.grows
+    assert told.growth.low < 6.0 < told.growth.high
+    assert told.unit == "requests"
+    assert "requests in the system grow by" in told.because or "attainment falls" in told.because
+
+
+def test_noise_does_not_hide_a_growth_of_one_session_per_second():
+    rng = np.random.default_rng(3)
+    for trial in range(20):
+        runs = {name: [] for name in ("sessions_drift", "growth_sessions_per_s")}
+        for _ in range(3):
+            at = np.arange(200.0)
+            # A level of 300 with waves of 100 s and a standard deviation of 60, and growth of 1 session/s.
+            waves = np.convolve(rng.normal(0, 1, 400), np.ones(100), "same")[100:300] * 6.0
+            number = 300.0 + at + waves
+            runs["sessions_drift"].append(relative_drift(at, number, 200.0))
+            runs["growth_sessions_per_s"].append(slope(at, number))
+        assert judge(runs).stationary is False, trial
+
+
+def test_a_warm_up_that_is_not_over_is_no_level():
+    # 200 servers from empty: without a warm-up the window sees them fill.
+    told = verdict([queue(seed, 200, 0.7, 0.0, 6.0) for seed in range(5)])
+    assert told.stationary is False
+
+
+@pytest.mark.parametrize(("first", "second", "steady"), [(0.99, 0.95, True), (0.99, 0.93, False), (0.8, 0.9, False)])
+def test_halves_of_a_stationary_cell_agree(first, second, steady):
+    runs = {"attainment_first_half": [first] * 3, "attainment_second_half": [second] * 3, "requests_drift": [0.0] * 3}
+    told = judge(runs)
+    assert told.stationary is steady
+    assert steady or "between the halves" in told.because
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"requests_drift": [0.0, 0.1]}, "2 seeds cannot tell"),
+        ({"requests_drift": [0.0, 0.01, -0.01], "requests": [40, 50, 60]}, "fewer than 100 counted requests"),
+        ({"requests_drift": [0.0] * 3, "window_s": [13.0] * 3, "stay_s": [40.0] * 3}, "shorter than 3 mean times"),
+        ({}, "nothing was recorded"),
+    ],
+)
+def test_what_cannot_be_said_is_not_said(extra, words):
+    told = judge(extra)
+    assert told.stationary is None
+    assert words in told.because
+
+
+def test_growth_that_cannot_be_excluded_is_no_level():
+    told = judge({"requests_drift": [-0.4, 0.5, 0.2, -0.1]})
+    assert told.stationary is False
+    assert "may change by" in told.because
+    assert not told.grows
+
+
+def test_drift_by_hand():
+    # A line from 10 to 20 over 8 bins of 1 s changes by 10 of a mean of 15.
+    edges = np.arange(11.0)
+    number = np.array([np.nan, np.nan, *(10.0 + 1.25 * (np.arange(8) + 0.5))])
+    series = {
+        "time_s": edges,
+        "requests": number,
+        "sessions": number * 2,
+        "counted": [9] * 10,
+        "good": [9] * 6 + [6] * 4,
+    }
+    found = window_drifts(series, 2.0, 10.0)
+    assert found["growth_requests_per_s"] == pytest.approx(1.25)
+    assert found["growth_sessions_per_s"] == pytest.approx(2.5)
+    assert found["requests_drift"] == pytest.approx(10 / 15)
+    assert found["sessions_in_system"] == pytest.approx(30.0)
+    assert found["attainment_first_half"] == 1.0
+    assert found["attainment_second_half"] == pytest.approx(6 / 9)
+
+
+def test_latency_drift_is_of_the_deadline_and_counts_what_was_cut():
+    arrival = np.arange(10.0)
+    stay = np.full(10, 2.0)
+    slo = np.where(arrival % 2 == 0, 4.0, 8.0)
+    rows = {"arrival_s": arrival, "finished_s": arrival + stay * slo, "slo_s": slo, "status": np.zeros(10)}
+    assert latency_drift(rows, 0.0, 10.0) == pytest.approx(0.0, abs=1e-12)
+    growing = rows | {"ended_s": arrival + slo * (1.0 + arrival), "finished_s": np.full(10, np.nan)}
+    assert latency_drift(growing, 0.0, 10.0) == pytest.approx(10 * 1.0 / 5.5)
+    assert math.isnan(latency_drift(rows | {"status": np.full(10, 2)}, 0.0, 10.0))
+
+
+def test_warm_up_by_hand_and_on_a_transient():
+    at = np.arange(200.0)
+    rng = np.random.default_rng(5)
+    settling = 100.0 * (1 - np.exp(-at / 15.0)) + rng.normal(0, 3.0, (5, 200))
+    cut = choose_warmup(at, settling)
+    assert 30.0 <= cut <= 90.0
+    assert choose_warmup(at, np.full(200, 4.0)) == 0.0
+    assert math.isnan(choose_warmup(at, at**2))
+    assert math.isnan(choose_warmup([], []))
+    with pytest.raises(ValueError, match="a value per time"):
+        choose_warmup([0.0], [1.0, 2.0])
