@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     """The entry point."""
-    from gsim.study.entry import main as run
+    from gsim.cli.entry import main as run
 
     status = run()
     # Python would walk all that was loaded and computed once more before it ends.

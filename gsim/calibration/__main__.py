@@ -30,8 +30,8 @@ from gsim.calibration.options import (
 from gsim.calibration.raw import RawStore
 from gsim.calibration.report import report_folder
 from gsim.calibration.scale import scale_profile
-from gsim.calibration.validate import validate
 from gsim.core.errors import ConfigError, GsimError
+from gsim.validation.validate import validate
 
 
 def run_measure(arguments: list[str]) -> str:

@@ -1,8 +1,8 @@
-"""The pool in simulated time: arrivals, instances, telemetry, links, faults, migrations (the only SimPy here)."""
+"""The gateway in simulated time: engines as instances, arrivals, faults (SimPy is here and in the gateway alone)."""
 
-from gsim.cluster.records import InstanceSummary, RunResult, Status
 from gsim.cluster.scenario import InstanceSpec, Scenario, TelemetryConfig
 from gsim.cluster.simulation import simulate, static_view
+from gsim.gateway.records import InstanceSummary, RunResult, Status
 
 __all__ = [
     "InstanceSpec",

@@ -7,9 +7,9 @@ from math import inf, nan
 
 import simpy
 
-from gsim.cluster.clock import Alarm, Clock
-from gsim.cluster.records import SessionLog, Status
 from gsim.core import Job, Session, TraceError
+from gsim.gateway.clock import Alarm, Clock
+from gsim.gateway.records import SessionLog, Status
 
 Submit = Callable[[Job], None]
 Refuse = Callable[[Job, float], None]

@@ -13,10 +13,10 @@ import simpy
 from gsim.cluster.fault_config import FAULT_KINDS, Fault, FaultConfig
 
 if TYPE_CHECKING:
-    from gsim.cluster.gateway import Gateway
-    from gsim.cluster.links import LinkNetwork
-    from gsim.cluster.moves import Moves
-    from gsim.cluster.telemetry import Scraper
+    from gsim.gateway.gateway import Gateway
+    from gsim.gateway.links import LinkNetwork
+    from gsim.gateway.moves import Moves
+    from gsim.gateway.telemetry import Scraper
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from gsim.cluster.clock import Alarm, Clock
 from gsim.core import Engine, EngineEvent, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
+from gsim.gateway.clock import Alarm, Clock
 
 if TYPE_CHECKING:
     from gsim.cluster.scenario import InstanceSpec

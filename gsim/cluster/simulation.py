@@ -9,21 +9,21 @@ from math import inf
 
 import numpy as np
 
-from gsim.cluster.active import Active
-from gsim.cluster.active_table import ActiveTable
 from gsim.cluster.arrivals import Arrivals
-from gsim.cluster.clock import Clock
 from gsim.cluster.faults import Faults
-from gsim.cluster.gateway import Gateway
-from gsim.cluster.links import LinkNetwork
-from gsim.cluster.monitor import Monitor
-from gsim.cluster.move_log import move_columns
-from gsim.cluster.moves import Moves
-from gsim.cluster.records import InstanceSummary, RunResult, Status
 from gsim.cluster.scenario import InstanceSpec, Scenario
-from gsim.cluster.telemetry import Sampler, Scraper, StreamObserver
 from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Streams
 from gsim.core.errors import SimulationError
+from gsim.gateway.active import Active
+from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.clock import Clock
+from gsim.gateway.gateway import Gateway
+from gsim.gateway.links import LinkNetwork
+from gsim.gateway.monitor import Monitor
+from gsim.gateway.move_log import move_columns
+from gsim.gateway.moves import Moves
+from gsim.gateway.records import InstanceSummary, RunResult, Status
+from gsim.gateway.telemetry import Sampler, Scraper, StreamObserver
 from gsim.migration import LinkConfig, MoveCosts
 
 #: Requests that end between two collections of reference cycles.

@@ -58,9 +58,9 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "rectifier": ("gsim.migration",),
     "mechanism": ("gsim.migration",),
     "engine": ("gsim.engine",),
-    "trace": ("gsim.workload",),
+    "trace": ("gsim.workload.formats", "gsim.workload.generate"),
     "slo": ("gsim.workload",),
-    "study": ("gsim.study",),
+    "study": ("gsim.study", "gsim.paper", "gsim.validation.studies"),
 }
 
 

@@ -1,5 +1,1 @@
-"""Studies: grids of runs, storage and resume, provenance, figures, reports; and reading results back (``load``)."""
-
-from gsim.study.loading import Results, load
-
-__all__ = ["Results", "load"]
+"""Many runs: grids, sweeps, rates around the knee, bounds; and questions with their own way to an answer."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, register
 from gsim.metrics import mean_interval, paired_difference
+from gsim.run.settings import Settings
 from gsim.study.rate_search import RateSearch, attainment_at, with_policy
-from gsim.study.settings import Settings
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:

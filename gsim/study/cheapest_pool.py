@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from gsim.core import ConfigError, register
 from gsim.latency import Profile, load_profile
 from gsim.metrics import mean_interval
+from gsim.run.settings import Settings
 from gsim.study.rate_search import attainment_at
-from gsim.study.settings import Settings
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gsim.study.cell import run
+from gsim.run.cell import run
+from gsim.run.store import RunStore
 from gsim.study.grid import Cell
-from gsim.study.store import RunStore
 from gsim.study.sweep import missing_runs
 
 _PROBES = 3

@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from gsim.cli.compose import plain
 from gsim.core import ConfigError
-from gsim.study.compose import plain
-from gsim.study.options import RUN_GROUPS
-from gsim.study.settings import Settings, read_seeds
+from gsim.run.options import RUN_GROUPS
+from gsim.run.settings import Settings, read_seeds
 
 
 @dataclass(frozen=True)

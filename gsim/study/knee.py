@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
+from gsim.run.schema import construct
+from gsim.run.settings import Settings, read_seeds
 from gsim.study.progress import say
 from gsim.study.rate_search import RateSearch, at_rate, attainment_at, with_policy
-from gsim.study.schema import construct
-from gsim.study.settings import Settings, read_seeds
 from gsim.study.study import Context
 
 RATE = "trace.rate_per_s"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from gsim.core import ConfigError
 from gsim.metrics import summarise
-from gsim.study.cell import run
-from gsim.study.settings import Settings
+from gsim.run.cell import run
+from gsim.run.settings import Settings
 
 
 def with_policy(settings: Settings, policy: str) -> Settings:

@@ -18,8 +18,8 @@ from gsim.cluster import RunResult, Scenario, simulate
 from gsim.core import ConfigError, GsimError, Job, Streams
 from gsim.optimum import Assignment, Bound, BoundConfig, EngineJudge, Plan, Server, plan, upper_bound
 from gsim.optimum.ilp_plan import IlpPlan
+from gsim.run.settings import Settings
 from gsim.study.results import CellResult, by_point
-from gsim.study.settings import Settings
 
 #: More moves than any request makes: where the number of retries is not known, every token may come from elsewhere.
 _ANY_NUMBER = 1 << 20

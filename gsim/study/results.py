@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from gsim.metrics import Paired, mean_interval, paired_difference
+from gsim.run.store import RunStore
 from gsim.study.grid import Cell
-from gsim.study.store import RunStore
 
 if TYPE_CHECKING:
     import pyarrow as pa

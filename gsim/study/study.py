@@ -41,8 +41,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gsim.study.extensions import enter
-from gsim.study.settings import Settings
+from gsim.run.extensions import enter
+from gsim.run.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def options_of(study: type, values: Mapping[str, Any]) -> Any:
     """Build a study from the top-level keys that are its fields."""
     import dataclasses
 
-    from gsim.study.schema import construct
+    from gsim.run.schema import construct
 
     names = [f.name for f in dataclasses.fields(study) if f.init]
     return construct(study, {name: values[name] for name in names if name in values}, "study")

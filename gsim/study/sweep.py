@@ -19,15 +19,15 @@ from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from gsim.cli.compose import plain
 from gsim.core import GsimError
-from gsim.study.cell import compute
-from gsim.study.compose import plain
-from gsim.study.extensions import enter
+from gsim.run.cell import compute
+from gsim.run.extensions import enter
+from gsim.run.settings import Settings, read_seeds
+from gsim.run.store import RunStore
+from gsim.run.version import code_digest
 from gsim.study.grid import Cell, literal, update_fields
 from gsim.study.progress import watching
-from gsim.study.settings import Settings, read_seeds
-from gsim.study.store import RunStore
-from gsim.study.version import code_digest
 
 RUNS = "runs"
 

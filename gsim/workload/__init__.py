@@ -1,8 +1,8 @@
 """Who asks for what, when: trace formats, arrivals, lengths, sessions, SLOs."""
 
 from gsim.workload.arrivals import ArrivalConfig
+from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import Play, Turn, Wait
-from gsim.workload.recorded import Recorded
 from gsim.workload.report import Report
 from gsim.workload.slo import SessionSloRule, SloRule
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from gsim.core import ConfigError, GsimError, Session, Streams, lookup
 from gsim.core.registry import entries
-from gsim.workload.detect import detect
-from gsim.workload.drawing import draw
-from gsim.workload.inspection import inspect
+from gsim.workload.formats.detect import detect
+from gsim.workload.formats.writers import WRITERS
+from gsim.workload.inspect.drawing import draw
+from gsim.workload.inspect.inspection import inspect
 from gsim.workload.options import split_words, typed
 from gsim.workload.slo import Fixed, Recorded
-from gsim.workload.writers import WRITERS
 
 USAGE = """\
 usage: python -m gsim.workload inspect [FILE] [format=NAME] [out=FIGURE.png] [seed=0] [block_size=16] [FIELD=VALUE ...]

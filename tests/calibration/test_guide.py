@@ -12,9 +12,9 @@ from gsim.calibration.__main__ import main as calibration
 from gsim.calibration.measure import measure
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.report import report_folder
+from gsim.cli.entry import main as gsim
 from gsim.core import Batch, Chunk
 from gsim.latency import load_profile
-from gsim.study.entry import main as gsim
 
 
 def test_from_a_server_to_a_routing_experiment(tmp_path, monkeypatch, capsys):

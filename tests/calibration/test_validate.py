@@ -10,13 +10,13 @@ import pytest
 from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
 
 from gsim.calibration.fit import read_overhead
-from gsim.calibration.judgement import by_overlap, compare, overlap_markdown
 from gsim.calibration.measure import measure
 from gsim.calibration.options import MeasureOptions, ValidateOptions
 from gsim.calibration.report import report_folder
-from gsim.calibration.validate import draw_load, simulate, validate
 from gsim.core import InputError
 from gsim.latency import load_profile
+from gsim.validation.judgement import by_overlap, compare, overlap_markdown
+from gsim.validation.validate import draw_load, simulate, validate
 
 
 def server(slower: float = 1.0) -> InProcess:

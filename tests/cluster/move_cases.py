@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gsim.cluster import InstanceSpec, RunResult, Scenario, Status, TelemetryConfig
-from gsim.cluster.move_log import Outcome
 from gsim.cluster.simulation import _Run
 from gsim.core import ActiveRequests, ClusterView, Migration, Session, Streams, build
+from gsim.gateway.move_log import Outcome
 from gsim.latency import constant_profile
 
 

@@ -6,7 +6,7 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsim.cluster.clock import Alarm, Clock
+from gsim.gateway.clock import Alarm, Clock
 
 DELAYS = st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.25, float("inf")])
 #: Per ring or timeout, in order: which alarms to set, each with its delay.

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from move_cases import Scripted, assert_sound, inside, spec
 
 from gsim.cluster import Status
-from gsim.cluster.dynamics import Drift, LoadStep
 from gsim.cluster.fault_config import Fault, FaultConfig
 from gsim.core import ConfigError, Dependency, Job, Request, Session
+from gsim.workload.dynamics import Drift, LoadStep
 
 
 def faulty(sessions, *planned, pool=None, router="least_request", on_crash="retry", **scenario):

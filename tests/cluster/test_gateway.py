@@ -10,8 +10,8 @@ import pytest
 from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, single
 
 from gsim.cluster import Status, TelemetryConfig
-from gsim.cluster.prefix_index import PrefixIndex
 from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, SimulationError, TraceError
+from gsim.gateway.prefix_index import PrefixIndex
 
 
 @dataclass

@@ -9,8 +9,8 @@ import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsim.cluster.links import LinkNetwork
 from gsim.core import SimulationError
+from gsim.gateway.links import LinkNetwork
 from gsim.migration import Link
 
 UNIT = Link("unit", bandwidth_bytes_per_s=100.0, efficiency=1.0, latency_s=0.0, busy_factor=0.4)

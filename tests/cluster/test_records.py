@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsim.cluster.records import Table
+from gsim.gateway.records import Table
 
 COLUMNS = (("number", "q"), ("code", "b"), ("time_s", "d"))
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cluster import RunResult
 from gsim.metrics import summarise
-from gsim.study.cell import run
-from gsim.study.compose import compose, hydra_session, register_schema
+from gsim.run.cell import run
 from gsim.study.grid import Cell, grid
 from gsim.study.reference import bound_of, most_moves
 

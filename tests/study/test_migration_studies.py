@@ -12,12 +12,12 @@ from gsim.core import ConfigError
 from gsim.latency import load_profile
 from gsim.latency.profile import prefill_s
 from gsim.migration import LinkConfig
-from gsim.study.kv_copy_measured import SET_UPS, KvCopyMeasured, rows_of
+from gsim.paper.migration_latency import MigrationLatency
+from gsim.run.migration_metrics import migration_metrics
 from gsim.study.migration_crossover import MigrationCrossover
-from gsim.study.migration_latency import MigrationLatency
-from gsim.study.migration_metrics import migration_metrics
 from gsim.study.migration_probe import Probe, measure
 from gsim.study.study import Context
+from gsim.validation.studies.kv_copy_measured import SET_UPS, KvCopyMeasured, rows_of
 
 A800 = "a800-llama-3.1-8b"
 

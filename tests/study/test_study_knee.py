@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from gsim.cli.entry import main
 from gsim.core import ConfigError
-from gsim.study.entry import main
 from gsim.study.knee import Knee, placed
 from gsim.study.rate_search import RateSearch
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gsim.core import Session, Streams, TraceError, build
 from gsim.core.content import shared_tokens
 from gsim.workload.arrivals import ArrivalConfig
-from gsim.workload.detect import detect
+from gsim.workload.formats.detect import detect
 
 SLO = build("slo", "fixed", seconds=1.0)
 

@@ -14,9 +14,9 @@ from gsim.core import EventKind, Job, Request, Session, Streams, build, shared_t
 from gsim.engine import EngineConfig, make_engine
 from gsim.latency import constant_profile
 from gsim.workload.__main__ import main
-from gsim.workload.detect import detect
-from gsim.workload.inspection import Inspection, inspect
-from gsim.workload.reuse import InfiniteCache, SentBefore
+from gsim.workload.formats.detect import detect
+from gsim.workload.inspect.inspection import Inspection, inspect
+from gsim.workload.inspect.reuse import InfiniteCache, SentBefore
 
 FIXED = build("slo", "fixed")
 Inspect = Callable[..., Inspection]

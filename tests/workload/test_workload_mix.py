@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from gsim.core import ConfigError, Session, Streams, TraceError, build, shared_tokens
-from gsim.workload.agent import SubAgents
 from gsim.workload.arrivals import ArrivalConfig
+from gsim.workload.generate.agent import SubAgents
+from gsim.workload.generate.task_class import CLASSES
 from gsim.workload.lengths import Lengths, Lognormal, Mixture, Percentiles
-from gsim.workload.task_class import CLASSES
 
 FIXED = build("slo", "fixed")
 UNLIMITED = 2_000_000_000

@@ -12,8 +12,8 @@ from gsim.cluster import InstanceSpec, RunResult, Scenario, simulate
 from gsim.core import Session, Streams, build
 from gsim.engine import EngineConfig
 from gsim.latency import constant_profile
-from gsim.workload.agent import SubAgents
-from gsim.workload.detect import detect
+from gsim.workload.formats.detect import detect
+from gsim.workload.generate.agent import SubAgents
 
 SLO = build("slo", "fixed", seconds=30.0)
 

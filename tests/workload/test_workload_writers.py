@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gsim.core import ConfigError, Dependency, Job, Request, Session, Streams, block_hashes, build
-from gsim.workload.writers import write_agentic_mooncake, write_mooncake, write_mooncake_requests
+from gsim.workload.formats.writers import write_agentic_mooncake, write_mooncake, write_mooncake_requests
 
 BLOCK = 4
 TRACE_SLO = build("slo", "trace", other_s=1.0)

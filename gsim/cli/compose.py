@@ -1,0 +1,192 @@
+"""Composing the configuration with Hydra: groups from the registry, experiments from flat files, one main config."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import initialize
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gsim.core import ConfigError, InputError, registry
+from gsim.run.extensions import extension_files, load_extensions
+from gsim.run.options import RUN_GROUPS, options
+from gsim.run.schema import node, plain_value, tree
+from gsim.study.experiments import Experiment, read_experiments
+from gsim.study.knee import Knee
+
+MAIN = "config"
+
+#: The top-level values beside the groups: name -> (default, what it says).
+TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
+    "seeds": (5, "how many seeds (5 means 0 to 4), or a list of them"),
+    "warmup_s": (0.0, "requests that arrive before are simulated but not counted"),
+    "until_s": (None, "requests that arrive later are simulated but not counted (for closed-loop sessions)"),
+    "goodput": ("", "further limits, as vllm bench serve --goodput: 'ttft:500 tpot:50 e2el:6000' (ms)"),
+    "max_hold_s": (600.0, "a request that the router holds for longer is rejected"),
+    "out": (None, "results folder (default: results/NAME)"),
+    "name": ("default", "the experiment's name"),
+    "question": ("", "what the experiment asks (shown by --help and in reports)"),
+    "paper": ("", "what the paper says about it (shown in reports)"),
+    "small": ({}, "field -> value: what a quick version of the experiment changes (reproduce scale=small, tests)"),
+    "compare": (["router", "rectifier"], "the fields that make a line of the figure and are compared in pairs"),
+    "figure": ({"x": None, "y": None}, "x: swept field of the horizontal axis; y: metrics, one panel each"),
+    "sweep": (None, "field or group -> list of values: every combination is a cell"),
+    "knee": (
+        plain_value(Knee()),
+        "at=[0.5,1,1.3]: sweep trace.rate_per_s at these multiples of the knee, which is found",
+    ),
+    "bound": (False, "compute every run's upper bound: a line in the figure, regret to it in the tables"),
+    "timeline": (False, "also write a Perfetto trace of the run (single runs)"),
+}
+
+
+def groups() -> tuple[str, ...]:
+    """All configuration groups."""
+    return (*RUN_GROUPS, "study")
+
+
+class _Shared(dict[str, Any]):
+    """Hydra copies its whole store of nodes for every configuration that it composes, and each node again when it
+    loads it. The second copy is enough: sharing the store halves the time of composing."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self
+
+
+def register_schema() -> dict[str, Experiment]:
+    """Fill Hydra's config store from the registry and the experiment files; returns the experiments by name.
+
+    Imports the user's ``./extensions`` first. Raises ``ConfigError`` or ``InputError`` on what cannot be composed.
+    """
+    load_extensions(extension_files())
+    store = ConfigStore.instance()
+    if not isinstance(store.repo, _Shared):
+        store.repo = _Shared(store.repo)
+    for group in RUN_GROUPS:
+        for option in options(group).values():
+            made = OmegaConf.structured(node(option.name, option.config, option.values))
+            store.store(group=group, name=option.name, node=_open_mappings(made))
+    studies = registry.entries("study")
+    for name, entry in studies.items():
+        store.store(group="study", name=name, node=_study_node(name, entry.config), package="_global_")
+    experiments = read_experiments(set(groups()))
+    for experiment in experiments.values():
+        _check_keys(experiment, studies)
+        store.store(group="experiment", name=experiment.name, node=experiment.node(), package="_global_")
+    store.store(name=MAIN, node=_main())
+    return experiments
+
+
+def _open_mappings(made: DictConfig) -> DictConfig:
+    """Fields that are free mappings take new keys on the command line (without Hydra's ``+``)."""
+    for key in made:
+        child = made._get_node(key)
+        if isinstance(child, DictConfig) and child._metadata.object_type is dict:
+            child._set_flag("struct", False)
+    return made
+
+
+def _study_node(name: str, config: type) -> DictConfig:
+    made = _open_mappings(OmegaConf.structured(tree(config)))
+    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "code", "points", "cwd", "hydra"})
+    if taken:
+        raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
+    # An untyped mapping of typed nodes: it is merged into the root, which has other keys too.
+    open_root = OmegaConf.create({"study": name})
+    for key in made:
+        open_root._set_item_impl(key, made._get_node(key))
+    return open_root
+
+
+def _check_keys(experiment: Experiment, studies: Mapping[str, registry.Entry]) -> None:
+    known = {*TOP_LEVEL, *groups(), "hydra"}
+    study = experiment.groups.get("study")
+    if study is not None and study in studies:
+        known |= {f.name for f in dataclasses.fields(studies[study].config)}
+    unknown = sorted(set(experiment.values) - known)
+    if unknown:
+        raise InputError(f"{experiment.path}: unknown key '{unknown[0]}'; allowed: {', '.join(sorted(known))}")
+
+
+def _main() -> dict[str, Any]:
+    here = "."
+    return {
+        # _self_ first: what comes later (an experiment above all) must win over this file.
+        "defaults": [
+            "_self_",
+            *({group: default} for group, default in RUN_GROUPS.items()),
+            {"study": None},
+            {"experiment": None},
+            {"override hydra/launcher": "joblib"},
+            {"override hydra/job_logging": "none"},
+            {"override hydra/hydra_logging": "none"},
+        ],
+        **{name: default for name, (default, _) in TOP_LEVEL.items()},
+        "study": None,
+        "extensions": list(extension_files()),
+        # The digest of the code as the parent saw it: set for the jobs of a multirun.
+        "code": "",
+        # The cells of one such job: per cell, the overrides of fields that make it.
+        "points": [],
+        # Where the parent stands: its ./profiles and other relative paths are meant, in every worker.
+        "cwd": os.getcwd(),
+        # Results are written by gsim; Hydra itself leaves nothing behind.
+        "hydra": {
+            "run": {"dir": here},
+            "sweep": {"dir": here, "subdir": here},
+            "output_subdir": None,
+        },
+    }
+
+
+@contextmanager
+def hydra_session() -> Iterator[Hydra]:
+    """Hydra, initialised for composing (and cleaned up after)."""
+    with initialize(version_base="1.3", config_path=None, job_name="gsim"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        yield hydra
+
+
+def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
+    """The composed configuration, and whether it is a multirun (a sweep, or lists on the command line)."""
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+    swept = any(override.is_sweep_override() for override in parsed)
+    _keep_fields_of_chosen_options({o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()})
+    config = hydra.compose_config(
+        MAIN, list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
+    )
+    multirun = swept or config.hydra.mode == RunMode.MULTIRUN or config.sweep is not None
+    multirun = multirun or len(config.knee.at) > 0
+    return config, multirun
+
+
+def _keep_fields_of_chosen_options(given: Mapping[str, Any]) -> None:
+    """Where the command line chooses another option than the experiment, the experiment's fields for it go with it."""
+    if "experiment" not in given:
+        return
+    experiment = read_experiments(set(groups())).get(str(given["experiment"]))
+    if experiment is None:
+        return
+    defaults = {**RUN_GROUPS, **experiment.groups}
+    gone = {group for group in RUN_GROUPS if group in given and given[group] != defaults[group]}
+    values = {key: value for key, value in experiment.values.items() if key not in gone}
+    kept = dataclasses.replace(experiment, values=values)
+    ConfigStore.instance().store(group="experiment", name=experiment.name, node=kept.node(), package="_global_")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, Hydra's own part left out; a missing value raises Hydra's own error."""
+    keys = [str(key) for key in config if key != "hydra"]
+    values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

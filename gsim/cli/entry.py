@@ -1,0 +1,276 @@
+"""The entry: compose the configuration, run what it asks for, say where the results are."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gsim.cli.compose import compose, hydra_session, plain, register_schema
+from gsim.cli.listing import listing, option_help
+from gsim.core import GsimError, lookup
+from gsim.report.report_run import check_fields, write_cells
+from gsim.run.cell import compute
+from gsim.run.settings import Settings, read_seeds
+from gsim.run.store import RunStore, writable
+from gsim.run.version import code_digest, provenance
+from gsim.study import knee
+from gsim.study.dry_run import Forecast, forecast
+from gsim.study.grid import Cell, grid, resolved_sweep
+from gsim.study.progress import say, watching
+from gsim.study.study import Context, Findings, options_of
+from gsim.study.sweep import RUNS, dismiss_workers, missing_runs, sweep
+
+_HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 an error that was said, 130 interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return run_command(words)
+    except KeyboardInterrupt:
+        say("interrupted: finished runs are kept; the same command continues where this one stopped")
+        return 130
+    except (GsimError, HydraException, OmegaConfBaseException) as error:
+        say(f"error: {message_of(error)}")
+        return 1
+
+
+def message_of(error: Exception) -> str:
+    """An error in words, with its cause where only that says what is wrong."""
+    cause = error.__cause__
+    text = str(error)
+    if cause is not None and isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
+        text = f"{text}\n{cause}"
+    return text.strip()
+
+
+def run_command(words: list[str], *, more_to_come: bool = False) -> int:
+    """Run a command line; raises what goes wrong. ``more_to_come``: its workers are kept for the next command."""
+    if words and words[0] == "compare":
+        return _compare(words[1:])
+    experiments = register_schema()
+    if words == ["reference"]:
+        from gsim.cli.reference_page import reference_page
+
+        print(reference_page(experiments), end="")  # noqa: T201
+        return 0
+    if any(word in ("--help", "-h") for word in words):
+        named = [word for word in words if not word.startswith("-")]
+        print(option_help(*named) if len(named) == 2 else listing(experiments))  # noqa: T201
+        return 0
+    if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
+        return _hydra_itself(words)
+    explain = bool(words) and words[0] == "explain"
+    dry = "--dry-run" in words
+    overrides = [word for word in words[1 if explain else 0 :] if word not in ("--dry-run", "-m", "--multirun")]
+    request = next((word.partition("=")[2] for word in overrides if word.startswith("request=")), None)
+    if explain:
+        overrides = [word for word in overrides if not word.startswith("request=")]
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, overrides)
+        if explain:
+            from gsim.inspect.explain import explain_command
+
+            print(explain_command(plain(config), request))  # noqa: T201
+            return 0
+        if config.study is None:
+            if multirun:
+                _place_rates(config, overrides, dry)
+            cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
+            return _cells(hydra, config, cells, words, multirun, dry, more_to_come)
+    return _study(config, words, dry)
+
+
+def _compare(words: list[str]) -> int:
+    """Two results folders are compared as they are; two routers are run first, on the same seeds."""
+    from gsim.report.comparing import as_sweep, compare_command
+
+    prepared = as_sweep(words)
+    if prepared is not None:
+        overrides, words = prepared
+        status = run_command(overrides)
+        if status != 0 or "--dry-run" in overrides:
+            return status
+    print(compare_command(words))  # noqa: T201
+    return 0
+
+
+def _hydra_itself(words: list[str]) -> int:
+    """Hydra's own flags (``--cfg``, ``--info`` ...) are answered by Hydra."""
+    import hydra
+
+    @hydra.main(version_base="1.3", config_path=None, config_name="config")
+    def shown(_config: DictConfig) -> None:
+        """Never runs: the flags only show."""
+
+    sys.argv = [sys.argv[0], *words]
+    shown()
+    return 0
+
+
+def _single(values: Mapping[str, Any]) -> Cell:
+    return Cell((), {}, Settings.read(values), read_seeds(values["seeds"]))
+
+
+def results_folder(values: Mapping[str, Any]) -> Path:
+    """``out``, or ``results/NAME``."""
+    out = values.get("out")
+    return Path(str(out)) if out else Path("results") / str(values["name"])
+
+
+def _cells(
+    hydra: Hydra,
+    config: DictConfig,
+    cells: Sequence[Cell],
+    words: Sequence[str],
+    multirun: bool,
+    dry: bool,
+    more_to_come: bool,
+) -> int:
+    values = plain(config)
+    extensions = tuple(values["extensions"])
+    out = results_folder(values)
+    for cell in cells:
+        cell.settings.scenario()  # every policy and profile is built once before anything runs
+    check_fields(values, cells)
+    if dry:
+        print(forecast(cells, RunStore(out / RUNS), code_digest(extensions)))  # noqa: T201
+        return 0
+    writable(out)
+    if multirun:
+        computed = sweep(hydra, config, cells, out, extensions)
+        if not more_to_come:
+            dismiss_workers(config)
+    else:
+        computed = _one(cells[0], out, extensions, str(values["name"]))
+    total = sum(len(cell.seeds) for cell in cells)
+    say(f"{computed} runs computed, {total - computed} were there already")
+    print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
+    if values["timeline"]:
+        _timeline(cells[0], out)
+    swept = resolved_sweep(values["sweep"] or {}, cells) or None
+    _describe({**values, "sweep": swept}, out, words, cells[0].seeds, extensions)
+    _where(out)
+    return 0
+
+
+def _timeline(cell: Cell, out: Path) -> None:
+    """The run of the first cell and seed again, sampled and logged: a Perfetto trace and a figure."""
+    from gsim.inspect.story import followed
+    from gsim.inspect.timeline import timeline_figure, write_timeline
+    from gsim.study.figure import save
+
+    asked = cell.settings.choices["telemetry"].fields.get("sample_interval_s")
+    result = followed(cell.settings, cell.seeds[0], sample_interval_s=asked or 0.1)
+    write_timeline(result, out / "timeline.json")
+    save(timeline_figure(result), out / "timeline")
+
+
+def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:
+    code = code_digest(extensions)
+    store = RunStore(out / RUNS)
+    keys = [key for _, absent in missing_runs([cell], store, code) for key in absent]
+    if not keys:
+        return 0
+    with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
+        return compute(cell.settings, cell.seeds, store.folder, code)
+
+
+def forecast_of(words: Sequence[str]) -> Forecast | None:
+    """What the runs of a command line would take; None for a study that is no grid of runs."""
+    register_schema()
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, words)
+        values = plain(config)
+        if values["study"] is not None:
+            return None
+        if multirun:
+            _place_rates(config, words, dry=True)
+        cells = grid(hydra, config, words) if multirun else [_single(values)]
+        return forecast(cells, RunStore(results_folder(values) / RUNS), code_digest(tuple(values["extensions"])))
+
+
+def _context(config: DictConfig) -> Context:
+    """What a study (or the search for the knee) is given of a composed configuration."""
+    values = plain(config)
+    return Context(
+        name=str(values["name"]),
+        out=results_folder(values),
+        seeds=read_seeds(values["seeds"]),
+        settings=Settings.read(values),
+        n_jobs=int(config.hydra.launcher.get("n_jobs", 1)),
+        extensions=tuple(values["extensions"]),
+    )
+
+
+def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> None:
+    """Where ``knee.at`` is given, the sweep's rates are multiples of the knee (unless the command line has rates)."""
+    values = plain(config)
+    wanted = knee.asked(values)
+    if not wanted.at or any(word.startswith(f"{knee.RATE}=") for word in overrides):
+        return
+    context = _context(config)
+    folder = None if dry else context.out / "knees"
+    found_rps = knee.find(wanted, values, folder, code_digest(context.extensions), context)
+    OmegaConf.update(config, "sweep", knee.placed(values["sweep"] or {}, wanted, found_rps), merge=False)
+    OmegaConf.update(config, "knee.rps", found_rps)
+
+
+def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
+    values, context = plain(config), _context(config)
+    entry = lookup("study", str(values["study"]))
+    study = options_of(entry.config, values)
+    out = context.out
+    if dry:
+        told = getattr(study, "forecast", None)
+        said = "" if told is None else f"\n{told(context)}"
+        print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
+        return 0
+    writable(out)
+    findings: Findings = study.run(context)
+    print(write_findings(findings, out))  # noqa: T201
+    _describe(values, out, words, context.seeds, context.extensions)
+    _where(out)
+    return 0
+
+
+def write_findings(findings: Findings, out: Path) -> str:
+    """Write a study's tables, figures and notes; returns what is printed."""
+    from gsim.report.table import frame_table
+    from gsim.study.figure import save
+
+    shown = []
+    for name, frame in findings.tables.items():
+        frame.to_csv(out / f"{name}.csv", index=False, float_format="%.9g", lineterminator="\n")
+        shown.append(frame_table(name, frame))
+    for name, figure in findings.figures.items():
+        save(figure, out / name)
+    (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes))
+    return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
+
+
+def _describe(
+    values: Mapping[str, Any], out: Path, words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...]
+) -> None:
+    """A results folder says what made it: the configuration and the provenance."""
+    import yaml
+
+    shown = {name: value for name, value in values.items() if name not in ("code", "small", "points", "cwd")}
+    (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None))
+    story = json.dumps(provenance(words, seeds, extensions), indent=2)
+    (out / "provenance.json").write_text(story + "\n")
+
+
+def _where(out: Path) -> None:
+    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))
+    print(f"\nresults in {shlex.quote(str(out))}: {', '.join(files)}")  # noqa: T201

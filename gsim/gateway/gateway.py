@@ -1,0 +1,331 @@
+"""The gateway: every request passes it. It asks the router, dispatches, observes, and keeps what a router may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isnan, nan
+from typing import Final
+
+from gsim.cluster.instance import Instance
+from gsim.cluster.scenario import Scenario
+from gsim.core import (
+    HOLD,
+    REJECT,
+    ClusterView,
+    Completion,
+    EngineEvent,
+    EventKind,
+    Job,
+    Learner,
+    Oracle,
+    Placed,
+    Progress,
+    Request,
+    SimulationError,
+    TraceError,
+)
+from gsim.core.view import float_cells, int_cells
+from gsim.gateway.active import Active
+from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.clock import Clock
+from gsim.gateway.held import HeldQueue
+from gsim.gateway.prefix_index import PrefixIndex
+from gsim.gateway.records import Status
+from gsim.gateway.request_log import DecisionLog, RequestLog
+
+_WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
+_COUNTED = (
+    *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
+    *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
+)
+
+# Skips the NamedTuple's Python-level constructor.
+_new: Final = tuple.__new__
+
+# Members of an enum are looked up slowly; these are compared at every event.
+_FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
+_FINISHED: Final = EventKind.FINISHED
+_PREEMPTED: Final = EventKind.PREEMPTED
+
+OnEnd = Callable[[Job, Status, float], None]
+OnDispatch = Callable[[Job, float], None]
+
+
+class Gateway:
+    """Routes what arrives, follows it to its end, and is the only one who writes the view's local signals."""
+
+    def __init__(self, env: Clock, scenario: Scenario, view: ClusterView) -> None:
+        self.env = env
+        self.view = view
+        self.log = RequestLog()
+        self.active: dict[int, Active] = {}
+        """Every request that has arrived and not ended, by id."""
+        self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
+        self.table: ActiveTable | None = None
+        """Rows for whoever follows the requests in flight (estimator, rectifier); None where nobody does."""
+        self.counters = dict.fromkeys(_COUNTED, 0)
+        self.decisions = DecisionLog() if scenario.telemetry.log_decisions else None
+        self.on_end: OnEnd = _nobody
+        self.on_dispatch: OnDispatch | None = None
+        self.ended_s = 0.0
+        self._in_flight = int_cells(view.in_flight)
+        self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
+        self._in_flight_tokens = float_cells(view.in_flight_tokens)
+        self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
+        self._scenario = scenario
+        self._router = scenario.router
+        self._estimator = scenario.estimator
+        needs = scenario.needs
+        self._estimates = "estimates" in needs
+        self._predicts = "prediction" in needs
+        self._scrapes = "scrape" in needs and scenario.telemetry.in_flight_correction
+        self._oracle = scenario.predictor if isinstance(scenario.predictor, Oracle) else None
+        policies: list[object] = [scenario.router, scenario.rectifier]
+        self._learners: list[Learner] = [policy for policy in policies if isinstance(policy, Learner)]
+        self._placed: list[Placed] = [policy for policy in policies if isinstance(policy, Placed)]
+        self._observe = scenario.predictor.observe
+        self._held = HeldQueue(env, scenario.router, scenario.max_hold_s, self._give_up)
+        self.prefix_index: PrefixIndex | None = None
+        if "prefix" in needs:
+            telemetry = scenario.telemetry
+            capacity = view.static.kv_capacity_tokens
+            self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
+            view.prefix_tokens = self.prefix_index.match
+        view.predict = self._predict
+
+    # ------------------------------------------------------------------------------------------------- arrival
+    def submit(self, job: Job) -> None:
+        """A request arrives (its ``arrival_s`` is now)."""
+        _check_whole(job)
+        active = Active(job)
+        request_id = active.request_id
+        if request_id in self.active:
+            raise SimulationError(f"request {request_id} arrives while a request of the same id is active")
+        self.active[request_id] = active
+        if self._oracle is not None:
+            self._oracle.reveal(job)
+        self.place(active)
+
+    def place(self, active: Active) -> None:
+        """Ask the router where a request goes, and do it."""
+        view = self.view
+        view.now_s = now_s = self.env.now
+        request = active.job.request
+        self.counters["decisions"] += 1
+        decision = self._router.route(request, view)
+        if self.decisions is not None:
+            self.decisions.routed(active, decision, view)
+        if decision is HOLD:
+            self._held.add(active, view)
+        elif decision is REJECT:
+            self.end(active, Status.REJECTED, now_s)
+        else:
+            instance = int(decision)  # type: ignore[arg-type]
+            if not 0 <= instance < len(self.instances):
+                raise SimulationError(
+                    f"{type(self._router).__name__} chose instance {instance} of {len(self.instances)}"
+                )
+            if view.available[instance]:
+                self.dispatch(active, instance)
+            else:
+                # The connection is refused: the request waits until something changes, as if the router held it.
+                self.counters["refused_connections"] += 1
+                self._held.add(active, view)
+
+    def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None:
+        """Send a request to an instance (``kv_tokens``: leading tokens whose KV is already there)."""
+        now_s = self.env.now
+        job = active.job
+        request = job.request
+        first_time = isnan(active.dispatched_s)
+        active.instance = instance
+        active.dispatched_s = now_s
+        active.instance_first_token_s = nan
+        self._in_flight[instance] += 1
+        self._in_flight_prefill_tokens[instance] += active.prompt_tokens
+        if self._predicts:
+            if isnan(active.predicted_tokens):
+                active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+            active.charged_tokens = active.origin.request.prompt_tokens + active.predicted_tokens
+            self._in_flight_tokens[instance] += active.charged_tokens
+        if self._scrapes:
+            self._waiting[instance] += 1
+        if self._estimates:
+            self._estimator.dispatched(instance, request, now_s)
+        for policy in self._placed:
+            policy.placed(request, instance)
+        if self.prefix_index is not None and request.content:
+            self.prefix_index.insert(request, instance)
+        if self.table is not None:
+            self.table.add(active, now_s)
+        self.counters["dispatches"] += 1
+        self.instances[instance].submit(job, now_s, kv_tokens, active)
+        if first_time and self.on_dispatch is not None:
+            self.on_dispatch(job, now_s)
+
+    # ----------------------------------------------------------------------------------------------- observation
+    def _on_event(self, instance: int, event: EngineEvent) -> None:
+        time_s, kind, request_id, generated_tokens, cached_tokens, active = event
+        if type(active) is not Active or active.instance != instance:
+            raise SimulationError(f"instance {instance} reports on request {request_id}, which is not there")
+        if kind is _FIRST_TOKEN:
+            self._first_token(active, time_s, cached_tokens)
+        elif kind is _FINISHED:
+            self._finished(active, time_s, generated_tokens)
+        elif kind is _PREEMPTED:
+            active.preemptions += 1
+            self.instances[instance].preemptions += 1
+        else:
+            self._leave(active)
+            self.end(active, Status.REJECTED, time_s)
+
+    def _first_token(self, active: Active, time_s: float, cached_tokens: int) -> None:
+        instance = active.instance
+        active.instance_first_token_s = time_s
+        active.cached_tokens += cached_tokens
+        if isnan(active.first_token_s):
+            active.first_token_s = time_s
+        move = active.move
+        if move is not None:
+            # What the target had cached was not computed again.
+            move.next_token_s = time_s
+            hit = min(cached_tokens, move.computed_tokens)
+            move.computed_tokens -= hit
+            active.recomputed_tokens -= hit
+            active.move = None
+        self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
+        if self._estimates:
+            self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s)
+
+    def _finished(self, active: Active, time_s: float, generated_tokens: int) -> None:
+        instance = active.instance
+        total = active.generated_before + generated_tokens
+        self._leave(active)
+        if self._estimates or self._learners:
+            first_token_s, request = active.instance_first_token_s, active.job.request
+            row = (request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens, total)
+            completion = _new(Completion, row)
+            if self._estimates:
+                self._estimator.finished(completion)
+            for policy in self._learners:
+                policy.observe_completion(completion)
+        active.generated_before = total
+        self._observe(active.origin.request, total)
+        self.end(active, Status.FINISHED, time_s)
+
+    def _leave(self, active: Active) -> None:
+        """Take a request out of the view's local signals: it is no longer on its instance."""
+        instance = active.instance
+        self._in_flight[instance] -= 1
+        if isnan(active.instance_first_token_s):
+            self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
+        if self._predicts:
+            self._in_flight_tokens[instance] -= active.charged_tokens
+        if self._scrapes:
+            # A finished request was running; one that never ran was waiting.
+            gauge = self._waiting if isnan(active.instance_first_token_s) else self._running
+            if gauge[instance] > 0:
+                gauge[instance] -= 1
+
+    # ---------------------------------------------------------------------------------------------------- moving
+    def detach(self, active: Active) -> Progress | None:
+        """Take a request from its instance, keeping what it has generated; None if it has ended by now.
+
+        Afterwards the request is nowhere: the caller places it again (``dispatch`` or ``place``).
+        """
+        now_s = self.env.now
+        if active.instance >= 0:
+            self.instances[active.instance].sync(now_s)
+        if active.instance < 0:
+            return None
+        progress = self.instances[active.instance].abort(active.request_id, now_s)
+        self._resume(active, progress.generated_tokens)
+        return progress
+
+    def _resume(self, active: Active, generated_tokens: int) -> None:
+        self._leave(active)
+        active.resume(generated_tokens)
+        active.move = None
+        if self.table is not None:
+            self.table.detach(active)
+
+    def crash(self, instance: int, *, retry: bool) -> None:
+        """An instance dies. What was on it is retried through the router by token ids, or fails."""
+        now_s = self.env.now
+        self.instances[instance].sync(now_s)
+        streamed = dict(zip(*self.instances[instance].progress(now_s), strict=True))
+        self.view.available[instance] = False
+        self.instances[instance].crash(now_s)
+        if self.prefix_index is not None:
+            self.prefix_index.clear(instance)
+        lost = [active for active in self.active.values() if active.instance == instance]
+        for active in lost:
+            self._resume(active, streamed.get(active.origin.request.request_id, 0))
+        for active in lost:
+            if active.moving and self.table is not None:
+                self.table.set_moving(active, False)
+            active.moving = False
+            if retry:
+                self.counters["retries"] += 1
+                active.recomputed_tokens += active.job.request.prompt_tokens
+                self.place(active)
+            else:
+                self.end(active, Status.FAILED, now_s)
+
+    def restart(self, instance: int) -> None:
+        """A dead instance is back, empty."""
+        self.view.available[instance] = True
+        self.ask_held()
+
+    # ------------------------------------------------------------------------------------------------------- end
+    def end(self, active: Active, status: Status, now_s: float) -> None:
+        """The request ends, for good: its row is written."""
+        origin = active.origin
+        del self.active[active.request_id]
+        if self.table is not None:
+            self.table.remove(active)
+        if now_s > self.ended_s:
+            self.ended_s = now_s
+        if active.instance >= 0:
+            instance = self.instances[active.instance]
+            instance.ended += 1
+            instance.generated_tokens += active.generated_before
+        self.log.ended(active, status, now_s)
+        if self.decisions is not None:
+            self.decisions.ended(active, status, now_s)
+        active.instance = -1
+        self.on_end(origin, status, now_s)
+        if self._held:
+            self.ask_held()
+
+    def ask_held(self) -> None:
+        """Something changed: ask the router again for the requests that it holds, until it holds one again."""
+        self._held.ask(self.place)
+
+    def _give_up(self, active: Active) -> None:
+        self.end(active, Status.REJECTED, self.env.now)
+
+    # ------------------------------------------------------------------------------------------------ predictions
+    def _predict(self, request: Request) -> float:
+        """The view's ``predict``: asked once per request, remembered until it ends."""
+        active = self.active[request.request_id]
+        if isnan(active.predicted_tokens):
+            active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+        # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
+        return max(active.predicted_tokens - active.generated_before, 1.0)
+
+
+def _check_whole(job: Job) -> None:
+    """``TraceError`` where a trace counts in anything but Python's own integers: compiled code knows no others."""
+    # As objects: read by name they would be taken for integers, and fail without saying whose.
+    row: tuple[object, ...] = job.request
+    counts = (row[0], row[2], row[3], row[6], row[7], tuple(job)[1])
+    if not all(type(count) is int for count in counts):
+        for name, count in zip(_WHOLE, counts):
+            if type(count) is not int:
+                kind = type(count).__name__
+                raise TraceError("trace", None, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")
+
+
+def _nobody(job: Job, status: Status, now_s: float) -> None:
+    """Nobody waits for the end of this request."""

@@ -1,0 +1,103 @@
+"""Reading a results folder back, for notebooks and reports: ``load("results/goodput_vs_rps")``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from gsim.core import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class LoadedCell:
+    """A policy at a grid point, as read back."""
+
+    label: str
+    point: Mapping[str, Any]
+    runs: pd.DataFrame
+
+    def metric(self, name: str) -> np.ndarray[Any, Any]:
+        """One value per seed (NaN where the runs have no such metric)."""
+        return np.asarray(self.runs.get(name, np.full(len(self.runs), np.nan)), dtype=float)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder of a run or a sweep."""
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text())
+        return config
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per run (cell and seed): the swept fields, the policy, the seed, all metrics."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / "runs.csv")
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row per request of all runs."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / "requests.parquet")
+
+    @property
+    def points(self) -> list[str]:
+        """The swept fields that make a grid point (not the policy)."""
+        before = list(self.runs.columns[: list(self.runs.columns).index("seed")])
+        fields = [column for column in before if column not in ("experiment", "router", "rectifier", "policy")]
+        # A field that only the policies differ in is part of the policy.
+        return [field for field in fields if self.runs.groupby("policy")[field].nunique(dropna=False).max() > 1]
+
+    @cached_property
+    def cells(self) -> list[LoadedCell]:
+        """All cells, in the grid's order."""
+        points = self.points
+        found = []
+        for (policy, *values), runs in self.runs.groupby(["policy", *points], sort=False, dropna=False):
+            found.append(LoadedCell(str(policy), dict(zip(points, values, strict=True)), runs))
+        return found
+
+    def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
+        """Means over seeds: a row per policy, a column per grid point."""
+        import pandas as pd
+
+        rows: dict[str, dict[str, float]] = {}
+        for cell in self.cells:
+            at = ", ".join(str(value) for value in cell.point.values()) or "all"
+            rows.setdefault(cell.label, {})[at] = float(np.nanmean(cell.metric(metric)))
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def figure(self, *metrics: str, x: str | None = None) -> Figure:
+        """The metrics (default: the experiment's own) against ``x`` (default: the experiment's own axis)."""
+        from gsim.report.sweep_figure import sweep_figure
+
+        asked = self.config.get("figure") or {}
+        own = asked.get("y") or ["goodput_rps", "attainment"]
+        shown = list(metrics) or ([own] if isinstance(own, str) else own)
+        numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
+        return sweep_figure(self.cells, x or asked.get("x") or next(iter(numeric), None), shown)
+
+
+def load(folder: str | Path) -> Results:
+    """The results of a run or a sweep; raises ``InputError`` where the folder holds none."""
+    path = Path(folder)
+    if not (path / "runs.csv").is_file():
+        raise InputError(f"{path}: no results here (no runs.csv); run the experiment first")
+    return Results(path)

@@ -1,0 +1,122 @@
+"""What a run or a sweep leaves in its results folder: tables, rows, figure; and what is printed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsim.core import ConfigError
+from gsim.metrics import mean_interval
+from gsim.report import table
+from gsim.run.store import RunStore
+from gsim.study import results as res
+from gsim.study.grid import Cell
+
+_SHOWN = (
+    "skipped_rows",
+    "requests",
+    "completed",
+    "rejected",
+    "failed",
+    "preempted",
+    "migrated",
+    "migrations_per_request",
+    "migrated_attainment",
+    "recomputed_fraction",
+    "moves_back",
+    "offered_rps",
+    "goodput_rps",
+    "attainment",
+    "session_goodput_rps",
+    "session_attainment",
+    "mean_ttft_ms",
+    "p99_ttft_ms",
+    "mean_tpot_ms",
+    "p99_tpot_ms",
+    "mean_e2el_ms",
+    "p50_e2el_ms",
+    "p90_e2el_ms",
+    "p99_e2el_ms",
+    "cached_fraction",
+)
+
+
+def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, code: str) -> str:
+    """Write results.csv, paired.csv, instances.csv, requests.parquet and the figure; returns the text to print."""
+    store = RunStore(out / "runs")
+    name = str(values["name"])
+    compared = [str(field) for field in values["compare"]]
+    results = res.collect(cells, store, code, compared)
+    if values["bound"]:
+        from gsim.study.reference import with_bound
+
+        results = with_bound(results, out / "bounds")
+    res.write_csv(out / "results.csv", res.cell_rows(name, results))
+    res.write_csv(out / "runs.csv", res.run_rows(name, results))
+    res.write_csv(out / "instances.csv", res.instance_rows(name, results))
+    res.write_requests(out / "requests.parquet", results, store, code)
+    if len(results) == 1:
+        return _single(results[0])
+    comparisons = res.compare(results)
+    res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
+    metrics = figure_metrics(values, results)
+    from gsim.report.sweep_figure import sweep_figure
+    from gsim.study.figure import save
+
+    save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
+    parts = [table.sweep_table(results, metric) for metric in metrics]
+    verdicts = table.verdicts(results, comparisons, metrics[0])
+    (out / "findings.txt").write_text("".join(f"{line}\n" for line in [*_knee(values), *verdicts]))
+    if verdicts:
+        lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in verdicts]
+        parts.append("\n".join([f"{metrics[0]}:", *lines]))
+    return "\n\n".join(parts)
+
+
+def _knee(values: Mapping[str, Any]) -> list[str]:
+    knee = values.get("knee") or {}
+    if not knee.get("at") or knee.get("rps") is None:
+        return []
+    return [f"the knee ({knee['target']:.0%} in time under {knee['policy']}) is at {knee['rps']:.3g} requests/s"]
+
+
+def _single(result: res.CellResult) -> str:
+    metrics = {metric: mean_interval(result.metric(metric)) for metric in _SHOWN}
+    if not metrics["skipped_rows"].mean > 0:
+        del metrics["skipped_rows"]
+    known = {metric: interval for metric, interval in metrics.items() if interval.mean == interval.mean}
+    usage = res.instance_rows("", [result])
+    seeds = ", ".join(str(seed) for seed in result.cell.seeds)
+    return f"{result.label} (seeds {seeds})\n" + table.run_table(known, usage)
+
+
+def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    """``compare`` and ``figure.x`` must name fields of the configuration, else ``ConfigError``."""
+    x = (values.get("figure") or {}).get("x")
+    for field in [*values["compare"], *([x] if x is not None else [])]:
+        found = [cell.value(str(field)) for cell in cells]
+        if all(value is None for value in found):
+            raise ConfigError(f"the configuration has no field '{field}' (named by compare or figure.x)")
+
+
+def figure_axis(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> str | None:
+    """The swept field of the horizontal axis: ``figure.x`` where it varies, else the first numeric one of the grid."""
+    asked = (values.get("figure") or {}).get("x")
+    swept = list(results[0].point)
+    if asked in swept:
+        return str(asked)
+    numeric = (f for f in swept if all(type(result.point[f]) in (int, float) for result in results))
+    return next(numeric, None)
+
+
+def figure_metrics(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> list[str]:
+    """The metrics of the figure's panels: ``figure.y``, else goodput and attainment."""
+    asked = (values.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
+    metrics = [str(metric) for metric in ([asked] if isinstance(asked, str) else asked)]
+    known = results[0].summaries[0]["metrics"]
+    unknown = [metric for metric in metrics if metric not in known]
+    if unknown:
+        raise ConfigError(f"figure.y '{unknown[0]}' is no metric; there are: {', '.join(known)}")
+    return metrics

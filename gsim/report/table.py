@@ -1,0 +1,111 @@
+"""Tables for people: at most 100 columns wide, means with the half-width of their 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gsim.metrics import Interval, mean_interval
+from gsim.report.wording import known, level, number, place
+from gsim.study.results import Comparison, Measured, by_point
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH = 100
+
+
+def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = []
+    for line in (header, *rows):
+        cells = [
+            text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def sweep_table(results: Sequence[Measured], metric: str) -> str:
+    """A line per policy, a column per grid point; wide grids continue in further blocks."""
+    points = [group[0].point for group in by_point(results)]
+    labels = list(dict.fromkeys(result.label for result in results))
+    found = {(result.label, repr(result.point)): _cell(result, metric) for result in results}
+    column = max((len(text) for text in [*found.values(), *(_point(p) for p in points)]), default=1) + 2
+    first = max(len(label) for label in ["", *labels])
+    per_block = max(1, (WIDTH - first) // column)
+    blocks = []
+    for start in range(0, len(points), per_block):
+        shown = points[start : start + per_block]
+        rows = [[label, *(found.get((label, repr(p)), "") for p in shown)] for label in labels]
+        blocks.append(render(["", *(_point(p) for p in shown)], rows))
+    fields = ", ".join(points[0]) if points and points[0] else "all"
+    return f"{metric} by {fields} (mean ± half-width of the 95 % interval)\n" + "\n\n".join(blocks)
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    return ", ".join(level(value) for value in known(point).values()) or "all"
+
+
+def _cell(result: Measured, metric: str) -> str:
+    mean, low, high = mean_interval(result.metric(metric))
+    if math.isnan(mean):
+        return "-"
+    return number(mean) if math.isnan(low) else f"{number(mean)} ±{number((high - low) / 2)}"
+
+
+def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> list[str]:
+    """Which policy is best by the metric, and which ones cannot be told from it; points of which the same is true."""
+    said: dict[str, list[Mapping[str, Any]]] = {}
+    for group in by_point(results):
+        text = _verdict(group, comparisons, metric)
+        if text:
+            said.setdefault(text, []).append(group[0].point)
+    return [": ".join(filter(None, (place(points), text))) for text, points in said.items()]
+
+
+def _verdict(group: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> str:
+    means = {result.label: mean_interval(result.metric(metric)).mean for result in group}
+    known = {label: mean for label, mean in means.items() if not math.isnan(mean)}
+    if len(known) < 2:
+        return ""
+    best = max(known, key=lambda label: known[label])
+    here = [c for c in comparisons if c.metric == metric and c.point == group[0].point and best in (c.first, c.second)]
+    tied = [c.second if c.first == best else c.first for c in here if not c.result.significant]
+    if len(tied) == len(known) - 1:
+        return "no policy can be told from another"
+    if tied:
+        return f"best is {best}; not to be told from it: {', '.join(tied)}"
+    return f"best is {best}, ahead of every other (paired 95 % intervals exclude 0)"
+
+
+def run_table(metrics: Mapping[str, Interval], instances: Sequence[Mapping[str, Any]]) -> str:
+    """The summary of single runs: a line per metric, then a line per instance."""
+    rows = [
+        [name, number(mean), "" if math.isnan(low) else f"{number(low)} .. {number(high)}"]
+        for name, (mean, low, high) in metrics.items()
+    ]
+    usage = [
+        [str(i["instance"]), str(i["gpu"]), number(i["requests"]), f"{i['share']:.1%}", f"{i['utilisation']:.1%}"]
+        for i in instances
+    ]
+    return (
+        render(["metric", "mean", "95 % interval"], rows)
+        + "\n\n"
+        + render(["instance", "GPU", "requests", "share", "utilisation"], usage)
+    )
+
+
+def frame_table(name: str, frame: pd.DataFrame, most_rows: int = 40) -> str:
+    """A study's table: numbers shortened, long tables cut (the CSV has all rows)."""
+    header = [str(column) for column in frame.columns]
+    rows = [[_shown(value) for value in row] for row in frame.head(most_rows).itertuples(index=False)]
+    more = f"\n... {len(frame) - most_rows} more rows in {name}.csv" if len(frame) > most_rows else ""
+    return f"{name}\n" + (render(header, rows) if rows else "(no rows)") + more
+
+
+def _shown(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)

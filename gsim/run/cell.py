@@ -1,0 +1,94 @@
+"""A cell: one configuration, all its seeds. This is what one job of a multirun does."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gsim.cluster import RunResult, simulate
+from gsim.metrics import in_window, instance_usage, summarise
+from gsim.run.migration_metrics import migration_metrics
+from gsim.run.settings import Settings
+from gsim.run.store import RunStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STATUS = ("finished", "rejected", "failed")
+
+
+def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
+    """Simulate one run (of ``trace``, where the caller wants its report); a plan is made before it is replayed."""
+    scenario = settings.scenario()
+    if getattr(scenario.router, "offline", False):
+        from gsim.study.reference import prepare
+
+        scenario = prepare(scenario, settings, seed)
+    return simulate(scenario, settings.sessions(seed, trace), seed)
+
+
+def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
+    """A run in numbers: its metrics, its instances, and what it cost to simulate."""
+    return {
+        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective, settings.end_s)
+        | migration_metrics(result, settings.warmup_s, settings.objective, settings.end_s),
+        "instances": instance_usage(result.instances, result.duration_s),
+        "simulated_s": result.duration_s,
+        "wall_s": wall_s,
+    }
+
+
+def _report_rows(summary: dict[str, Any], report: Any) -> None:
+    """What a trace file left out: counted in every row of results, word for word in the run's own summary."""
+    summary["metrics"]["skipped_rows"] = 0 if report is None else report.skipped
+    if report is not None:
+        summary["trace"] = str(report)
+
+
+def request_rows(result: RunResult, settings: Settings) -> pa.Table:
+    """One row per request, with names instead of codes, its latency, and whether it was counted and good."""
+    import pyarrow as pa
+
+    columns = dict(result.requests)
+    names = np.array([*(instance.name for instance in result.instances), ""], dtype=object)
+    table: dict[str, Any] = {}
+    for name, values in columns.items():
+        if name == "task":
+            table[name] = _words(values, list(result.tasks))
+        elif name == "instance":
+            table[name] = _words(values % len(names), list(names))
+        elif name == "status":
+            table[name] = _words(values, list(_STATUS))
+        else:
+            table[name] = values
+    table["e2e_s"] = columns["finished_s"] - columns["arrival_s"]
+    table["good"] = settings.objective.met(columns)
+    table["counted"] = in_window(columns, settings.warmup_s, settings.end_s)
+    return pa.table(table)
+
+
+def _words(codes: np.ndarray[Any, Any], words: list[str]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words or [""], type=pa.string()))
+
+
+def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str) -> int:
+    """Run and store the seeds that are not stored yet; how many were computed."""
+    store = RunStore(folder)
+    computed = 0
+    for seed in seeds:
+        key = settings.key(seed, code)
+        if store.has(key):
+            continue
+        begin = time.perf_counter()
+        trace = settings.choices["trace"].build()
+        result = run(settings, seed, trace)
+        summary = summary_of(settings, result, time.perf_counter() - begin)
+        _report_rows(summary, getattr(trace, "report", None))
+        store.save(key, request_rows(result, settings), summary)
+        computed += 1
+    return computed

@@ -1,0 +1,1 @@
+"""Simulations held against recorded reality."""

@@ -1,0 +1,1 @@
+"""Case studies: what was read out of one recorded run."""

@@ -1,0 +1,1 @@
+"""Validations that are studies: ``python -m gsim study=NAME``."""

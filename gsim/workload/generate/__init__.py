@@ -1,0 +1,1 @@
+"""Generated workloads: agentic mixes, the paper's synthetic shape, published length distributions."""

@@ -1,0 +1,98 @@
+"""Every experiment runs, small: one value per axis, two routers, two seeds, some dozens of requests."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gsim.cli.compose import groups
+from gsim.cli.entry import main
+from gsim.study.experiments import read_experiments
+
+EXPERIMENTS = read_experiments(set(groups()))
+SWEEPS = [name for name, experiment in EXPERIMENTS.items() if "sweep" in experiment.values]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def small(name):
+    """The command line of an experiment's small version: two policies, or two values of the last axis."""
+    values = EXPERIMENTS[name].values
+    words = [f"experiment={name}", "seeds=2", "hydra.launcher.n_jobs=1", "warmup_s=0", "figure.x=null"]
+    axes = {field: entries for field, entries in values["sweep"].items() if not isinstance(entries[0], dict)}
+    pair = "router" if "router" in values["sweep"] else list(axes)[-1]
+    for field, entries in axes.items():
+        if field != pair:
+            words.append(f"{field}={entries[0]}")
+    words.append("router=goodserve,random" if pair == "router" else f"{pair}={axes[pair][0]},{axes[pair][1]}")
+    return [*words, "trace.requests=40"] if "requests" in values.get("trace", {}) else words
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_runs_small(name, tmp_path):
+    assert main(small(name)) == 0
+    table = pd.read_csv(tmp_path / "results" / name / "results.csv")
+    assert len(table) == 2
+    assert (table["completed"] + table["rejected"] + table["failed"] == table["requests"]).all()
+    assert (tmp_path / "results" / name / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_has_a_question_a_small_version_and_a_control(name):
+    experiment = EXPERIMENTS[name]
+    assert experiment.question.endswith("?")
+    assert experiment.values["small"]
+
+
+def test_latency_grows_with_the_batch_and_shrinks_with_the_gpu(tmp_path):
+    assert main(["experiment=latency_vs_batch", "batch_sizes=[1,8,64]"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "latency_vs_batch" / "latency_vs_batch.csv")
+    for _, rows in table.groupby("gpu"):
+        assert rows["mean_e2el_ms"].is_monotonic_increasing
+        assert rows["output_throughput"].is_monotonic_increasing
+    single = table[table["batch"] == 1].set_index("gpu")["mean_e2el_ms"]
+    assert single.idxmin().startswith("H800")
+
+
+def test_capacity_finds_where_the_share_is_lost(tmp_path, capsys):
+    words = ["experiment=capacity", "policies=[fastest]", "targets=[0.5]", "resolution=0.2", "seeds=1"]
+    words += ["trace.requests=80", "trace.duration_s=null", "warmup_s=0", "lowest_rps=10", "hydra.launcher.n_jobs=1"]
+    words += ["slo.seconds=2.4"]
+    assert main(words) == 0
+    rate = pd.read_csv(tmp_path / "results" / "capacity" / "capacity.csv")["capacity_rps"][0]
+    capsys.readouterr()
+    for factor, holds in ((1.0, True), (1.25, False)):
+        words = [
+            "router=fastest",
+            "rectifier=none",
+            f"trace.rate_per_s={rate * factor}",
+            "trace.requests=80",
+            "seeds=1",
+        ]
+        assert main([*words, "slo.seconds=2.4", f"name=check{factor}"]) == 0
+        attained = pd.read_csv(tmp_path / "results" / f"check{factor}" / "results.csv")["attainment"][0]
+        assert bool(attained >= 0.5) is holds
+
+
+def test_an_unknown_figure_metric_is_named(capsys):
+    assert (
+        main(
+            ["router=random,round_robin", "figure.y=[luck]", "trace.requests=20", "seeds=1", "hydra.launcher.n_jobs=1"]
+        )
+        == 1
+    )
+    assert "figure.y 'luck' is no metric" in capsys.readouterr().err
+
+
+def test_the_cheapest_pool_holds_and_no_cheaper_one_does(tmp_path):
+    words = ["experiment=cheapest_pool", "most_instances=2", "winners=1", "load_rps=10", "trace.requests=60"]
+    assert main([*words, "warmup_s=0", "seeds=2", "hydra.launcher.n_jobs=1", "target=0.9"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "cheapest_pool" / "cheapest_pool.csv")
+    assert table["usd_per_hour"].is_monotonic_increasing
+    held = table[table["holds"]]
+    assert len(held) >= 1
+    assert (held["attainment"] >= 0.9).all()
+    assert not table[table["usd_per_hour"] < held["usd_per_hour"].min()]["holds"].any()

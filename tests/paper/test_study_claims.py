@@ -1,0 +1,137 @@
+"""The verdicts on the paper's claims follow from results, by the rules that the claims state."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gsim.paper.claims import Claim, Verdict, claims
+from gsim.paper.gains import gain_rows, gains, largest
+from gsim.paper.report import Report, Section, Table
+from gsim.paper.report_html import html_report
+from gsim.paper.report_markdown import markdown_report
+from gsim.report.loading import load
+from gsim.report.wording import place
+
+PAPER = "goodput_vs_rps_paper"
+
+
+def runs(folder, goodput, rates=(10.0, 70.0), **metrics):
+    """A sweep's runs: policy -> goodput per rate -> per seed."""
+    rows = []
+    for policy, by_rate in goodput.items():
+        for rate, values in zip(rates, by_rate, strict=True):
+            for seed, value in enumerate(values):
+                row = {"experiment": "x", "trace.rate_per_s": rate, "router": policy, "rectifier": "none"}
+                rows.append({**row, "policy": policy, "seed": seed, "goodput_rps": value, **metrics})
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
+    return folder
+
+
+def verdicts(experiment, folder):
+    return {claim.claim: claim.verdict.value for claim in claims({experiment: folder}) if claim.found != "not run here"}
+
+
+def test_what_was_not_run_is_out_of_reach():
+    found = claims({})
+    assert {claim.verdict for claim in found} == {Verdict.OUT_OF_REACH}
+    assert {claim.found for claim in found} == {"not run here"}
+    assert {f"Fig. {n}" for n in (1, 2, 4, 5, 6, 9, 11)} <= {claim.where for claim in found}
+
+
+def test_gains_are_paired_and_a_control_that_serves_nobody_is_no_base(tmp_path):
+    runs(tmp_path, {"GoodServe": [[10, 12], [66, 70]], "slow": [[10, 12], [55, 59]], "none": [[0, 0], [0, 0]]})
+    found = gains(load(tmp_path))
+    assert {gain.over for gain in found} == {"slow"}
+    best = largest(found)
+    assert best.point == {"trace.rate_per_s": 70.0}
+    # Both differences are 11: paired, the interval has no width though the runs differ by 4.
+    assert best.share == best.low == best.high == pytest.approx(11 / 57)
+    assert best.significant
+    assert not found[0].significant
+    row = gain_rows(load(tmp_path))[0]
+    assert row[0] == "slow"
+    assert row[1].startswith("+19.3% [+19.3%")
+    assert row[2:] == ["70", "+0.0% [+0.0%, +0.0%]", "10"]
+
+
+def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
+    base = [[10.0, 10.1, 9.9], [50.0, 51.0, 49.0]]
+    goodput = {
+        "GoodServe": [[10.0, 10.1, 9.9], [75.0, 76.0, 74.0]],
+        "far": base,
+        "near": [base[0], [68.0, 69.0, 67.0]],
+        "wild": [base[0], [20.0, 70.0, 110.0]],
+        "GoodServe without migration": [[9.0, 9.1, 8.9], [75.0, 76.0, 74.0]],
+    }
+    found = verdicts(PAPER, runs(tmp_path, goodput, upper_bound=100.0, regret_to_bound=20.0))
+    assert found["up to 27.4% more goodput than far"] == "confirmed"
+    assert found["up to 27.4% more goodput than near"] == "refuted"
+    assert found["up to 27.4% more goodput than wild"] == "out of reach"
+    assert found["migrating requests at risk raises goodput"] == "confirmed"
+    regret = next(c for c in claims({PAPER: tmp_path}) if c.where == "Eq. 1")
+    assert "20.0% at 10, 20.0% at 70 requests/s" in regret.found
+
+
+def test_existing_strategies_are_held_against_the_plan(tmp_path):
+    goodput = {
+        "GoodServe": [[9.9, 9.9, 9.8], [76.0, 77.0, 75.0]],
+        "Plan": [[10.0, 10.0, 10.0], [78.0, 79.0, 77.0]],
+        "fastest": [[10.0, 10.0, 10.0], [70.0, 71.0, 69.0]],
+        "least_request": [[7.0, 7.0, 7.0], [40.0, 41.0, 39.0]],
+        "ilp_rolling": [[10.0, 10.0, 10.0], [78.0, 79.0, 77.0]],
+    }
+    found = verdicts("routing_strategies", runs(tmp_path, goodput))
+    assert found == {
+        "existing strategies fall short of a better assignment, at request rate 10 requests/s": "refuted",
+        "existing strategies fall short of a better assignment, at request rate 70 requests/s": "confirmed",
+    }
+
+
+def test_tables_of_studies_are_judged(tmp_path):
+    def table(name, rows):
+        pd.DataFrame(rows).to_csv(tmp_path / f"{name}.csv", index=False)
+
+    rows = [("a", 1, 100.0), ("a", 8, 150.0), ("b", 1, 300.0), ("b", 8, 500.0)]
+    table("latency_vs_batch", [dict(zip(("gpu", "batch", "mean_e2el_ms"), row)) for row in rows])
+    assert list(verdicts("latency_vs_batch", tmp_path).values()) == ["confirmed"]
+    rows = [("alpha 0.2", "tpot_s", 0.05), ("nominal (control)", "tpot_s", 0.2), ("alpha 0.2", "ttft_s", 0.3)]
+    rows.append(("nominal (control)", "ttft_s", 0.4))
+    table("results", [dict(zip(("estimator", "quantity", "mae_over_mean"), row), phase="all") for row in rows])
+    assert list(verdicts("ema_estimation", tmp_path).values()) == ["confirmed", "refuted"]
+    rows = [
+        ("10g", "token_ids", 300.0),
+        ("10g", "kv_copy", 400.0),
+        ("100g", "token_ids", 300.0),
+        ("100g", "kv_copy", 60.0),
+    ]
+    table(
+        "migration_latency",
+        [dict(zip(("link", "mechanism", "to_target_ms"), row), background_rps=0.0) for row in rows],
+    )
+    assert list(verdicts("migration_latency", tmp_path).values()) == ["confirmed", "refuted"]
+    row = {"policy": "goodserve+risk_monitor", "decision_p50_us": 5.0, "router_core_share": 0.4}
+    sizes = [(512, 10_000.0, 20.0), (8, 156.0, 10.0)]
+    table("router_scalability", [{**row, "instances": n, "rate_per_s": r, "decision_p99_us": p} for n, r, p in sizes])
+    assert list(verdicts("router_scalability", tmp_path).values()) == ["confirmed"]
+    table("router_scalability", [{**row, "instances": 8, "rate_per_s": 156.0, "decision_p99_us": 10.0}])
+    assert list(verdicts("router_scalability", tmp_path).values()) == ["out of reach"]
+
+
+def test_points_are_told_in_words():
+    assert place([{"trace.rate_per_s": 10.0}, {"trace.rate_per_s": 50.5}]) == "request rate 10, 50.5 requests/s"
+    assert place([{"slo.seconds": 6, "predictor": "oracle"}]) == "E2E SLO 6 s, predictor oracle"
+    assert place([{}]) == ""
+
+
+def test_the_report_says_claims_first_in_both_formats():
+    claim = Claim("Fig. 6", "x", "more <goodput>", Verdict.REFUTED, "+3 % | [1, 5]")
+    section = Section("x", "Why?", "", "Pool: a.", "python -m gsim", (), (Table("t", ["a"], [["1"]]),), ["so it is"])
+    report = Report("Title", "intro", [claim], [section], "footer")
+    page = html_report(report)
+    assert page.index("refuted") < page.index('href="#x">x</a><span>Why?') < page.index('<section id="x">')
+    assert "more &lt;goodput&gt;" in page
+    text = markdown_report(report)
+    assert "| Fig. 6 | more <goodput> ([x](#x)) | refuted | +3 % \\| [1, 5] |" in text
+    assert text.index("refuted") < text.index("- [x](#x): Why?") < text.index("## x\n")
