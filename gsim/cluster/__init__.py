@@ -2,7 +2,8 @@
 
 from gsim.cluster.scenario import InstanceSpec, Scenario, TelemetryConfig
 from gsim.cluster.simulation import simulate, static_view
-from gsim.gateway.records import InstanceSummary, RunResult, Status
+from gsim.core import Status
+from gsim.gateway.records import InstanceSummary, RunResult
 
 __all__ = [
     "InstanceSpec",

@@ -7,9 +7,9 @@ from math import inf, nan
 
 import simpy
 
-from gsim.core import Job, Session, TraceError
+from gsim.core import Job, Session, Status, TraceError
 from gsim.gateway.clock import Alarm, Clock
-from gsim.gateway.records import SessionLog, Status
+from gsim.gateway.records import SessionLog
 
 Submit = Callable[[Job], None]
 Refuse = Callable[[Job, float], None]

@@ -12,7 +12,7 @@ import numpy as np
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.faults import Faults
 from gsim.cluster.scenario import InstanceSpec, Scenario
-from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Streams
+from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Status, Streams
 from gsim.core.errors import SimulationError
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
@@ -22,7 +22,7 @@ from gsim.gateway.links import LinkNetwork
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.move_log import move_columns
 from gsim.gateway.moves import Moves
-from gsim.gateway.records import InstanceSummary, RunResult, Status
+from gsim.gateway.records import InstanceSummary, RunResult
 from gsim.gateway.telemetry import Sampler, Scraper, StreamObserver
 from gsim.migration import LinkConfig, MoveCosts
 

@@ -5,6 +5,7 @@ from gsim.core.content import block_hashes, shared_tokens
 from gsim.core.decision import HOLD, REJECT, Decision, Migration, Verdict
 from gsim.core.errors import ConfigError, GsimError, InputError, ProfileError, SimulationError, TraceError
 from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress, StreamCount
+from gsim.core.outcome import Outcome, Status
 from gsim.core.protocols import (
     BatchPredictor,
     Engine,
@@ -49,6 +50,7 @@ __all__ = [
     "Learner",
     "Migration",
     "Oracle",
+    "Outcome",
     "Placed",
     "Predictor",
     "ProfileError",
@@ -61,6 +63,7 @@ __all__ = [
     "Session",
     "SimulationError",
     "StaticView",
+    "Status",
     "StreamCount",
     "Streams",
     "TraceError",

@@ -75,5 +75,3 @@ class Completion(NamedTuple):
     finished_s: float
     output_tokens: int
     """Tokens from that instance."""
-    total_output_tokens: int
-    """Tokens in all (more than ``output_tokens`` where the request was migrated)."""

@@ -27,6 +27,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+#: The loads at which an instance's nominal speeds are stated: so many sequences, each of so many tokens of context.
+REFERENCE_SEQUENCES = 16
+FULL_SEQUENCES = 64
+REFERENCE_CONTEXT_TOKENS = 512
+
 
 def float_cells(signal: Floats) -> MutableSequence[float]:
     """The same memory as ``signal``, for who reads and writes single numbers: quicker at that than NumPy."""
@@ -45,11 +50,11 @@ class StaticView:
     gpu: tuple[str, ...]
     model: tuple[str, ...]
     nominal_tpot_s: Floats
-    """Decode seconds per token and sequence at a reference load (16 sequences of 512 tokens of context)."""
+    """Decode seconds per token and sequence at a reference load (``REFERENCE_SEQUENCES``, or what fits)."""
     nominal_prefill_s_per_token: Floats
-    """Prefill seconds per prompt token (one prompt of 512 tokens alone)."""
+    """Prefill seconds per prompt token (one prompt of ``REFERENCE_CONTEXT_TOKENS`` alone)."""
     nominal_tokens_per_s: Floats
-    """Decode throughput at a full batch (64 sequences of 512 tokens of context, or what fits): a capacity weight."""
+    """Decode throughput at a full batch (``FULL_SEQUENCES``, or what fits): a capacity weight."""
     kv_capacity_tokens: Ints
     max_num_seqs: Ints
     max_num_batched_tokens: Ints

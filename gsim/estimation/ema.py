@@ -8,14 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Request, register
-from gsim.core.view import float_cells, int_cells
+from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, float_cells, int_cells
 from gsim.estimation.decode import DecodeModel
 from gsim.estimation.prefill import PrefillModel
-
-_REFERENCE_SEQUENCES = 16
-"""Of ``StaticView.nominal_tpot_s``."""
-_FULL_SEQUENCES = 64
-"""Of ``StaticView.nominal_tokens_per_s``."""
 
 
 class _Learned:
@@ -96,12 +91,12 @@ class Ema:
         static = view.static
         self._view = view
         self._refreshed_s = view.now_s
-        full_s = _FULL_SEQUENCES / static.nominal_tokens_per_s
-        slopes = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (_FULL_SEQUENCES - _REFERENCE_SEQUENCES)
+        full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
+        slopes = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
         self._learned = [
             _Learned(
                 PrefillModel(self.alpha, float(prefill)),
-                DecodeModel(self.alpha, float(tpot), float(_REFERENCE_SEQUENCES), self.batch_slope * float(slope)),
+                DecodeModel(self.alpha, float(tpot), float(REFERENCE_SEQUENCES), self.batch_slope * float(slope)),
             )
             for prefill, tpot, slope in zip(
                 static.nominal_prefill_s_per_token, static.nominal_tpot_s, slopes, strict=True
@@ -140,7 +135,8 @@ class Ema:
 
     def finished(self, completion: Completion) -> None:
         """A request ended; its mean pace counts where no stream told more."""
-        _, instance, _, first_token_s, finished_s, output_tokens, _ = completion
+        instance, output_tokens = completion.instance, completion.output_tokens
+        first_token_s, finished_s = completion.first_token_s, completion.finished_s
         learned = self._learned[instance]
         model = learned.decode
         if output_tokens > 1 and model.learned_s < first_token_s:
@@ -167,7 +163,7 @@ class Ema:
             model = learned.decode
             if now_s - model.learned_s > self.stale_s:
                 model.level_s += (1.0 - keep_level) * (nominal[instance] - model.level_s)
-                model.level_in_flight += (1.0 - keep_level) * (_REFERENCE_SEQUENCES - model.level_in_flight)
+                model.level_in_flight += (1.0 - keep_level) * (REFERENCE_SEQUENCES - model.level_in_flight)
             self._write(instance, learned)
 
     def _write(self, instance: int, learned: _Learned) -> None:

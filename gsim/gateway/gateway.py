@@ -22,6 +22,7 @@ from gsim.core import (
     Progress,
     Request,
     SimulationError,
+    Status,
     TraceError,
 )
 from gsim.core.view import float_cells, int_cells
@@ -30,7 +31,6 @@ from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.clock import Clock
 from gsim.gateway.held import HeldQueue
 from gsim.gateway.prefix_index import PrefixIndex
-from gsim.gateway.records import Status
 from gsim.gateway.request_log import DecisionLog, RequestLog
 
 _WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
@@ -38,9 +38,6 @@ _COUNTED = (
     *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
     *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
 )
-
-# Skips the NamedTuple's Python-level constructor.
-_new: Final = tuple.__new__
 
 # Members of an enum are looked up slowly; these are compared at every event.
 _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
@@ -203,8 +200,7 @@ class Gateway:
         self._leave(active)
         if self._estimates or self._learners:
             first_token_s, request = active.instance_first_token_s, active.job.request
-            row = (request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens, total)
-            completion = _new(Completion, row)
+            completion = Completion(request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens)
             if self._estimates:
                 self._estimator.finished(completion)
             for policy in self._learners:

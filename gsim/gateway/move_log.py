@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import IntEnum
 from math import nan
 
 import numpy as np
 
+from gsim.core import Outcome
 from gsim.gateway.records import Columns
-
-
-class Outcome(IntEnum):
-    """How a move ended."""
-
-    MOVED = 0
-    REFUSED = 1
-    """It never began: the request had ended or was moving, the target was down, or could not take it."""
-    GIVEN_UP = 2
-    """The mechanism gave up, or the target had no room: the request stayed at its source."""
-    ENDED = 3
-    """The request ended, or was taken from its source by other hands, before its state had moved."""
-    FELL_BACK = 4
-    """An end died with the state on the wire: the request went back through the router by its token ids."""
-    UNDER_WAY = 5
-    """Not over yet (never in a run's result)."""
-
 
 COUNTERS = {
     Outcome.MOVED: "migrations",

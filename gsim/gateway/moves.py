@@ -12,11 +12,11 @@ from typing import Any
 
 import simpy
 
-from gsim.core import Migration
+from gsim.core import Migration, Outcome
 from gsim.gateway.active import Active
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.links import LinkNetwork
-from gsim.gateway.move_log import COUNTERS, Move, Outcome
+from gsim.gateway.move_log import COUNTERS, Move
 from gsim.migration import Mechanism, Step
 from gsim.migration.mechanism import blocks_of
 from gsim.migration.token_ids import TokenIds

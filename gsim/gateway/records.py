@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Columns = dict[str, NDArray[Any]]
-
-
-class Status(IntEnum):
-    """How a request ended. Every request ends exactly once."""
-
-    FINISHED = 0
-    REJECTED = 1
-    """Refused by the router or by an engine that could never run it."""
-    FAILED = 2
-    """Lost with its instance, or never sent because a request that it depends on was lost or refused."""
 
 
 #: NumPy's types of the codes that ``struct`` packs.

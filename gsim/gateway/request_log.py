@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-from gsim.core import ClusterView
+from gsim.core import ClusterView, Status
 from gsim.gateway.active import Active
-from gsim.gateway.records import Status, Table
+from gsim.gateway.records import Table
 
 # Name and type code of each column; the order is that of the row.
 _COLUMNS = (

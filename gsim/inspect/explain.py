@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gsim.cluster import RunResult, Status
-from gsim.core import ConfigError
+from gsim.cluster import RunResult
+from gsim.core import ConfigError, Outcome, Status
 from gsim.inspect.story import Story, followed, stories
 from gsim.report.table import render
 from gsim.report.wording import number
@@ -100,7 +100,7 @@ def _move(move: Mapping[str, Any], names: list[str]) -> str:
         f"at {move['decided_s']:.3f} s the rectifier wanted it moved from {names[int(move['source'])]} to "
         f"{names[int(move['target'])]}; the move {_OUTCOMES[int(move['outcome'])]}"
     )
-    if int(move["outcome"]) == 0:
+    if int(move["outcome"]) == Outcome.MOVED:
         still = float(move["next_token_s"]) - float(move["stopped_s"])
         text += f" ({int(move['context_tokens'])} tokens of context"
         text += f", {still:.3f} s without a token)" if not math.isnan(still) else ")"

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsim.cluster import RunResult
+from gsim.core import Outcome
 from gsim.run.cell import run
 from gsim.run.settings import Settings
-
-_MOVED = 0  # gsim.gateway.moves.Outcome.MOVED
-_FINISHED = 0
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,12 @@ def _stays(
     starts += [
         (float(move["submitted_s"]), int(move["target"]))
         for move in moves
-        if int(move["outcome"]) == _MOVED and not math.isnan(move["submitted_s"])
+        if int(move["outcome"]) == Outcome.MOVED and not math.isnan(move["submitted_s"])
     ]
     leaves = {
         round(float(move["submitted_s"]), 9): float(move["stopped_s"])
         for move in moves
-        if int(move["outcome"]) == _MOVED and not math.isnan(move["stopped_s"])
+        if int(move["outcome"]) == Outcome.MOVED and not math.isnan(move["stopped_s"])
     }
     starts.sort()
     final = record["finished_s"] if not math.isnan(record["finished_s"]) else end

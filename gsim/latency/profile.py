@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gsim.core.batch import Batch, Chunk
 from gsim.core.errors import ProfileError
 from gsim.core.protocols import LatencyModel
+from gsim.core.view import FULL_SEQUENCES, REFERENCE_CONTEXT_TOKENS, REFERENCE_SEQUENCES
 from gsim.latency.constant import ConstantTime
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.models import ModelShape, model_shape
@@ -77,23 +78,27 @@ class Profile:
 
     @property
     def nominal_tpot_s(self) -> float:
-        """Decode seconds per token and sequence at 16 sequences of 512 tokens of context (or what fits)."""
-        sequences = self._fitting(16, 512)
-        return self.latency.iteration_s(Batch((), sequences, 512 * sequences, 512))
+        """Decode seconds per token and sequence at ``REFERENCE_SEQUENCES`` (or what fits)."""
+        return self._decode_s(self._fitting(REFERENCE_SEQUENCES))
 
     @property
     def nominal_prefill_s_per_token(self) -> float:
-        """Prefill seconds per token of one prompt of 512 tokens alone."""
-        return prefill_s(self, 512) / 512
+        """Prefill seconds per token of one prompt of ``REFERENCE_CONTEXT_TOKENS`` alone."""
+        return prefill_s(self, REFERENCE_CONTEXT_TOKENS) / REFERENCE_CONTEXT_TOKENS
 
     @property
     def nominal_tokens_per_s(self) -> float:
-        """Decode throughput at 64 sequences of 512 tokens of context (or what fits)."""
-        sequences = self._fitting(64, 512)
-        return sequences / self.latency.iteration_s(Batch((), sequences, 512 * sequences, 512))
+        """Decode throughput at ``FULL_SEQUENCES`` (or what fits), in tokens per second."""
+        sequences = self._fitting(FULL_SEQUENCES)
+        return sequences / self._decode_s(sequences)
 
-    def _fitting(self, sequences: int, context_tokens: int) -> int:
-        return max(1, min(sequences, self.max_num_seqs, self.kv_tokens // context_tokens))
+    def _fitting(self, sequences: int) -> int:
+        return max(1, min(sequences, self.max_num_seqs, self.kv_tokens // REFERENCE_CONTEXT_TOKENS))
+
+    def _decode_s(self, sequences: int) -> float:
+        """Seconds of an iteration that decodes so many sequences of the reference context."""
+        context = REFERENCE_CONTEXT_TOKENS
+        return self.latency.iteration_s(Batch((), sequences, context * sequences, context))
 
 
 def prefill_s(profile: Profile, prompt_tokens: int, cached_tokens: int = 0) -> float:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gsim.core import Status
+
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 
@@ -28,8 +30,6 @@ DRIFTS = (
     "attainment_first_half",
     "attainment_second_half",
 )
-
-_REJECTED, _FAILED = 1, 2
 
 
 def slope(times: Sequence[float] | Floats, values: Sequence[float] | Floats) -> float:
@@ -85,7 +85,7 @@ def latency_drift(requests: Columns, start_s: float, until_s: float) -> float:
     arrival_s, slo_s = requests["arrival_s"], requests["slo_s"]
     ended_s = requests.get("ended_s", requests["finished_s"])
     status = requests["status"]
-    taken = (arrival_s >= start_s) & (arrival_s < until_s) & (status != _REJECTED) & (status != _FAILED)
+    taken = (arrival_s >= start_s) & (arrival_s < until_s) & (status != Status.REJECTED) & (status != Status.FAILED)
     stay_s = (ended_s - arrival_s)[taken]
     deadline_s = slo_s[taken]
     share = stay_s / deadline_s if np.isfinite(deadline_s).all() else stay_s

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gsim.core import ConfigError
+from gsim.core import ConfigError, Status
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Objective:
     def met(self, requests: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Which requests finished inside their own deadline and all limits (booleans, one per row)."""
         e2e = requests["finished_s"] - requests["arrival_s"]
-        good = (requests["status"] == 0) & (e2e <= requests["slo_s"]) & (e2e * 1e3 <= self.e2el_ms)
+        good = (requests["status"] == Status.FINISHED) & (e2e <= requests["slo_s"]) & (e2e * 1e3 <= self.e2el_ms)
         if self.ttft_ms < math.inf:
             good &= (requests["first_token_s"] - requests["arrival_s"]) * 1e3 <= self.ttft_ms
         if self.tpot_ms < math.inf:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gsim.core import Status
 from gsim.metrics.objective import Objective
 
 Columns = Mapping[str, np.ndarray[Any, Any]]
@@ -22,8 +23,6 @@ Columns = Mapping[str, np.ndarray[Any, Any]]
 #: end-to-end latency; all of finished requests, in milliseconds.
 LATENCIES = ("ttft", "tpot", "e2el")
 PERCENTILES = (50, 90, 95, 99)
-
-_FINISHED, _REJECTED, _FAILED = 0, 1, 2
 
 
 def summarise(
@@ -45,7 +44,7 @@ def summarise(
     rows = {name: values[counted] for name, values in requests.items()}
     n = int(counted.sum())
     good = int((objective or Objective()).met(rows).sum())
-    finished = rows["status"] == _FINISHED
+    finished = rows["status"] == Status.FINISHED
     start = _start_s(rows["arrival_s"], warmup_s)
     end = min(until_s, _latest(requests["arrival_s"]))
     arrival_window = end - start
@@ -56,8 +55,8 @@ def summarise(
     summary: dict[str, float] = {
         "requests": n,
         "completed": int(finished.sum()),
-        "rejected": int((rows["status"] == _REJECTED).sum()),
-        "failed": int((rows["status"] == _FAILED).sum()),
+        "rejected": int((rows["status"] == Status.REJECTED).sum()),
+        "failed": int((rows["status"] == Status.FAILED).sum()),
         "preempted": int((rows["preemptions"] > 0).sum()),
         "preemptions": int(rows["preemptions"].sum()),
         "migrated": int((rows["migrations"] > 0).sum()),

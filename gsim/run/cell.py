@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.cluster import RunResult, simulate
+from gsim.core import Status
 from gsim.metrics import in_window, instance_usage, summarise
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
@@ -16,8 +17,6 @@ from gsim.run.store import RunStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_STATUS = ("finished", "rejected", "failed")
 
 
 def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
@@ -61,7 +60,7 @@ def request_rows(result: RunResult, settings: Settings) -> pa.Table:
         elif name == "instance":
             table[name] = _words(values % len(names), list(names))
         elif name == "status":
-            table[name] = _words(values, list(_STATUS))
+            table[name] = _words(values, [status.name.lower() for status in Status])
         else:
             table[name] = values
     table["e2e_s"] = columns["finished_s"] - columns["arrival_s"]

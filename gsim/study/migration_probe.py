@@ -10,10 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.cluster import InstanceSpec, Scenario, simulate
-from gsim.core import ActiveRequests, ClusterView, Job, Migration, Request, Session, Streams, build
+from gsim.core import ActiveRequests, ClusterView, Job, Migration, Outcome, Request, Session, Streams, build
 from gsim.core.errors import ConfigError
 from gsim.engine import EngineConfig
-from gsim.gateway.move_log import Outcome
 from gsim.latency import Profile, load_profile
 from gsim.migration import LinkConfig
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from gsim.cluster import RunResult, Scenario, simulate
-from gsim.core import ConfigError, GsimError, Job, Streams
+from gsim.core import ConfigError, GsimError, Job, Status, Streams
 from gsim.optimum import Assignment, Bound, BoundConfig, EngineJudge, Plan, Server, plan, upper_bound
 from gsim.optimum.ilp_plan import IlpPlan
 from gsim.run.settings import Settings
@@ -65,7 +65,7 @@ def bound_of(settings: Settings, seed: int, config: BoundConfig | None = None) -
 def assignment_of(result: RunResult) -> dict[int, int | None]:
     """Where each request of a run was in the end (None: nowhere)."""
     columns = result.requests
-    placed = (columns["instance"] >= 0) & (columns["status"] == 0)
+    placed = (columns["instance"] >= 0) & (columns["status"] == Status.FINISHED)
     where = np.where(placed, columns["instance"], -1).tolist()
     return {request_id: (at if at >= 0 else None) for request_id, at in zip(columns["request_id"].tolist(), where)}
 

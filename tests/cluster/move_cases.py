@@ -11,8 +11,7 @@ import numpy as np
 
 from gsim.cluster import InstanceSpec, RunResult, Scenario, Status, TelemetryConfig
 from gsim.cluster.simulation import _Run
-from gsim.core import ActiveRequests, ClusterView, Migration, Session, Streams, build
-from gsim.gateway.move_log import Outcome
+from gsim.core import ActiveRequests, ClusterView, Migration, Outcome, Session, Streams, build
 from gsim.latency import constant_profile
 
 

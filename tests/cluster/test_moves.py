@@ -13,9 +13,8 @@ from move_cases import Scripted, Wild, assert_sound, inside, spec
 
 from gsim.cluster import InstanceSpec
 from gsim.cluster.fault_config import Fault, FaultConfig
-from gsim.core import Job, Request, Session
+from gsim.core import Job, Outcome, Request, Session
 from gsim.engine import EngineConfig
-from gsim.gateway.move_log import Outcome
 from gsim.latency import constant_profile
 from gsim.migration import LinkConfig
 from gsim.migration.kv_copy import KvCopy

@@ -9,8 +9,7 @@ from move_cases import assert_sound, inside
 from test_moves import sized
 
 from gsim.cluster import Scenario
-from gsim.core import build, entries
-from gsim.gateway.move_log import Outcome
+from gsim.core import Outcome, build, entries
 
 ROUTERS = [name for name, entry in entries("router").items() if not getattr(entry.cls, "offline", False)]
 N = 240

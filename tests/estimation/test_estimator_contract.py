@@ -53,7 +53,7 @@ class Gateway:
     def finish(self, one, sent_s, first_s, at_s, tokens, instance=0):
         self.now_s = at_s
         self.view.in_flight[instance] -= 1
-        self.estimator.finished(Completion(one, instance, sent_s, first_s, at_s, tokens, tokens))
+        self.estimator.finished(Completion(one, instance, sent_s, first_s, at_s, tokens))
 
     def lose(self, one, instance=0, *, before_first_token=True):
         self.view.in_flight[instance] -= 1

@@ -65,7 +65,7 @@ def drive(router: Router, view: ClusterView, n: int = 60) -> Iterator[Decision]:
             view.in_flight_prefill_tokens[decision] -= one.prompt_tokens
             if isinstance(router, Learner):
                 now = view.now_s
-                router.observe_completion(Completion(one, decision, now, now + 0.1, now + 2.0, 100, 100))
+                router.observe_completion(Completion(one, decision, now, now + 0.1, now + 2.0, 100))
         view.now_s += 0.5
 
 

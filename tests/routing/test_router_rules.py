@@ -30,7 +30,7 @@ def shares(name: str, view: ClusterView, draws: int = 4000, **fields: Any) -> np
 
 def done(router: Any, instance: int, e2e_s: float, tokens: int, at_s: float = 10.0, request_id: int = 0) -> None:
     one = request(request_id, arrival_s=at_s - e2e_s)
-    router.observe_completion(Completion(one, instance, at_s - e2e_s, at_s - e2e_s, at_s, tokens, tokens))
+    router.observe_completion(Completion(one, instance, at_s - e2e_s, at_s - e2e_s, at_s, tokens))
 
 
 def prefixes(*tokens: int) -> Any:

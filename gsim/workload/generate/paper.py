@@ -10,8 +10,6 @@ from gsim.core import ConfigError, Job, Request, Session, Streams, register
 from gsim.workload.arrivals import ArrivalConfig, check_rate
 from gsim.workload.slo import SloRule
 
-_new = tuple.__new__
-
 
 @register("trace", "paper")
 @dataclass(frozen=True)
@@ -65,12 +63,9 @@ class Paper:
             for arrival_s, output in zip(block.tolist(), outputs.tolist(), strict=True):
                 if arrival_s > end_s or i >= limit:
                     return
-                # tuple.__new__ skips the NamedTuples' Python-level constructors: half the time of this loop.
-                request = _new(Request, (i, arrival_s, prompt, cap, inf, "default", i, 0, (), None, 0))
-                slo_s = rule(request, output, objectives)
-                request = _new(Request, (i, arrival_s, prompt, cap, slo_s, "default", i, 0, (), None, 0))
-                job = _new(Job, (request, output, -1, ()))
-                yield _new(Session, (i, arrival_s, (job,), inf))
+                slo_s = rule(Request(i, arrival_s, prompt, cap, inf, session_id=i), output, objectives)
+                request = Request(i, arrival_s, prompt, cap, slo_s, session_id=i)
+                yield Session(i, arrival_s, (Job(request, output),))
                 i += 1
 
 
