@@ -19,15 +19,16 @@ from gsim.cli.listing import listing, option_help
 from gsim.core import GsimError, lookup
 from gsim.report.report_run import check_fields, write_cells
 from gsim.run.cell import compute
+from gsim.run.key import RUN
 from gsim.run.settings import Settings, read_seeds
 from gsim.run.store import RunStore, writable
-from gsim.run.version import code_digest, provenance
+from gsim.run.version import maker, provenance
 from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
 from gsim.study.grid import Cell, grid, resolved_sweep
 from gsim.study.progress import say, watching
 from gsim.study.study import Context, Findings, options_of
-from gsim.study.sweep import RUNS, dismiss_workers, missing_runs, sweep
+from gsim.study.sweep import RUNS, cleared, dismiss_workers, missing_runs, sweep
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
 
@@ -138,28 +139,29 @@ def _cells(
     more_to_come: bool,
 ) -> int:
     values = plain(config)
-    extensions = tuple(values["extensions"])
     out = results_folder(values)
     for cell in cells:
         cell.settings.scenario()  # every policy and profile is built once before anything runs
     check_fields(values, cells)
     if dry:
-        print(forecast(cells, RunStore(out / RUNS), code_digest(extensions)))  # noqa: T201
+        print(forecast(cells, RunStore(out / RUNS)))  # noqa: T201
         return 0
     writable(out)
     if multirun:
-        computed = sweep(hydra, config, cells, out, extensions)
+        computed = sweep(hydra, config, cells, out)
         if not more_to_come:
             dismiss_workers(config)
     else:
-        computed = _one(cells[0], out, extensions, str(values["name"]))
+        computed = _one(cells[0], out, str(values["name"]))
     total = sum(len(cell.seeds) for cell in cells)
     say(f"{computed} runs computed, {total - computed} were there already")
-    print(write_cells(values, cells, out, code_digest(extensions)))  # noqa: T201
+    print(write_cells(values, cells, out))  # noqa: T201
     if values["timeline"]:
         _timeline(cells[0], out)
     swept = resolved_sweep(values["sweep"] or {}, cells) or None
-    _describe({**values, "sweep": swept}, out, words, cells[0].seeds, extensions)
+    store = RunStore(out / RUNS)
+    made = [store.made(key) for cell in cells for key in cell.keys]
+    _describe({**values, "sweep": swept}, out, provenance(words, cells[0].seeds, made))
     _where(out)
     return 0
 
@@ -176,14 +178,14 @@ def _timeline(cell: Cell, out: Path) -> None:
     save(timeline_figure(result), out / "timeline")
 
 
-def _one(cell: Cell, out: Path, extensions: tuple[str, ...], name: str) -> int:
-    code = code_digest(extensions)
+def _one(cell: Cell, out: Path, name: str) -> int:
     store = RunStore(out / RUNS)
-    keys = [key for _, absent in missing_runs([cell], store, code) for key in absent]
+    keys = [key for _, absent in missing_runs([cell], store) for key in absent]
     if not keys:
         return 0
+    cleared(store, keys)
     with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
-        return compute(cell.settings, cell.seeds, store.folder, code)
+        return compute(cell.settings, cell.seeds, store.folder, cell.code)
 
 
 def forecast_of(words: Sequence[str]) -> Forecast | None:
@@ -197,7 +199,7 @@ def forecast_of(words: Sequence[str]) -> Forecast | None:
         if multirun:
             _place_rates(config, words, dry=True)
         cells = grid(hydra, config, words) if multirun else [_single(values)]
-        return forecast(cells, RunStore(results_folder(values) / RUNS), code_digest(tuple(values["extensions"])))
+        return forecast(cells, RunStore(results_folder(values) / RUNS))
 
 
 def _context(config: DictConfig) -> Context:
@@ -221,7 +223,7 @@ def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> Non
         return
     context = _context(config)
     folder = None if dry else context.out / "knees"
-    found_rps = knee.find(wanted, values, folder, code_digest(context.extensions), context)
+    found_rps = knee.find(wanted, values, folder, context)
     OmegaConf.update(config, "sweep", knee.placed(values["sweep"] or {}, wanted, found_rps), merge=False)
     OmegaConf.update(config, "knee.rps", found_rps)
 
@@ -239,7 +241,8 @@ def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
     writable(out)
     findings: Findings = study.run(context)
     print(write_findings(findings, out))  # noqa: T201
-    _describe(values, out, words, context.seeds, context.extensions)
+    made = {"code": context.settings.code(entry.cls.__module__, RUN), **maker()}
+    _describe(values, out, provenance(words, context.seeds, [made]))
     _where(out)
     return 0
 
@@ -259,16 +262,13 @@ def write_findings(findings: Findings, out: Path) -> str:
     return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
 
 
-def _describe(
-    values: Mapping[str, Any], out: Path, words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...]
-) -> None:
+def _describe(values: Mapping[str, Any], out: Path, story: Mapping[str, Any]) -> None:
     """A results folder says what made it: the configuration and the provenance."""
     import yaml
 
-    shown = {name: value for name, value in values.items() if name not in ("code", "small", "points", "cwd")}
-    (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None))
-    story = json.dumps(provenance(words, seeds, extensions), indent=2)
-    (out / "provenance.json").write_text(story + "\n")
+    shown = {name: value for name, value in values.items() if name not in ("codes", "small", "points", "cwd")}
+    (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None), encoding="utf-8")
+    (out / "provenance.json").write_text(json.dumps(story, indent=2) + "\n", encoding="utf-8")
 
 
 def _where(out: Path) -> None:

@@ -64,6 +64,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Those whose modules have all been imported: to look through their files again takes a millisecond each.
+_IMPORTED: set[str] = set()
+
+
 def register(group: str, name: str, *, config: type | None = None) -> Callable[[T], T]:
     """Register a class under ``name`` in ``group``; raises ``ConfigError`` when the name is taken."""
 
@@ -87,9 +91,17 @@ def groups() -> list[str]:
     return sorted(_HOMES)
 
 
+def registered(group: str) -> dict[str, Entry]:
+    """The implementations of a group that have been imported so far, by name."""
+    return _ENTRIES.get(group, {})
+
+
 def entries(group: str) -> dict[str, Entry]:
     """All implementations of a group by name, sorted (imports the modules of the group's package first)."""
     for home in _HOMES.get(group, ()):
+        if home in _IMPORTED:
+            continue
+        _IMPORTED.add(home)
         package = importlib.import_module(home)
         for module in pkgutil.iter_modules(package.__path__):
             # A module that is a program (python -m gsim.workload) is run, not imported.

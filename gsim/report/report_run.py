@@ -43,12 +43,12 @@ _SHOWN = (
 )
 
 
-def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, code: str) -> str:
+def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> str:
     """Write results.csv, paired.csv, instances.csv, requests.parquet and the figure; returns the text to print."""
     store = RunStore(out / "runs")
     name = str(values["name"])
     compared = [str(field) for field in values["compare"]]
-    results = res.collect(cells, store, code, compared)
+    results = res.collect(cells, store, compared)
     if values["bound"]:
         from gsim.study.reference import with_bound
 
@@ -56,7 +56,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, cod
     res.write_csv(out / "results.csv", res.cell_rows(name, results))
     res.write_csv(out / "runs.csv", res.run_rows(name, results))
     res.write_csv(out / "instances.csv", res.instance_rows(name, results))
-    res.write_requests(out / "requests.parquet", results, store, code)
+    res.write_requests(out / "requests.parquet", results, store)
     if len(results) == 1:
         return _single(results[0])
     comparisons = res.compare(results)

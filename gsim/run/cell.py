@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.cluster import RunResult, simulate
-from gsim.core import Status
+from gsim.core import InputError, Status
 from gsim.metrics import in_window, instance_usage, summarise
+from gsim.run.key import PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
 from gsim.run.store import RunStore
+from gsim.run.version import maker
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,9 +26,7 @@ def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
     """Simulate one run (of ``trace``, where the caller wants its report); a plan is made before it is replayed."""
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
-        from gsim.study.reference import prepare
-
-        scenario = prepare(scenario, settings, seed)
+        scenario = importlib.import_module(PLANNER).prepare(scenario, settings, seed)
     return simulate(scenario, settings.sessions(seed, trace), seed)
 
 
@@ -75,19 +76,26 @@ def _words(codes: np.ndarray[Any, Any], words: list[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words or [""], type=pa.string()))
 
 
-def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str) -> int:
-    """Run and store the seeds that are not stored yet; how many were computed."""
+def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str | None = None) -> int:
+    """Run and store the seeds that are not stored yet; how many were computed.
+
+    ``code`` is the digest of the code as whoever asks has seen it (None: as it is now).
+    """
     store = RunStore(folder)
     computed = 0
+    code = code or settings.code()
+    basis = settings.basis(code)
     for seed in seeds:
-        key = settings.key(seed, code)
-        if store.has(key):
+        key = key_of(basis, seed)
+        if store.sound(key):
             continue
         begin = time.perf_counter()
         trace = settings.choices["trace"].build()
         result = run(settings, seed, trace)
         summary = summary_of(settings, result, time.perf_counter() - begin)
         _report_rows(summary, getattr(trace, "report", None))
-        store.save(key, request_rows(result, settings), summary)
+        if settings.basis(code) != basis:
+            raise InputError(f"an input file of the run with seed {seed} changed while it was computed; run it again")
+        store.save(key, request_rows(result, settings), summary, {"code": code, **maker()})
         computed += 1
     return computed

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gsim.cluster import Scenario
 from gsim.core import ConfigError, Session, Streams
-from gsim.latency.load import search_path
 from gsim.metrics import Objective
+from gsim.run.key import Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import construct, plain_value
 
@@ -129,10 +126,31 @@ class Settings:
         """A copy with other top-level values or groups (``router={"name": "random"}``)."""
         return Settings.read(self.plain() | values)
 
-    def key(self, seed: int, code: str) -> str:
-        """The content address of the run with this seed: configuration, input files, code version."""
-        text = json.dumps([self.plain(), _inputs(self.plain()), code, seed], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+    def code(self, *starts: str, groups: Iterable[str] = RUN_GROUPS) -> str:
+        """The digest of the code of this run (of ``starts`` and these groups' choices, where they are given)."""
+        return code_digest(self._chosen(groups), *starts)
+
+    def basis(self, code: str | None = None) -> str:
+        """What the keys of all seeds share: configuration, input files, code (None: as it is now).
+
+        Raises ``InputError`` for a named file that cannot be read.
+        """
+        top = {name: value for name, value in self.plain().items() if name not in self.choices}
+        return digest_of(self.told(), top, code or self.code())
+
+    def told(self, groups: Iterable[str] = RUN_GROUPS) -> str:
+        """A digest of what is chosen in these groups: options, fields and the files that they name."""
+        chosen = self._chosen(groups)
+        return digest_of(chosen, inputs_digest(chosen))
+
+    def key(self, seed: int, code: str | None = None) -> str:
+        """The content address of the run with this seed (see ``basis``)."""
+        return key_of(self.basis(code), seed)
+
+    def _chosen(self, groups: Iterable[str]) -> dict[str, Chosen]:
+        """These groups' options by name, and their fields with their defaults."""
+        choices = [self.choices[group] for group in groups]
+        return {c.group: (c.name, resolved(c.group, c.name, c.fields)) for c in choices}
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
@@ -151,50 +169,3 @@ def _number(values: Mapping[str, Any], name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name} must be a number, not {value!r}")
     return float(value)
-
-
-_DIGESTS: dict[tuple[str, int, int], str] = {}
-
-
-def _inputs(value: Any) -> dict[str, str]:
-    """The digests of all files that the configuration names (profiles included), by the value that names them."""
-    found: dict[str, str] = {}
-    for text in _texts(value):
-        path = _file(text)
-        if path is not None:
-            found[text] = _digest(path)
-    return found
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str | Path):
-        yield str(value)
-
-
-def _file(text: str) -> Path | None:
-    if not text or len(text) > 500:
-        return None
-    path = Path(text)
-    if path.exists() and ("/" in text or path.suffix):
-        return path
-    named = [folder / f"{text.lower()}.yaml" for folder in search_path()]
-    return next((file for file in named if file.is_file()), None)
-
-
-def _digest(path: Path) -> str:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        stat = file.stat()
-        memo = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
-        if memo not in _DIGESTS:
-            with file.open("rb") as stream:
-                _DIGESTS[memo] = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(_DIGESTS[memo].encode())
-    return digest.hexdigest()[:20]

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
+import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gsim
+from gsim.run.key import digest_of
 
 _PACKAGE = Path(gsim.__file__).resolve().parent
-# What decides no run: a change of a figure's colours must not recompute anything.
-_ABOVE = ("study", "report", "inspect", "paper", "cli", "calibration", "validation", "_data")
 _LIBRARIES = ("simpy", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "scikit-learn", "pulp", "highspy")
-
-
-@functools.cache
-def code_digest(extensions: tuple[str, ...] = ()) -> str:
-    """A digest of the simulator's source and of the user's extension files: equal code, equal digest."""
-    files = [path for path in sorted(_PACKAGE.rglob("*.py")) if path.relative_to(_PACKAGE).parts[0] not in _ABOVE]
-    files += [Path(name) for name in extensions]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
 
 
 def versions() -> dict[str, str]:
@@ -42,17 +31,38 @@ def versions() -> dict[str, str]:
     return found
 
 
-def provenance(words: Sequence[str], seeds: tuple[int, ...], extensions: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Where a result comes from: command, seeds, code, versions, compiled or not, commit if any, platform."""
+@functools.cache
+def maker() -> dict[str, Any]:
+    """What computes in this process: commit if any, versions, compiled or not, platform."""
     return {
-        "command": ["python", "-m", "gsim", *words],
-        "seeds": list(seeds),
-        "code": code_digest(extensions),
         "commit": _commit(),
         "versions": versions(),
         "compiled": gsim.compiled,
         "platform": platform.platform(),
     }
+
+
+def provenance(words: Sequence[str], seeds: tuple[int, ...], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where a result comes from: command, seeds, and what made its runs (``code`` and ``maker``, one per run).
+
+    Runs that were there already keep what made them. Where they differ, the results have the most frequent one's
+    versions at the top and all of them, with their numbers of runs, under ``made_by``.
+    """
+    makers = Counter(json.dumps({**run, "code": None}, sort_keys=True) for run in runs).most_common()
+    first: dict[str, Any] = json.loads(makers[0][0])
+    found = {
+        "command": ["python", "-m", "gsim", *words],
+        "seeds": list(seeds),
+        **first,
+        "code": digest_of(sorted({str(run["code"]) for run in runs})),
+    }
+    if len(makers) > 1:
+        found["made_by"] = [{"runs": count, **_without_code(json.loads(text))} for text, count in makers]
+    return found
+
+
+def _without_code(made: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in made.items() if name != "code"}
 
 
 def _commit() -> str | None:

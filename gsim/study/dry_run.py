@@ -58,9 +58,9 @@ class Forecast:
         return "\n".join([*lines, self.duration] if self.missing else lines)
 
 
-def forecast(cells: Sequence[Cell], store: RunStore, code: str) -> Forecast:
+def forecast(cells: Sequence[Cell], store: RunStore) -> Forecast:
     """Look what is stored, and run a few of the missing cells once, spread over the grid (nothing is stored)."""
-    missing = [(cell, len(keys)) for cell, keys in missing_runs(cells, store, code)]
+    missing = [(cell, len(keys)) for cell, keys in missing_runs(cells, store)]
     probes = min(_PROBES, len(missing))
     begin = time.process_time()  # what else the machine does at this moment is no part of it
     for i in range(probes):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
+from functools import cached_property
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gsim.cli.compose import plain
 from gsim.core import ConfigError
+from gsim.run.key import key_of
 from gsim.run.options import RUN_GROUPS
 from gsim.run.settings import Settings, read_seeds
 
@@ -44,9 +46,16 @@ class Cell:
             return None
         return lookup(plain_settings, field)
 
-    def keys(self, code: str) -> list[str]:
-        """The content addresses of the cell's runs, one per seed."""
-        return [self.settings.key(seed, code) for seed in self.seeds]
+    @cached_property
+    def code(self) -> str:
+        """The digest of the code of the cell's runs, as it was when it was asked for first."""
+        return self.settings.code()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The content addresses of the cell's runs, one per seed, as they were when they were asked for first."""
+        basis = self.settings.basis(self.code)
+        return [key_of(basis, seed) for seed in self.seeds]
 
 
 def lookup(values: Mapping[str, Any], field: str) -> Any:

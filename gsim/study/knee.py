@@ -6,8 +6,6 @@ moves with the pool, the trace and the deadlines, so it is searched for; the res
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
+from gsim.run.closure import sources
+from gsim.run.key import digest_of
 from gsim.run.schema import construct
 from gsim.run.settings import Settings, read_seeds
+from gsim.study import rate_search
+from gsim.study.kept import Kept
 from gsim.study.progress import say
 from gsim.study.rate_search import RateSearch, at_rate, attainment_at, with_policy
 from gsim.study.study import Context
@@ -71,7 +73,7 @@ def asked(values: Mapping[str, Any]) -> Knee:
     return knee
 
 
-def find(knee: Knee, values: Mapping[str, Any], folder: Path | None, code: str, context: Context) -> float:
+def find(knee: Knee, values: Mapping[str, Any], folder: Path | None, context: Context) -> float:
     """The knee in requests/s: as given, as found before (in ``folder``), else searched for (and kept there)."""
     if knee.rps is not None:
         return knee.rps
@@ -79,11 +81,12 @@ def find(knee: Knee, values: Mapping[str, Any], folder: Path | None, code: str, 
     seeds = read_seeds(values["seeds"])[:3]
     # What the search asks depends on neither the rates to sweep nor the configured rate.
     search = replace(knee, at=())
-    told = [at_rate(settings, 1.0).key(seed, code) for seed in seeds]
-    key = hashlib.sha256(json.dumps([told, asdict(search)]).encode()).hexdigest()[:20]
-    kept = folder / f"knee-{key}.json" if folder is not None else None
-    if kept is not None and kept.exists():
-        return float(json.loads(kept.read_text())["knee_rps"])
+    told = [at_rate(settings, 1.0).key(seed) for seed in seeds]
+    key = digest_of(told, asdict(search), sources().digest([rate_search.__name__]))
+    kept = Kept(folder, "knee")
+    before = kept.get(key)
+    if before is not None:
+        return float(before["knee_rps"])
     found = context.map(_knee, [(settings, seed, search) for seed in seeds], "knee")
     knee_rps = sum(found) / len(found)
     if not knee_rps > 0:
@@ -92,9 +95,7 @@ def find(knee: Knee, values: Mapping[str, Any], folder: Path | None, code: str, 
             "choose a lower knee.target or another knee.policy"
         )
     say(f"the knee ({knee.target:.0%} in time under {knee.policy}) is at {knee_rps:.3g} requests/s")
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps({"knee_rps": knee_rps, "by_seed": found}) + "\n")
+    kept.put(key, {"knee_rps": knee_rps, "by_seed": found})
     return knee_rps
 
 

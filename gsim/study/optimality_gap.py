@@ -11,8 +11,9 @@ from gsim.cluster import simulate
 from gsim.core import ConfigError, register
 from gsim.metrics import mean_interval
 from gsim.optimum import BoundConfig
+from gsim.run.planning import plan_of
 from gsim.run.settings import Settings
-from gsim.study.reference import bound_of, plan_of
+from gsim.study.bounds import bound_of
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:

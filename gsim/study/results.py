@@ -57,13 +57,13 @@ class CellResult:
         return np.array([summary["metrics"].get(name, math.nan) for summary in self.summaries], dtype=float)
 
 
-def collect(cells: Sequence[Cell], store: RunStore, code: str, compared: Sequence[str]) -> list[CellResult]:
+def collect(cells: Sequence[Cell], store: RunStore, compared: Sequence[str]) -> list[CellResult]:
     """Read the summaries of all cells, in the grid's order."""
     varying = [f for f in compared if len({str(cell.value(f)) for cell in cells}) > 1] or list(compared)
     fields = [f for f in compared if f in varying or f == "router"]
     results = []
     for cell in cells:
-        summaries = tuple(store.summary(key) for key in cell.keys(code))
+        summaries = tuple(store.summary(key) for key in cell.keys)
         point = {field: value for field, value in cell.swept.items() if field not in compared}
         results.append(CellResult(cell, summaries, cell.label or _label(cell, fields), point))
     return results
@@ -198,7 +198,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, code: str) -> None:
+def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -> None:
     """All requests of all runs, with the swept fields, router, rectifier and seed in front."""
     import pyarrow.parquet as pq
 
@@ -209,7 +209,7 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore, c
     runs = [
         (key, {name: (_as(kinds[name], value), kinds[name]) for name, value in head.items()}, seed)
         for result, head in zip(results, heads, strict=True)
-        for seed, key in zip(result.cell.seeds, result.cell.keys(code), strict=True)
+        for seed, key in zip(result.cell.seeds, result.cell.keys, strict=True)
     ]
     temporary = path.with_suffix(".tmp")
     writer = None

@@ -25,9 +25,8 @@ from gsim.run.cell import compute
 from gsim.run.extensions import enter
 from gsim.run.settings import Settings, read_seeds
 from gsim.run.store import RunStore
-from gsim.run.version import code_digest
 from gsim.study.grid import Cell, literal, update_fields
-from gsim.study.progress import watching
+from gsim.study.progress import say, watching
 
 RUNS = "runs"
 
@@ -36,13 +35,13 @@ def run_cells(config: DictConfig) -> list[str]:
     """The task of one Hydra job (in a worker): compute the missing runs of its cells; what went wrong, per cell."""
     enter(str(config.cwd), tuple(config.extensions))
     problems: list[str] = []
-    for point in list(config.points):
+    for point, code in zip(list(config.points), list(config.codes), strict=True):
         # A fresh copy for each: what one point sets, the next may leave at its default.
         own = copy.deepcopy(config)
         update_fields(own, list(point))
         values = plain(own)
         try:
-            compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, values["code"])
+            compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, str(code))
         except GsimError as error:
             problems.append(str(error))
         else:
@@ -50,23 +49,32 @@ def run_cells(config: DictConfig) -> list[str]:
     return problems
 
 
-def missing_runs(cells: Sequence[Cell], store: RunStore, code: str) -> list[tuple[Cell, list[str]]]:
-    """The cells with runs that are not stored, each with the keys of those runs."""
-    found = ((cell, [key for key in cell.keys(code) if not store.has(key)]) for cell in cells)
+def missing_runs(cells: Sequence[Cell], store: RunStore) -> list[tuple[Cell, list[str]]]:
+    """The cells with runs that are not stored (whole), each with the keys of those runs."""
+    found = ((cell, [key for key in cell.keys if not store.sound(key)]) for cell in cells)
     return [(cell, keys) for cell, keys in found if keys]
 
 
-def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, extensions: tuple[str, ...]) -> int:
+def cleared(store: RunStore, keys: Sequence[str]) -> None:
+    """Remove what stands under these keys of runs to compute: files that were cut or changed."""
+    damaged = [store.path(key) for key in keys if store.has(key)]
+    for path in damaged:
+        path.unlink()
+    if damaged:
+        say(f"{len(damaged)} stored runs are not as they were written and are computed again ({damaged[0].name} ...)")
+
+
+def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) -> int:
     """Compute every run of the grid that is not stored yet; how many were computed.
 
     Raises the first error of a cell after all others have been tried. An interrupt leaves finished runs stored.
     """
-    code = code_digest(extensions)
     store = RunStore(out / RUNS)
-    missing = missing_runs(cells, store, code)
+    missing = missing_runs(cells, store)
     keys = [key for _, absent in missing for key in absent]
     if not keys:
         return 0
+    cleared(store, keys)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),
         task_function=run_cells,
@@ -74,10 +82,15 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path, ex
     )
     store.folder.mkdir(parents=True, exist_ok=True)
     # Quoted and absolute: a worker may have another working directory.
-    common = [f"out='{out.resolve()}'", f"code='{code}'"]
+    common = [f"out='{out.resolve()}'"]
     batches = _batches([cell for cell, _ in missing], _workers(config))
     jobs = [
-        [*(o for o in batch[0].overrides if not o.startswith("out=")), *common, f"points={literal(_points(batch))}"]
+        [
+            *(o for o in batch[0].overrides if not o.startswith("out=")),
+            *common,
+            f"points={literal(_points(batch))}",
+            f"codes={literal([cell.code for cell in batch])}",
+        ]
         for batch in batches
     ]
     name = str(OmegaConf.select(config, "name"))

@@ -10,9 +10,10 @@ import pytest
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.entry import main
 from gsim.core import ConfigError, GsimError
+from gsim.run import planning
 from gsim.run.cell import run, summary_of
 from gsim.run.settings import Settings
-from gsim.study import reference
+from gsim.study import bounds, reference
 from gsim.study.grid import Cell
 from gsim.study.results import CellResult
 
@@ -41,7 +42,7 @@ def results(base) -> list[CellResult]:
 
 def test_the_plan_is_between_the_routers_and_the_bound(base, results):
     plan, *online = (result.summaries[0]["metrics"]["good"] for result in results)
-    assert max(online) <= plan <= reference.bound_of(base, 0).goodput_requests < 60
+    assert max(online) <= plan <= bounds.bound_of(base, 0).goodput_requests < 60
 
 
 def test_bound_plan_and_regret_become_metrics(results, tmp_path):
@@ -77,18 +78,18 @@ def test_a_run_above_its_bound_is_an_error(results):
 def test_moves_are_those_that_the_scenario_allows(base):
     crash = {"name": "injected", "planned": [{"kind": "crash", "at_s": 1.0}]}
     slow = {"name": "injected", "planned": [{"kind": "slow", "at_s": 1.0}]}
-    assert reference.most_moves(base.scenario()) == 0
+    assert bounds.most_moves(base.scenario()) == 0
     monitor = base.replace(rectifier={"name": "risk_monitor", "max_moves": 3}, mechanism={"name": "token_ids"})
-    assert reference.most_moves(monitor.scenario()) == 3
-    assert reference.most_moves(base.replace(faults=slow).scenario()) == 0
-    assert reference.most_moves(base.replace(faults=crash).scenario()) > 10_000
+    assert bounds.most_moves(monitor.scenario()) == 3
+    assert bounds.most_moves(base.replace(faults=slow).scenario()) == 0
+    assert bounds.most_moves(base.replace(faults=crash).scenario()) > 10_000
     failing = base.replace(faults=crash | {"on_crash": "fail"})
-    assert reference.most_moves(failing.scenario()) == 0
+    assert bounds.most_moves(failing.scenario()) == 0
 
 
 def test_with_further_limits_the_simulator_judges(base):
     strict = base.replace(goodput="ttft:200", router={"name": "ilp_plan", "evaluations": 4, "starts": ["fastest"]})
-    planned = reference.plan_of(strict, 0)
+    planned = planning.plan_of(strict, 0)
     replayed = int(strict.objective.met(run(strict, 0).requests).sum())
     assert len(planned.good) == replayed
     fastest = strict.replace(router={"name": "fastest"})
@@ -97,7 +98,7 @@ def test_with_further_limits_the_simulator_judges(base):
 
 def test_a_plan_cannot_start_from_itself(base):
     with pytest.raises(ConfigError, match="cannot start from itself"):
-        reference.plan_of(base.replace(router={"name": "ilp_plan", "starts": ["ilp_plan"]}), 0)
+        planning.plan_of(base.replace(router={"name": "ilp_plan", "starts": ["ilp_plan"]}), 0)
 
 
 def test_the_study_tables_bound_plan_and_routers(tmp_path, monkeypatch):

@@ -1,0 +1,92 @@
+"""The files that a configuration names, by content: what a loader would open, under the names that it would see."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gsim.core import InputError
+from gsim.latency.load import search_path
+
+#: A field whose name has one of these words may name a folder; any other field only a file (or a profile by name).
+_PLACES = ("path", "file", "folder", "dir", "profile", "trace", "corpus")
+_DIGESTS: dict[tuple[str, int, int, int], str] = {}
+
+
+def input_digests(values: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each file and folder that the values name, by the value that names it.
+
+    A folder's digest has the names of its files in it. Profiles are found by name as they are loaded. Raises
+    ``InputError`` for what cannot be read twice (a pipe, a device).
+    """
+    found: dict[str, str] = {}
+    profiles = [str(folder) for folder in search_path()]
+    for field, text in _texts(values):
+        digests = [_digest(place) for place in _named(field, text, profiles)]
+        if digests:
+            found[text] = " ".join(digests)
+    return found
+
+
+def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a configuration, with the field that holds it."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(item, str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item, field)
+    elif isinstance(value, str | os.PathLike):
+        yield field, os.fspath(value)
+
+
+def _named(field: str, text: str, profiles: list[str]) -> Iterator[str]:
+    if not text or len(text) > 500 or "\0" in text or "\n" in text:
+        return
+    try:
+        mode = os.stat(text).st_mode
+    except OSError:
+        mode = 0
+    if stat.S_ISDIR(mode):
+        if any(word in field.lower() for word in _PLACES):
+            yield text
+    elif mode:
+        yield text
+    if "/" not in text:
+        named = (os.path.join(folder, f"{text.lower()}.yaml") for folder in profiles)
+        first = next((file for file in named if os.path.isfile(file)), None)
+        if first is not None:
+            yield first
+
+
+def _digest(place: str) -> str:
+    if not os.path.isdir(place):
+        return _file_digest(place)
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(place):
+        folders.sort()
+        for name in sorted(files):
+            file = os.path.join(folder, name)
+            if os.path.isfile(file):
+                digest.update(
+                    f"{os.path.relpath(file, place)}\0{_file_digest(file)}\0".encode(errors="surrogateescape")
+                )
+    return digest.hexdigest()[:20]
+
+
+def _file_digest(file: str) -> str:
+    told = os.stat(file)
+    if not stat.S_ISREG(told.st_mode):
+        raise InputError(f"{file}: a pipe or a device can be read only once; save it to a file, and name that")
+    memo = (str(Path(file).resolve()), told.st_mtime_ns, told.st_size, told.st_ino)
+    if memo not in _DIGESTS:
+        try:
+            with open(file, "rb") as stream:
+                _DIGESTS[memo] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    return _DIGESTS[memo]
