@@ -54,6 +54,9 @@ COMPILED = (
     "gsim.latency.grid",
     "gsim.latency.roofline",
     "gsim.latency.row",
+    "gsim.workload.generate.agent",
+    "gsim.workload.generate.draws",
+    "gsim.workload.replay",
 )
 
 # What compiling needs (numpy and simpy for their types); fetched only where something can be compiled.

@@ -163,26 +163,6 @@ class Always:
         return self.value
 
 
-class Draws:
-    """Draws one by one, made in blocks (a NumPy call per number would cost a microsecond each)."""
-
-    def __init__(self, lengths: Lengths, rng: np.random.Generator, block: int = 2048) -> None:
-        self._lengths = lengths
-        self._rng = rng
-        self._block = block
-        self._left: list[float] = []
-
-    def next(self) -> float:
-        """The next draw."""
-        if not self._left:
-            self._left = self._lengths.sample(self._rng, self._block).tolist()
-        return self._left.pop()
-
-    def tokens(self) -> int:
-        """The next draw as a whole number, at least 1."""
-        return max(round(self.next()), 1)
-
-
 def _normal_quantile(share: float | Floats) -> Floats:
     # SciPy is loaded by who draws such lengths: it takes a tenth of a second.
     from scipy.special import ndtri

@@ -9,7 +9,10 @@ import numpy as np
 from gsim.core import Dependency, Job, Request, Session
 from gsim.workload.play import Play, Turn, Wait
 from gsim.workload.report import Report
-from gsim.workload.slo import SessionSloRule, SloRule
+from gsim.workload.slo import SloRule
+
+# The NamedTuples' own constructors are Python functions, of which a session would call four per request.
+_new = tuple.__new__
 
 
 def session_of(
@@ -19,35 +22,38 @@ def session_of(
 
     ``cap`` is every request's ``max_output_tokens``; outputs are expected to keep it (``cut``).
     """
-    jobs = []
-    for i, turn in enumerate(play.turns):
-        prompt, output, waits, content, output_segment, task, text, slo_s = turn
+    jobs: list[Job] = []
+    rule = slo.slo_s
+    for i, (prompt, output, waits, content, output_segment, task, text, slo_s) in enumerate(play.turns):
         at_s = nan if waits else arrival_s
-        request = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
-        slo_s = slo.slo_s(request, output, rng)
-        request = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
-        after = tuple([Dependency(first_id + place, delay_s, kind) for place, delay_s, kind in waits])
-        jobs.append(Job(request, output, output_segment, after))
-    return Session(session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo))
+        asked = (first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text, 0)
+        slo_s = rule(_new(Request, asked), output, rng)
+        request = _new(Request, (first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text, 0))
+        after = tuple([_new(Dependency, (first_id + place, delay_s, kind)) for place, delay_s, kind in waits])
+        jobs.append(_new(Job, (request, output, output_segment, after)))
+    return _new(Session, (session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo)))
 
 
 def _session_slo_s(play: Play, jobs: list[Job], slo: SloRule) -> float:
     if len(jobs) == 1:
         return inf
     path_s = longest_path_s(play, [job.request.slo_s for job in jobs])
-    return slo.session_slo_s(play.slo_s, path_s) if isinstance(slo, SessionSloRule) else path_s
+    # Asked for by name: isinstance with a protocol takes as long as drawing a turn.
+    session_slo_s = getattr(slo, "session_slo_s", None)
+    return path_s if session_slo_s is None else float(session_slo_s(play.slo_s, path_s))
 
 
 def longest_path_s(play: Play, spans_s: list[float]) -> float:
     """The longest chain of turns (``spans_s`` long each) and gaps: the makespan if every turn takes its span."""
     starts: list[float] = []
-    for turn in play.turns:
-        due = [
-            starts[wait.turn] + wait.delay_s + (spans_s[wait.turn] if wait.on_completion else 0.0)
-            for wait in turn.after
-        ]
-        starts.append(max(due, default=0.0))
-    return max(start + span for start, span in zip(starts, spans_s, strict=True))
+    longest_s = 0.0
+    for turn, span_s in zip(play.turns, spans_s, strict=True):
+        start_s = 0.0
+        for place, delay_s, on_completion in turn.after:
+            start_s = max(start_s, starts[place] + delay_s + (spans_s[place] if on_completion else 0.0))
+        starts.append(start_s)
+        longest_s = max(longest_s, start_s + span_s)
+    return longest_s
 
 
 def cut(play: Play, max_output_tokens: int, max_context_tokens: int | None, report: Report) -> Play:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 
 import numpy as np
 
 from gsim.core import Content, Streams
+from gsim.workload.generate.draws import Draws, TokenDraws
 from gsim.workload.generate.task_class import TaskClass
-from gsim.workload.lengths import Draws
 from gsim.workload.play import Turn, Wait, segment
+
+#: No limit on a draw: more tokens than any context holds.
+_MANY = 1 << 40
+
+# The NamedTuples' own constructors are Python functions, of which drawing would call several per request.
+_new = tuple.__new__
 
 
 @dataclass(frozen=True)
@@ -42,14 +49,18 @@ class Agents:
     ) -> None:
         self.name = name
         self.task = task
-        self._max_context = max_context
+        self._most = max_context - task.max_output_tokens
         self._sub = sub
         self._fresh = fresh
-        self._first = Draws(task.first_tokens, streams.stream(f"lengths.{name}.first"))
-        self._append = Draws(task.append_tokens, streams.stream(f"lengths.{name}.append"))
-        self._output = Draws(task.output_tokens, streams.stream(f"lengths.{name}.output"))
-        self._turns = Draws(task.turns, streams.stream(f"lengths.{name}.turns"))
+        self._first = TokenDraws(task.first_tokens, streams.stream(f"lengths.{name}.first"), _MANY)
+        self._append = TokenDraws(task.append_tokens, streams.stream(f"lengths.{name}.append"), _MANY)
+        self._turns = TokenDraws(task.turns, streams.stream(f"lengths.{name}.turns"), _MANY)
         self._gap = Draws(task.gap_s, streams.stream(f"gaps.{name}"))
+        # One of the two is used: the outputs of turns, or (where each turn has a share of it) those of sessions.
+        outputs = streams.stream(f"lengths.{name}.output")
+        self._split = task.output_split
+        self._output = TokenDraws(task.output_tokens, outputs, task.max_output_tokens)
+        self._total = Draws(task.output_tokens, outputs)
         self._rng = streams.stream(f"lengths.{name}.structure")
         self._groups = _group_tokens(task)
         self._shared = segment("shared", name)
@@ -57,63 +68,68 @@ class Agents:
     def session(self) -> tuple[Turn, ...]:
         """The turns of one session; it ends early where the next turn would exceed the context. Maybe none fits."""
         outputs = self._outputs()
+        fresh, append, gap, name, most = self._fresh, self._append, self._gap, self.name, self._most
+        calls = self._sub.probability
         turns: list[Turn] = []
-        content = self._opening()
-        last: list[Wait] = []
+        content, tokens = self._opening()
+        after: tuple[Wait, ...] = ()
         for i, output in enumerate(outputs):
-            turn = self._turn(content, output, tuple(last))
-            if turn is None:
+            # The client asks for max_output_tokens, so this much room must be left, as a server checks.
+            if tokens > most:
                 break
+            segment_id = next(fresh)
             here = len(turns)
-            turns.append(turn)
-            last = [Wait(here, self._gap.next())]
-            if i + 1 < len(outputs) and self._sub.probability and self._rng.random() < self._sub.probability:
-                last = self._spawn(turns, here) or last
-            appended = self._append.tokens()
-            content = (*turn.content, (turn.output_segment, output), (next(self._fresh), appended))
+            turns.append(_new(Turn, (tokens, output, after, content, segment_id, name, None, inf)))
+            after = (_new(Wait, (here, gap.next(), True)),)
+            if i + 1 < len(outputs) and calls and self._rng.random() < calls:
+                after = self._spawn(turns, here) or after
+            appended = append.next()
+            content = (*content, (segment_id, output), (next(fresh), appended))
+            tokens += output + appended
         return tuple(turns)
 
     def _outputs(self) -> list[int]:
-        cap = self.task.max_output_tokens
-        if self.task.output_split:
-            total = self._output.next()
-            return [min(max(round(total * share), 1), cap) for share in self.task.output_split]
-        return [min(self._output.tokens(), cap) for _ in range(self._turns.tokens())]
+        if self._split:
+            total = self._total.next()
+            return [self._cut(total * share) for share in self._split]
+        return [self._output.next() for _ in range(self._turns.next())]
 
-    def _opening(self) -> Content:
+    def _cut(self, output: float) -> int:
+        return min(max(round(output), 1), self.task.max_output_tokens)
+
+    def _opening(self) -> tuple[Content, int]:
+        """The first prompt of an agent, and its length."""
         task = self.task
-        if task.groups:
+        if self._groups:
             group = int(self._rng.integers(task.groups))
             common = max(round(task.group_share * self._groups[group]), 1)
             own = max(round((self._groups[group] - common) * self._rng.uniform(0.5, 1.5)), 1)
-            return ((segment("group", self.name, group), common), (next(self._fresh), own))
-        tokens = self._first.tokens()
+            return ((segment("group", self.name, group), common), (next(self._fresh), own)), common + own
+        tokens = self._first.next()
         own = max(tokens - task.shared_tokens, 1)
         if tokens > own:
-            return ((self._shared, tokens - own), (next(self._fresh), own))
-        return ((next(self._fresh), tokens),)
+            return ((self._shared, tokens - own), (next(self._fresh), own)), tokens
+        return ((next(self._fresh), tokens),), tokens
 
-    def _turn(self, content: Content, output: int, after: tuple[Wait, ...]) -> Turn | None:
-        tokens = sum([size for _, size in content])
-        # The client asks for max_output_tokens, so this much room must be left, as a server checks.
-        if tokens + self.task.max_output_tokens > self._max_context:
-            return None
-        return Turn(tokens, output, after, content, next(self._fresh), self.name)
-
-    def _spawn(self, turns: list[Turn], parent: int) -> list[Wait]:
+    def _spawn(self, turns: list[Turn], parent: int) -> tuple[Wait, ...]:
         """Sub-agents after the turn ``parent``; what the turn that joins them waits for."""
-        ends = []
+        ends: list[Wait] = []
         for _ in range(self._sub.width):
-            content = self._opening()
+            content, tokens = self._opening()
+            before = -1
             after = (Wait(parent, 0.0),)
             for _ in range(self._sub.turns):
-                output = min(self._output.tokens(), self.task.max_output_tokens)
-                turn = self._turn(content, output, after)
-                if turn is None:
+                output = self._cut(self._total.next()) if self._split else self._output.next()
+                if tokens > self._most:
                     break
-                after = (Wait(len(turns), self._gap.next()),)
-                turns.append(turn)
-                content = (*turn.content, (turn.output_segment, output), (next(self._fresh), self._append.tokens()))
-            if after[0].turn != parent:
-                ends.append(Wait(after[0].turn, 0.0))
-        return ends
+                segment_id = next(self._fresh)
+                before = len(turns)
+                turns.append(Turn(tokens, output, after, content, segment_id, self.name))
+                after = (Wait(before, self._gap.next()),)
+                appended_to = next(self._fresh)
+                appended = self._append.next()
+                content = (*content, (segment_id, output), (appended_to, appended))
+                tokens += output + appended
+            if before >= 0:
+                ends.append(Wait(before, 0.0))
+        return tuple(ends)
