@@ -218,6 +218,7 @@ def profile_yaml(
         "name": domain.profile,
         "gpu": meta["gpu"],
         "model": meta["shape"],
+        "deployment": {"weight_dtype": meta.get("weight_dtype", "fp16")},
         "layout": f"{meta['model']}/{meta['cache_dtype']}/block{meta['block_size']}",
         "kv_tokens": (meta["kv_blocks"] - 1) * meta["block_size"],
         "engine": {k: meta[k] for k in ("max_num_batched_tokens", "max_num_seqs", "max_model_len")},

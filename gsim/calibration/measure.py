@@ -19,7 +19,8 @@ from gsim.calibration.options import MeasureOptions
 from gsim.calibration.plan import Planner, Point
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.server import ServerFacts, discover
-from gsim.calibration.shape import served_shape
+from gsim.calibration.shape import served_dtype, served_shape
+from gsim.latency import shape_fields
 
 #: What must not change when a run goes on in its folder.
 FIXED = (
@@ -60,7 +61,8 @@ class Campaign:
         self.kept: dict[Point, list[float]] = {point: [] for point in self.points}
         self.tries: dict[Point, int] = dict.fromkeys(self.points, 0)
         shape = served_shape(facts.model, options.model_config)
-        self.meta = {"gpu": options.gpu, **asdict(facts), "shape": asdict(shape), "options": asdict(options)}
+        self.meta = {"gpu": options.gpu, **asdict(facts), "options": asdict(options)}
+        self.meta.update(shape=shape_fields(shape), weight_dtype=served_dtype(options.model_config))
         for measurement in store.open(self.meta, FIXED):
             self._note(measurement)
         # A resumed run must not repeat the prompts of the first: they would hit the prefix cache.

@@ -112,7 +112,7 @@ class _Run:
         assert scenario.mechanism is not None
         assert scenario.rectifier is not None
         link = (scenario.link or LinkConfig()).resolve()
-        kv_bytes = [spec.profile.model.kv_bytes_per_token for spec in scenario.instances]
+        kv_bytes = [spec.profile.deployment.kv_bytes_per_token for spec in scenario.instances]
         MoveCosts(scenario.mechanism, link, np.array(kv_bytes, dtype=np.float64)).attach(self.view)
         self.network = LinkNetwork(env, link)
         self.moves = Moves(gateway, scenario.mechanism, self.network, kv_bytes)
@@ -203,4 +203,5 @@ def static_view(instances: tuple[InstanceSpec, ...]) -> StaticView:
         block_size=limits[0].block_size,
         price_per_hour=np.array([profile.price_per_hour for profile in profiles]),
         layout=tuple(profile.layout for profile in profiles),
+        cards=np.array([profile.deployment.cards for profile in profiles], dtype=np.int64),
     )

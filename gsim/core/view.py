@@ -61,7 +61,9 @@ class StaticView:
     block_size: int
     price_per_hour: Floats
     layout: tuple[str, ...]
-    """KV layout (model, dtype, block size, tensor parallelism): KV can be copied only between equal layouts."""
+    """KV layout (model, dtype, tensor parallelism): KV can be copied only between equal layouts."""
+    cards: Ints
+    """GPUs of each instance; its price is that of all of them."""
 
 
 @dataclass(slots=True)

@@ -1,10 +1,11 @@
 """How long an iteration takes: profiles in, seconds out."""
 
 from gsim.latency.constant import ConstantTime
+from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
 from gsim.latency.load import load_profile, profile_names, search_path
-from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.models import Experts, ModelShape, model_shape, shape_fields
 from gsim.latency.operator import OperatorModel, default_capture_sizes
 from gsim.latency.operator_folder import operator_profile
 from gsim.latency.profile import Profile, Provenance, constant_profile, prefill_s, unloaded_latency_s
@@ -12,7 +13,9 @@ from gsim.latency.roofline import SoftRoofline
 
 __all__ = [
     "ConstantTime",
+    "Deployment",
     "Domain",
+    "Experts",
     "Extent",
     "IterationGrid",
     "ModelShape",
@@ -28,5 +31,6 @@ __all__ = [
     "prefill_s",
     "profile_names",
     "search_path",
+    "shape_fields",
     "unloaded_latency_s",
 ]

@@ -64,6 +64,15 @@ class Fields:
             raise self.error(key, f"must be a whole number of at least {low}, not {value!r}")
         return value
 
+    def flag(self, key: str, default: bool = False) -> bool:
+        """True or false."""
+        if key not in self._values:
+            return default
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, not {value!r}")
+        return value
+
     def text(self, key: str, default: str | None = None, allowed: tuple[str, ...] = ()) -> str:
         """Text, not empty; one of ``allowed`` where that is given."""
         if default is not None and key not in self._values:

@@ -6,24 +6,22 @@ import difflib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gsim.core.errors import ProfileError
 from gsim.core.protocols import LatencyModel
 from gsim.latency.constant import ConstantTime
+from gsim.latency.deployment import KV_BYTES, MEMORY_UTILISATION, WEIGHT_BYTES, Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
 from gsim.latency.grid import IterationGrid
-from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.models import Experts, ModelShape, model_shape
 from gsim.latency.operator_folder import is_operator_folder, operator_profile
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
 from gsim.latency.vidur import is_vidur_folder, vidur_profile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-#: What vLLM leaves to KV, by default, of a card's memory that the weights do not take (gpu_memory_utilization).
-_MEMORY_UTILISATION = 0.9
-#: Activations, CUDA graphs and context: what the reference tables of KV capacity leave free beside the weights.
-_RESERVED_BYTES = 0.44e9
 
 
 def search_path() -> list[Path]:
@@ -84,24 +82,23 @@ def _load(path: Path, _stamps: tuple[tuple[str, int, int], ...]) -> Profile:
 def _profile_file(path: Path) -> Profile:
     fields = read_yaml(path)
     name = fields.text("name", path.stem)
-    model = _model(fields)
+    deployment = _deployment(fields)
     domain = _domain(fields, name)
-    layout = fields.text("layout", f"{model.name}/fp16/block16/tp1")
     engine = fields.mapping("engine")
     price = fields.mapping("price")
-    kv_tokens = _kv_tokens(fields, model)
+    kv_tokens = _kv_tokens(fields, deployment)
+    longest = min(deployment.model.max_position, kv_tokens, domain.limit.context_tokens)
     profile = Profile(
         name=name,
-        gpu=fields.text("gpu"),
-        model=model,
+        deployment=deployment,
         latency=_latency(fields.mapping("latency"), domain),
         kv_tokens=kv_tokens,
         max_num_batched_tokens=engine.integer("max_num_batched_tokens"),
         max_num_seqs=engine.integer("max_num_seqs"),
-        max_model_len=engine.integer("max_model_len", min(model.max_position, kv_tokens, domain.limit.context_tokens)),
-        price_per_hour=price.number("usd_per_hour"),
+        max_model_len=engine.integer("max_model_len", longest),
+        price_per_hour=price.number("usd_per_hour") * deployment.cards,
         price_source=price.text("source"),
-        layout=layout,
+        layout=fields.text("layout") if "layout" in fields else "",
         provenance=_provenance(fields.mapping("provenance")),
         domain=domain,
     )
@@ -110,48 +107,83 @@ def _profile_file(path: Path) -> Profile:
     return profile
 
 
-def _model(fields: Fields) -> ModelShape:
-    """A model of the catalogue by name, or a shape of its own that states its numbers."""
-    if fields.is_mapping("model"):
-        own = fields.mapping("model")
-        shape = ModelShape(
-            name=own.text("name"),
-            bytes_per_value=own.integer("bytes_per_value", 2),
-            **{
-                key: own.integer(key)
-                for key in ("layers", "hidden", "heads", "kv_heads", "head_dim", "parameters", "max_position")
-            },
-        )
-        own.done()
-        return shape
+def _deployment(fields: Fields) -> Deployment:
+    """Card, model and how it is spread: one card and 16 bit where nothing is said."""
+    model, dtype = _model(fields)
+    spread = fields.mapping("deployment") if "deployment" in fields else Fields(fields.path, {}, "deployment.")
     try:
-        return model_shape(fields.text("model"))
+        deployment = Deployment(
+            model,
+            fields.text("gpu"),
+            **{key: spread.integer(key, 1) for key in ("tp", "pp", "ep")},
+            weight_dtype=spread.text("weight_dtype", dtype, tuple(WEIGHT_BYTES)),
+            kv_dtype=spread.text("kv_dtype", "fp16", tuple(KV_BYTES)) if "kv_dtype" in spread else "",
+            moe_dtype=spread.text("moe_dtype", "fp16", tuple(WEIGHT_BYTES)) if "moe_dtype" in spread else "",
+            engine_version=spread.text("engine_version", "-") if "engine_version" in spread else "",
+        )
     except ProfileError as error:
+        if str(fields.path) in str(error):
+            raise
+        raise fields.error("deployment", str(error)) from None
+    spread.done()
+    return deployment
+
+
+def _model(fields: Fields) -> tuple[ModelShape, str]:
+    """A model by name, by the path of its config.json, or a shape that states its numbers; and its weights' dtype."""
+    try:
+        if fields.is_mapping("model"):
+            return _own_shape(fields.mapping("model"))
+        return model_shape(fields.text("model"), fields.path.parent), "fp16"
+    except ProfileError as error:
+        if str(fields.path) in str(error):
+            raise
         raise fields.error("model", str(error)) from None
 
 
-def _kv_tokens(fields: Fields, model: ModelShape) -> int:
-    """KV capacity: as stated, checked against the card's memory, or what the weights leave of it.
+def _own_shape(own: Fields) -> tuple[ModelShape, str]:
+    needed = ("layers", "hidden", "heads", "kv_heads", "head_dim", "max_position")
+    optional = ("intermediate", "vocabulary", "window", "windowed_layers")
+    # What measured profiles said before weights had a dtype of their own.
+    dtypes = {1: "fp8", 2: "fp16", 4: "fp32"}
+    width = own.integer("bytes_per_value", 2)
+    if width not in dtypes:
+        raise own.error("bytes_per_value", f"must be 1, 2 or 4, not {width}")
+    values: dict[str, Any] = {key: own.integer(key) for key in needed}
+    values.update({key: own.integer(key, 0, low=0) for key in optional})
+    values.update({key: own.flag(key) for key in ("tied", "qk_norm", "qkv_bias", "output_bias")})
+    if "experts" in own:
+        given = own.mapping("experts")
+        counts: dict[str, Any] = {key: given.integer(key) for key in ("count", "active", "width")}
+        counts.update({key: given.integer(key, 0, low=0) for key in ("shared_width", "dense_layers")})
+        values["experts"] = Experts(**counts, biased=given.flag("biased"))
+        given.done()
+    parameters = own.integer("parameters", 0, low=0)
+    shape = ModelShape(name=own.text("name"), norms=own.integer("norms", 2), stated_parameters=parameters, **values)
+    own.done()
+    return shape, dtypes[width]
+
+
+def _kv_tokens(fields: Fields, deployment: Deployment) -> int:
+    """KV capacity: as stated, checked against the cards' memory, or what the weights leave of it.
 
     A server that was measured says its capacity itself: then the card's memory need not be stated.
     """
     if "memory_gb" not in fields and "kv_tokens" in fields:
         return fields.integer("kv_tokens")
-    memory_bytes = fields.number("memory_gb", above=True) * 1e9
-    room_bytes = _MEMORY_UTILISATION * memory_bytes - model.weight_bytes - _RESERVED_BYTES
-    room_tokens = int(room_bytes // model.kv_bytes_per_token)
+    memory_gb = fields.number("memory_gb", above=True)
+    utilisation = fields.number("memory_utilisation", MEMORY_UTILISATION, above=True)
+    if utilisation > 1.0:
+        raise fields.error("memory_utilisation", f"must be a share of the memory, at most 1, not {utilisation:g}")
+    reserved_gb = fields.number("reserved_gb") if "reserved_gb" in fields else None
+    room_tokens = deployment.kv_tokens(memory_gb, utilisation, reserved_gb)
     if room_tokens < 1:
-        raise fields.error(
-            "memory_gb",
-            f"{model.name} does not fit: its weights take {model.weight_bytes / 1e9:.1f} GB of the card's "
-            f"{memory_bytes / 1e9:g} GB, of which {_MEMORY_UTILISATION:.0%} may be used",
-        )
+        raise fields.error("memory_gb", deployment.too_large(memory_gb, utilisation))
     kv_tokens = fields.integer("kv_tokens", room_tokens)
-    most = int((memory_bytes - model.weight_bytes) // model.kv_bytes_per_token)
+    most = deployment.most_kv_tokens(memory_gb)
     if kv_tokens > most:
         raise fields.error(
-            "kv_tokens",
-            f"{kv_tokens} tokens of KV do not fit beside the weights; at most {most} on {memory_bytes / 1e9:g} GB",
+            "kv_tokens", f"{kv_tokens} tokens of KV do not fit beside the weights; at most {most} on {memory_gb:g} GB"
         )
     return kv_tokens
 

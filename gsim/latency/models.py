@@ -1,16 +1,39 @@
-"""The models that profiles are about: the shapes that decide how large weights and KV are."""
+"""The models that profiles are about: shapes, which decide how large weights and KV are and what a layer computes."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from gsim.core.errors import ProfileError
 
 
 @dataclass(frozen=True, slots=True)
+class Experts:
+    """The mixture of experts that stands where a dense decoder has its MLP."""
+
+    count: int
+    """Routed experts of one layer."""
+    active: int
+    """Routed experts that one token is sent to (top k)."""
+    width: int
+    """Intermediate size of one expert."""
+    shared_width: int = 0
+    """Intermediate size of the experts that every token passes, all together."""
+    dense_layers: int = 0
+    """Layers that have a dense MLP instead."""
+    biased: bool = False
+    """Router and experts have biases (gpt-oss)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Shape of a dense decoder with grouped-query attention, as its published ``config.json`` states it."""
+    """Shape of a decoder with grouped-query attention, dense or of experts, as its ``config.json`` states it.
+
+    ``stated_parameters`` is the number of weights where only that is known; otherwise it follows from the shape.
+    """
 
     name: str
     layers: int
@@ -18,45 +41,135 @@ class ModelShape:
     heads: int
     kv_heads: int
     head_dim: int
-    parameters: int
-    """Number of weights, embeddings included."""
     max_position: int
     """Longest sequence that the model was trained for (tokens)."""
-    bytes_per_value: int = 2
-    """Of weights and KV: 2 for fp16 and bf16."""
+    intermediate: int = 0
+    """Intermediate size of the dense (gated) MLP; 0: not stated, or all layers have experts."""
+    vocabulary: int = 0
+    """Rows of the embedding; 0: not stated."""
+    tied: bool = False
+    """The head is the embedding."""
+    qk_norm: bool = False
+    """Queries and keys are normalised per head (Qwen3, Gemma 3)."""
+    qkv_bias: bool = False
+    """Query, key and value projections have biases (Qwen2, gpt-oss)."""
+    output_bias: bool = False
+    """So has the output projection, and every head a sink (gpt-oss)."""
+    norms: int = 2
+    """Norms of a layer (Gemma 2 and 3: 4)."""
+    experts: Experts | None = None
+    window: int = 0
+    """Tokens that a layer with sliding-window attention looks back; 0: every layer sees all."""
+    windowed_layers: int = 0
+    """How many layers have that window."""
+    stated_parameters: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "max_position"):
+            if getattr(self, field) < 1:
+                raise ProfileError(f"model {self.name}: {field} must be at least 1, not {getattr(self, field)}")
+        if self.heads % self.kv_heads:
+            raise ProfileError(
+                f"model {self.name}: heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
+            )
+        if not self.stated_parameters and not (self.vocabulary and (self.intermediate or self.experts)):
+            raise ProfileError(
+                f"model {self.name}: state parameters, or vocabulary with intermediate (dense) or experts: the number "
+                "of weights follows from one or the other"
+            )
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values that one token leaves behind, over all layers."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_value
+    def parameters(self) -> int:
+        """Number of weights, embeddings included."""
+        return self.stated_parameters or self.embedding_parameters + self.linear_parameters + self.expert_parameters
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of all weights."""
-        return self.parameters * self.bytes_per_value
+    def embedding_parameters(self) -> int:
+        """Weights of the embedding and the head, which stay in 16 bit where others are quantised."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def kv_parameters(self) -> int:
+        """Weights of all key and value projections."""
+        return self.layers * 2 * self.hidden * self.kv_heads * self.head_dim
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of attention, dense MLPs, shared experts, routers and norms."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads) + self.norms * self.hidden
+        attention += 2 * self.head_dim * self.qk_norm + self.head_dim * (self.heads + 2 * self.kv_heads) * self.qkv_bias
+        attention += (self.hidden + self.heads) * self.output_bias
+        experts = self.experts
+        dense_layers = self.layers if experts is None else experts.dense_layers
+        dense = dense_layers * 3 * self.hidden * self.intermediate
+        if experts is not None:
+            router = self.hidden * experts.count + experts.count * experts.biased
+            # A shared expert of Qwen2's MoE has a gate of its own, one row.
+            shared = (3 * self.hidden * experts.shared_width + self.hidden) if experts.shared_width else 0
+            dense += (self.layers - dense_layers) * (router + shared)
+        return self.layers * attention + dense + self.hidden
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights of all routed experts; 0 for a dense model."""
+        if self.experts is None:
+            return 0
+        one = 3 * self.hidden * self.experts.width
+        one += (2 * self.experts.width + self.hidden) * self.experts.biased
+        return (self.layers - self.experts.dense_layers) * self.experts.count * one
 
 
-#: From the ``config.json`` that is published with each model.
-CATALOGUE: dict[str, ModelShape] = {
-    shape.name: shape
-    for shape in (
-        ModelShape("llama-3.1-8b", 32, 4096, 32, 8, 128, 8_030_261_248, 131_072),
-        ModelShape("llama-2-7b", 32, 4096, 32, 32, 128, 6_738_415_616, 4_096),
-        ModelShape("llama-2-13b", 40, 5120, 40, 40, 128, 13_015_864_320, 4_096),
-        ModelShape("llama-3.1-70b", 80, 8192, 64, 8, 128, 70_553_706_496, 131_072),
-        ModelShape("qwen2.5-7b", 28, 3584, 28, 4, 128, 7_615_616_512, 32_768),
-    )
-}
+def shape_fields(shape: ModelShape) -> dict[str, Any]:
+    """The fields that a profile's ``model`` holds to state this shape: what differs from its default."""
+    known = {f.name: f.default for f in fields(shape)}
+    values = {k: v for k, v in asdict(shape).items() if known[k] is MISSING or getattr(shape, k) != known[k]}
+    if "stated_parameters" in values:
+        values["parameters"] = values.pop("stated_parameters")
+    if shape.experts is not None:
+        values["experts"] = {k: v for k, v in values["experts"].items() if v}
+    return values
 
 
-def model_shape(name: str) -> ModelShape:
-    """The catalogue's shape for a name such as ``llama-3.1-8b`` or ``meta-llama/Llama-3.1-8B-Instruct``.
+def model_shape(name: str, near: Path | None = None) -> ModelShape:
+    """The shape for a catalogue name (``llama-3.1-8b``, ``meta-llama/Llama-3.1-8B-Instruct``) or a ``config.json``.
 
-    Raises ``ProfileError`` that lists what there is.
+    A path ends in ``.json`` or is a folder that holds ``config.json``; relative to ``near`` where that has it. Raises
+    ``ProfileError`` that lists what there is.
     """
-    key = name.rpartition("/")[2].lower().removesuffix("-instruct").removesuffix("-hf").removeprefix("meta-")
+    from gsim.latency.catalogue import CATALOGUE
+    from gsim.latency.hf_config import shape_of_config
+
+    for base in (near, Path()) if near is not None else (Path(),):
+        path = base / name
+        if name.endswith(".json") or (path / "config.json").is_file():
+            file = path if name.endswith(".json") else path / "config.json"
+            if file.is_file():
+                return shape_of_config(file)
+    if name.endswith(".json"):
+        raise ProfileError(f"model '{name}': there is no such file")
+    key = catalogue_key(name)
     if key not in CATALOGUE:
-        near = difflib.get_close_matches(key, CATALOGUE, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ProfileError(f"unknown model '{name}'{hint}; the catalogue has: {', '.join(sorted(CATALOGUE))}")
+        close = difflib.get_close_matches(key, CATALOGUE, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ProfileError(
+            f"unknown model '{name}'{hint}; the catalogue has: {', '.join(sorted(CATALOGUE))}; any other by the path "
+            "of its config.json"
+        )
     return CATALOGUE[key]
+
+
+#: What publishers add to a name without changing the shape.
+_SUFFIXES = ("-hf", "-instruct", "-it", "-chat", "-base", "-fp8", "-nvfp4", "-dynamic", "-bf16", "-v0.1")
+
+
+def catalogue_key(name: str) -> str:
+    """The catalogue's key for a published name: without owner, and without what does not change the shape."""
+    key = name.rpartition("/")[2].lower().removeprefix("meta-").replace("llama-3-", "llama-3.1-")
+    key = key.replace("-instruct-2507", "-2507").replace("-thinking-2507", "-2507")
+    shorter = True
+    while shorter:
+        shorter = False
+        for suffix in _SUFFIXES:
+            if key.endswith(suffix):
+                key, shorter = key.removesuffix(suffix), True
+    return key

@@ -1,8 +1,10 @@
 """The operator kind: an iteration put together from measured operators of one decoder layer.
 
-    seconds = overhead + outer(T) + layers * (dense(T) + attention) + head(S)
+    seconds = overhead + outer(T) + layers * (dense(T) + experts(T) + attention) + communication(T) + head(S)
 
 T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
+Experts are there where the model has them (``gsim.latency.experts``), communication where it is on several cards: the
+tables of one card hold none.
 Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
 ``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context. Operators are measured one by
 one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides, and none for the
@@ -20,7 +22,9 @@ import numpy as np
 
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
+from gsim.latency.communication import NO_COMMUNICATION, Communication
 from gsim.latency.domain import Domain
+from gsim.latency.experts import Activation
 from gsim.latency.operator_tables import (
     SKEW_BORDERS,
     OperatorTables,
@@ -56,6 +60,10 @@ class OperatorModel:
     overhead_s: float = 0.0
     """Per iteration, beside the sum of its operators: what the engine adds (scheduling that is not hidden behind the
     GPU), less what operators save by running back to back. 0: the plain sum."""
+    activation: Activation | None = None
+    """How many experts a batch activates, where the model has experts."""
+    communication: Communication = NO_COMMUNICATION
+    """What the cards of an instance say to each other in an iteration."""
     _decode: dict[int, tuple[float, DecodeRow, tuple[float, ...]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -83,6 +91,13 @@ class OperatorModel:
         sizes = np.array((0, *self.capture_sizes))
         padded = np.where(tokens <= sizes[-1], sizes[np.searchsorted(sizes, np.minimum(tokens, sizes[-1]))], tokens)
         dense = _line(tables.tokens, self.layers * tables.dense_layer_s, padded)
+        if tables.experts is not None:
+            if self.activation is None:
+                raise ProfileError(f"{self.domain.profile}: a table of experts needs to know how many are activated")
+            # Padding activates nothing: it computes on whatever its slots held.
+            activated = self.activation.at(np.maximum(tokens, 1).astype(np.float64))
+            dense = dense + self.layers * tables.experts.at(padded.astype(np.float64), activated)
+        dense = dense + self.communication.at(padded.astype(np.float64))
         self._dense_s.extend((self.overhead_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
         if min(self._dense_s) + min(self._head_s) <= 0.0:
             raise ProfileError(

@@ -2,7 +2,8 @@
 
 The format is that of LLMServingSim's profiler (github.com/casys-kaist/LLMServingSim): ``dense.csv`` (layer, tokens,
 time_us), ``attention.csv`` (prefill_chunk, kv_prefill, n_decode, kv_decode, time_us), ``per_sequence.csv`` (layer,
-sequences, time_us), ``skew.csv`` (batches whose contexts differ) and ``meta.yaml``.
+sequences, time_us), ``skew.csv`` (batches whose contexts differ), ``moe.csv`` (tokens, activated_experts, time_us)
+where experts stand for the MLP, and ``meta.yaml``. Every operator of a file counts: one that is not known is refused.
 """
 
 from __future__ import annotations
@@ -17,22 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
+from gsim.latency.experts import ExpertTable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
 
-#: Operators of one decoder layer, and how often each runs in it.
-LAYER_OPERATORS = {
-    "layernorm": 2,
-    "qkv_proj": 1,
-    "rotary_emb": 1,
-    "o_proj": 1,
-    "gate_up_proj": 1,
-    "act_fn": 1,
-    "down_proj": 1,
-}
+#: Operators of one decoder layer's attention, and how often each runs in it.
+ATTENTION_OPERATORS = {"layernorm": 2, "qkv_proj": 1, "rotary_emb": 1, "o_proj": 1}
+#: Where queries and keys are normalised: both norms are one entry of the profiler's catalogue.
+NORM_OPERATORS = {"qk_norm": 1}
+#: A dense layer's MLP; a mixture of experts is one operator in a table of its own.
+MLP_OPERATORS = {"gate_up_proj": 1, "act_fn": 1, "down_proj": 1}
+#: Operators of a dense layer.
+LAYER_OPERATORS = {**ATTENTION_OPERATORS, **MLP_OPERATORS}
 #: Operators that run once per iteration, on all tokens.
 OUTER_OPERATORS = {"embedding": 1, "final_layernorm": 1}
 #: Operators that run once per iteration, on one token of every sequence.
@@ -67,11 +67,22 @@ class OperatorTables:
     """Chunk sizes of the skew table; 0: pure decode."""
     alpha: Floats
     """Weight of the longest context: [chunk, decodes, band of the skew rate]."""
+    experts: ExpertTable | None = None
+    """Experts of one layer, where the model has them."""
 
 
-def read_tables(folder: Path) -> OperatorTables:
-    """Read and check a folder; raises ``ProfileError`` that names the file, the row or point, and the value."""
-    tokens, layer_s = _by_size(folder / "dense.csv", "tokens", LAYER_OPERATORS)
+def read_tables(folder: Path, *, qk_norm: bool = False, experts: bool = False) -> OperatorTables:
+    """Read and check a folder; raises ``ProfileError`` that names the file, the row or point, and the value.
+
+    ``qk_norm`` and ``experts``: what the model's layers have. An operator that is missing, and one that no layer of
+    this model has, are refused by name.
+    """
+    layer = {**ATTENTION_OPERATORS, **(NORM_OPERATORS if qk_norm else {}), **({} if experts else MLP_OPERATORS)}
+    _refuse_unknown(folder / "dense.csv", {**layer, **OUTER_OPERATORS})
+    _refuse_unknown(folder / "per_sequence.csv", SEQUENCE_OPERATORS)
+    if not experts and (folder / "moe.csv").exists():
+        raise ProfileError(f"{folder / 'moe.csv'}: times of experts, but the model is dense")
+    tokens, layer_s = _by_size(folder / "dense.csv", "tokens", layer)
     _, outer_s = _by_size(folder / "dense.csv", "tokens", OUTER_OPERATORS)
     sequences, head_s = _by_size(folder / "per_sequence.csv", "sequences", SEQUENCE_OPERATORS)
     attention = _read(folder / "attention.csv", ["prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"])
@@ -85,8 +96,18 @@ def read_tables(folder: Path) -> OperatorTables:
     skew_decodes, skew_chunks, alpha = read_alphas(folder / "skew.csv")
     return OperatorTables(
         tokens, layer_s, outer_s, sequences, head_s, chunks, prefill_contexts, decodes, contexts, decode_s, mixed_s,
-        skew_decodes, skew_chunks, alpha,
+        skew_decodes, skew_chunks, alpha, read_experts(folder / "moe.csv") if experts else None,
     )  # fmt: skip
+
+
+def _refuse_unknown(path: Path, known: dict[str, int]) -> None:
+    """Every operator of a file counts: one that would be left out is refused by name."""
+    there = sorted(set(_read(path, ["layer"]).layer))
+    unknown = [name for name in there if name not in known]
+    if unknown:
+        raise ProfileError(
+            f"{path}: operator {unknown[0]} is not one that a layer of this model has; known: {', '.join(known)}"
+        )
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -111,6 +132,21 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
             value = frame[column].iloc[row]
             raise ProfileError(f"{path}, row {row + 2}: {column} must be a finite number {low}, not {value}")
     return frame
+
+
+def read_experts(path: Path) -> ExpertTable:
+    """``moe.csv``: every number of tokens with the numbers of experts that so few tokens can activate."""
+    frame = _read(path, ["tokens", "activated_experts", "time_us"])
+    tokens, counts = _axis(frame.tokens), _axis(frame.activated_experts)
+    rows = []
+    for size in tokens:
+        own = frame[frame.tokens == size].sort_values("activated_experts")
+        if own.activated_experts.duplicated().any():
+            twice = int(own.activated_experts[own.activated_experts.duplicated()].iloc[0])
+            raise ProfileError(f"{path}: tokens {size}: two rows for activated_experts {twice}")
+        # Beyond what was measured (more experts than so few tokens reach) the last time holds.
+        rows.append(np.interp(counts, own.activated_experts.to_numpy(), own.time_us.to_numpy() * 1e-6))
+    return ExpertTable(tokens, counts, np.array(rows))
 
 
 def _axis(values: pd.Series) -> tuple[int, ...]:

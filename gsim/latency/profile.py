@@ -1,4 +1,4 @@
-"""A profile: one GPU serving one model, with its limits, its price and where its numbers come from."""
+"""A profile: a deployment's measured latency, with its limits, its price and where its numbers come from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gsim.core.errors import ProfileError
 from gsim.core.protocols import LatencyModel
 from gsim.core.view import FULL_SEQUENCES, REFERENCE_CONTEXT_TOKENS, REFERENCE_SEQUENCES
 from gsim.latency.constant import ConstantTime
+from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.models import ModelShape, model_shape
 
@@ -32,11 +33,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Profile:
-    """Measured latency of a GPU and model, with the limits of one instance on it."""
+    """Measured latency of a deployment, with the limits of one instance of it."""
 
     name: str
-    gpu: str
-    model: ModelShape
+    deployment: Deployment
     latency: LatencyModel
     kv_tokens: int
     """KV capacity of one instance (tokens)."""
@@ -47,15 +47,17 @@ class Profile:
     max_model_len: int
     """Longest sequence (prompt and output) that an instance takes."""
     price_per_hour: float
-    """USD per hour of one instance."""
-    layout: str
-    """KV layout: KV can be copied only between instances of equal layout."""
+    """USD per hour of one instance: of all its cards."""
     provenance: Provenance
     domain: Domain
     price_source: str = ""
     """Where the price comes from, or that it is an assumption."""
+    layout: str = ""
+    """KV layout: KV can be copied only between instances of equal layout. Empty: the deployment's."""
 
     def __post_init__(self) -> None:
+        if not self.layout:
+            object.__setattr__(self, "layout", self.deployment.layout)
         for field in ("kv_tokens", "max_num_batched_tokens", "max_num_seqs", "max_model_len"):
             if getattr(self, field) < 1:
                 raise ProfileError(f"{self.name}: {field} must be at least 1, not {getattr(self, field)}")
@@ -75,6 +77,16 @@ class Profile:
                 raise ProfileError(
                     f"{self.name}: {field} ({asked}) is beyond the profile's domain, which ends at {limit}"
                 )
+
+    @property
+    def gpu(self) -> str:
+        """The card's name."""
+        return self.deployment.card
+
+    @property
+    def model(self) -> ModelShape:
+        """The model that is served."""
+        return self.deployment.model
 
     @property
     def nominal_tpot_s(self) -> float:
@@ -133,20 +145,23 @@ def constant_profile(
     max_num_batched_tokens: int = 8192,
     max_model_len: int = 1 << 20,
     name: str = "constant",
+    deployment: Deployment | None = None,
 ) -> Profile:
-    """A profile whose iterations all take ``iteration_s``: what queueing theory can be compared with."""
+    """A profile whose iterations all take ``iteration_s``: what queueing theory can be compared with.
+
+    ``deployment`` says how large its KV is (by default that of an 8B model on one card).
+    """
     extent = Extent(max_num_seqs, max_num_batched_tokens, max_model_len)
     return Profile(
         name=name,
-        gpu="constant",
-        model=model_shape("llama-3.1-8b"),
+        deployment=deployment or Deployment(model_shape("llama-3.1-8b"), "constant"),
+        layout="" if deployment else "constant",
         latency=ConstantTime(iteration_s),
         kv_tokens=kv_tokens,
         max_num_batched_tokens=max_num_batched_tokens,
         max_num_seqs=max_num_seqs,
         max_model_len=max_model_len,
         price_per_hour=0.0,
-        layout="constant",
         provenance=Provenance("none", "assumed: every iteration takes the same time", "none", "none", "none", "exact"),
         domain=Domain(extent, extent, name),
     )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
+from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import ModelShape, model_shape
@@ -60,9 +61,10 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
         raise ProfileError(f"{folder}: device '{device}' is not known; there are: {', '.join(sorted(DEVICES))}")
     shape = model_shape(model or _model_name(folder))
     memory_gb, large = DEVICES[device]
-    kv_tokens = int((0.9e9 * memory_gb - shape.weight_bytes - 0.44e9) // shape.kv_bytes_per_token)
+    deployment = Deployment(shape, device.upper())
+    kv_tokens = deployment.kv_tokens(memory_gb)
     if kv_tokens < 1:
-        raise ProfileError(f"{folder}: {shape.name} does not fit on {device} ({memory_gb} GB)")
+        raise ProfileError(f"{folder}: {deployment.too_large(memory_gb)}")
     name = f"{device}-{shape.name}"
     tokens, layer_s, head_s = _linear(folder / "mlp.csv", shape)
     decode, prefill = _attention(folder / "attention.csv", shape)
@@ -87,8 +89,7 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
     )
     return Profile(
         name=name,
-        gpu=device.upper(),
-        model=shape,
+        deployment=deployment,
         latency=latency,
         kv_tokens=kv_tokens,
         max_num_batched_tokens=8192 if large else 2048,
@@ -96,7 +97,6 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
         max_model_len=min(shape.max_position, kv_tokens),
         price_per_hour=0.0,
         price_source="not stated",
-        layout=f"{shape.name}/fp16/block16/tp1",
         provenance=Provenance(
             source="Vidur (github.com/microsoft/vidur), data/profiling, read in place",
             basis="derived: sum of measured operators; head modelled; 1 ms per iteration of engine overhead added",

@@ -80,9 +80,9 @@ class MigrationCrossover:
         return {
             "model": model,
             "gpu": gpu,
-            "kv_kib_per_token": profile.model.kv_bytes_per_token / 1024,
+            "kv_kib_per_token": profile.deployment.kv_bytes_per_token / 1024,
             "prefill_tokens_per_s": per_s,
-            "formula_gb_per_s": profile.model.kv_bytes_per_token * per_s / 1e9,
+            "formula_gb_per_s": profile.deployment.kv_bytes_per_token * per_s / 1e9,
             "simulated_gb_per_s": simulated,
             "first_principles_gb_per_s": known,
         }

@@ -25,6 +25,7 @@ def pool(n: int = 3) -> ClusterView:
             block_size=16,
             price_per_hour=np.ones(n),
             layout=("l",) * n,
+            cards=np.ones(n, dtype=np.int64),
         )
     )
 

@@ -71,7 +71,7 @@ def test_an_unknown_name_lists_what_exists(name: str, words: str) -> None:
     ("old", "new", "words"),
     [
         ("llama-3.1-8b", "llama-9", r"mine.yaml: model: unknown model 'llama-9'.*catalogue has: "),
-        ("memory_gb: 48", "memory_gb: 16", r"memory_gb: llama-3.1-8b does not fit: its weights take 16.1 GB"),
+        ("memory_gb: 48", "memory_gb: 16", r"memory_gb: llama-3.1-8b on MyCard does not fit: its weights take 16.1 GB"),
         (
             "memory_gb: 48",
             "memory_gb: 48\nkv_tokens: 900000",

@@ -84,5 +84,5 @@ def test_broken_tables_are_refused(tmp_path: Path, file: str, old: str, new: str
 def test_unknown_devices_and_too_small_cards_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="device 'tpu' is not known; there are: a100"):
         load_profile(write_tables(tmp_path, "tpu"))
-    with pytest.raises(ProfileError, match="does not fit on t4"):
+    with pytest.raises(ProfileError, match="on T4 does not fit: its weights take 16.1 GB"):
         load_profile(write_tables(tmp_path, "t4"))

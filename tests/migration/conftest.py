@@ -25,6 +25,7 @@ def pool() -> Callable[..., ClusterView]:
                 block_size=16,
                 price_per_hour=np.ones(n),
                 layout=layouts or ("l",) * n,
+                cards=np.ones(n, dtype=np.int64),
             )
         )
         view.move_cost_s = lambda tokens, source, targets: view.queue_s[targets] + 0.1

@@ -24,6 +24,7 @@ def view_of(speeds: tuple[float, ...], predicted: float = 100.0) -> ClusterView:
         block_size=16,
         price_per_hour=np.ones(n),
         layout=("l",) * n,
+        cards=np.ones(n, dtype=np.int64),
     )
     view = ClusterView.of(static)
     view.in_flight_tokens[:] = 0.0

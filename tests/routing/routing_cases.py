@@ -27,6 +27,7 @@ def static_view(n: int = 4) -> StaticView:
         block_size=16,
         price_per_hour=np.ones(n),
         layout=("layout",) * n,
+        cards=np.ones(n, dtype=np.int64),
     )
 
 

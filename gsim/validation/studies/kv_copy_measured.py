@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gsim.core import register
-from gsim.latency import constant_profile
-from gsim.latency.models import ModelShape
+from gsim.latency import Deployment, constant_profile, model_shape
 from gsim.migration import LinkConfig
 from gsim.study.migration_probe import Probe, measure_between
 from gsim.study.study import Context, Findings
@@ -22,7 +20,7 @@ class SetUp(NamedTuple):
 
     name: str
     source: str
-    model: ModelShape
+    deployment: Deployment
     link: str
     """The preset whose efficiency follows from the first and the last row."""
     control_s: float
@@ -32,8 +30,8 @@ class SetUp(NamedTuple):
 
 
 #: Four KV heads on eight cards are held twice: eight heads' worth of bytes move.
-_QWEN3_235B_TP8 = ModelShape("qwen3-235b-tp8", 94, 4096, 64, 8, 128, 235_093_634_560, 40_960)
-_QWEN3_8B = ModelShape("qwen3-8b", 36, 4096, 32, 8, 128, 8_190_735_360, 40_960)
+_QWEN3_235B_TP8 = Deployment(model_shape("qwen3-235b-a22b"), "H20", tp=8, weight_dtype="fp8")
+_QWEN3_8B = Deployment(model_shape("qwen3-8b"), "H800-80G")
 
 SET_UPS = (
     SetUp(
@@ -75,8 +73,7 @@ class KvCopyMeasured:
 
 def rows_of(set_up: SetUp, seed: int) -> list[dict[str, Any]]:
     """One row per published length: measured and simulated milliseconds, and whether the row served to fit."""
-    bare = constant_profile(0.01, kv_tokens=1 << 24, max_num_batched_tokens=1 << 16)
-    profile = dataclasses.replace(bare, model=set_up.model)
+    profile = constant_profile(0.01, kv_tokens=1 << 24, max_num_batched_tokens=1 << 16, deployment=set_up.deployment)
     lengths = sorted(set_up.measured_ms)
     rows = []
     for tokens in lengths:
