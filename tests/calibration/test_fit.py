@@ -70,7 +70,7 @@ def test_the_profile_says_what_it_is(folder):
     assert (profile.max_num_seqs, profile.max_num_batched_tokens, profile.max_model_len) == (32, 512, 2048)
     assert profile.kv_tokens == 4095 * 16
     assert profile.model.layers == 8
-    assert profile.model.kv_bytes_per_token == 2 * 8 * 4 * 64 * 2
+    assert profile.deployment.kv_bytes_per_token == 2 * 8 * 4 * 64 * 2
     assert profile.domain.measured.sequences == 17
     assert "--max-num-seqs 32" in profile.provenance.basis
     assert profile.provenance.engine_version == "vLLM 0.0.fake"
