@@ -45,6 +45,17 @@ def block_hashes(content: Content, block_size: int, parent: int = 0, skip: int =
     return hashes
 
 
+def head(content: Content, tokens: int) -> Content:
+    """The first ``tokens`` tokens of a content (all of it, where it is shorter)."""
+    kept: list[tuple[int, int]] = []
+    for piece, length in content:
+        if tokens <= 0:
+            break
+        kept.append((piece, min(length, tokens)))
+        tokens -= length
+    return tuple(kept)
+
+
 def shared_tokens(left: Content, right: Content) -> int:
     """How many leading tokens two prompts have in common."""
     shared = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
 from gsim.engine.decode_set import DecodeSet
+from gsim.engine.run_pool import RunPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Sequence
 
@@ -20,9 +21,8 @@ class Books:
     """A reference scheduler, the decode set that stands for its decoding sequences, and what keeps the two in step."""
 
     def __init__(self, limits: EngineLimits, needs_max_context: bool) -> None:
-        self.scheduler = Scheduler(limits)
-        self.pool = self.scheduler.pool
-        self.pool.before_match = self._name_quoted
+        self.pool = RunPool(limits.kv_blocks, limits.block_size, limits.prefix_caching, self._name_quoted)
+        self.scheduler = Scheduler(limits, self.pool)
         self.decodes = DecodeSet(limits.block_size, needs_max_context)
         self._needs_max_context = needs_max_context
         self._outputs: dict[int, Sequence] = {}
@@ -34,8 +34,12 @@ class Books:
     def join(self, sequence: Sequence) -> None:
         """``sequence`` decodes from now on."""
         self.decodes.join(sequence)
-        if sequence.names is not None and sequence.job.output_segment >= 0:
-            self._outputs[sequence.job.output_segment] = sequence
+        hold = sequence.hold
+        if hold is not None:
+            for i in range(hold.first_generated, len(hold.pieces)):
+                segment = hold.pieces[i][0]
+                if segment >= 0:
+                    self._outputs[segment] = sequence
 
     def leave_due(self) -> list[Sequence]:
         """Take out, for good, who has generated all its tokens; in the order of the batch."""
@@ -77,9 +81,9 @@ class Books:
 
     def grow_partial(self, partial: Sequence, tokens: int) -> None:
         """Compute more of a prompt."""
-        if partial.names is not None and self._outputs:
+        if partial.hold is not None:
             # Of two blocks with one name the older is hit first: what it quotes comes before it.
-            self._name_quoted(partial)
+            self._name_quoted(partial, 0)
         self.pool.grow(partial, partial.computed + tokens)
         partial.computed += tokens
 
@@ -91,7 +95,8 @@ class Books:
             if sequence.leaves:
                 decodes.leave(sequence)
                 decodes.tell(sequence)
-                pool.name(sequence, sequence.computed)
+                if sequence.hold is not None:
+                    pool.name(sequence, sequence.computed)
         decodes.clear()
         self._outputs.clear()
 
@@ -103,7 +108,11 @@ class Books:
     def quotes_running_output(self, sequence: Sequence) -> bool:
         """Its prompt may hit what is being generated just now."""
         outputs = self._outputs
-        return bool(outputs) and any(segment in outputs for segment, _ in sequence.job.request.content)
+        if outputs and sequence.hold is not None:
+            for segment, _ in sequence.hold.pieces:
+                if segment in outputs:
+                    return True
+        return False
 
     def batch(self, pieces: list[Piece], advanced: bool) -> Batch:
         """The decodes and the pieces; ``advanced``: the pieces' tokens are counted as computed already."""
@@ -123,16 +132,26 @@ class Books:
         return Batch(tuple(chunks), count, context_tokens, longest)
 
     def _give_back(self, sequence: Sequence) -> None:
-        if sequence.names is not None:
+        if sequence.hold is not None:
             self.pool.name(sequence, sequence.computed)
-            self._outputs.pop(sequence.job.output_segment, None)
+            hold = sequence.hold
+            for i in range(hold.first_generated, len(hold.pieces)):
+                segment = hold.pieces[i][0]
+                if self._outputs.get(segment) is sequence:
+                    del self._outputs[segment]
         del self.scheduler.running[sequence]
         self.pool.release(sequence)
 
-    def _name_quoted(self, sequence: Sequence) -> None:
-        """Before a prompt is looked up: name what was generated of the segments that it quotes."""
-        for segment, _ in sequence.job.request.content:
-            quoted = self._outputs.get(segment)
-            if quoted is not None:
-                # The coming iteration's token included, as the reference names it when it is scheduled.
-                self.pool.name(quoted, quoted.prompt + quoted.base + self.decodes.clock)
+    def _name_quoted(self, sequence: Sequence, first: int) -> bool:
+        """Name what was generated of the segments that a prompt quotes from its piece ``first`` on; whether any."""
+        outputs = self._outputs
+        named = False
+        if outputs and sequence.hold is not None:
+            pieces = sequence.hold.pieces
+            for i in range(first, len(pieces)):
+                quoted = outputs.get(pieces[i][0])
+                if quoted is not None:
+                    # The coming iteration's token included, as the reference names it when it is scheduled.
+                    self.pool.name(quoted, quoted.prompt + quoted.base + self.decodes.clock)
+                    named = True
+        return named

@@ -122,7 +122,7 @@ class ClockedScheduler:
         for sequence in self.scheduler.waiting:
             if slots <= 0 or budget <= 0:
                 break
-            if self._any_order or sequence.names is not None or sequence.run is not None or sequence.kv_tokens:
+            if self._any_order or sequence.hold is not None or sequence.own is not None or sequence.kv_tokens:
                 return self._plan_unplain(sequence, behind=bool(pieces))
             tokens = sequence.prompt + sequence.generated
             need = -(-tokens // size)

@@ -66,7 +66,7 @@ class DecodeClockEngine:
         """Queue a job; one that can never run here is reported as rejected."""
         if not self._begun or self._end_s <= now_s:
             self._catch_up(now_s)
-        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
+        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits, self.clocked.pool)
         self._submitted += 1
         if sequence is None:
             self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))

@@ -1,41 +1,32 @@
-"""The KV blocks of one engine: who holds how many, and what the prefix cache still knows.
+"""The KV blocks of one engine: who holds how many, and in which order cached ones are taken.
 
 vLLM keeps free blocks in one queue: blocks without a hash return to its front, blocks with one to its end, a
 sequence's tail before its head, and blocks are taken from the front. So the queue is always *blank blocks, then cached
 blocks in LRU order*, and blank blocks need no identity: they are a number. (Source: vLLM 0.32, ``block_pool.py``.)
 
 A sequence that shares nothing with anybody has no named blocks. Only itself can hit them, after a preemption; so they
-need no identity either, and lie in the LRU order as a run of so many blocks. A run that nobody can hit any more is
-merely older or younger than what can be hit: where nothing that can be hit is older, it counts as blank.
+lie in the LRU order as one entry of so many blocks. An entry that nobody can hit any more is merely older or younger
+than what can be hit: where nothing that can be hit is older, it counts as blank.
+
+How named blocks are kept is the matter of two kinds of pool: ``block_pool`` has every block as an object of its own
+(to be read beside vLLM's), ``run_pool`` has them by runs (fast); both give the same answers, to the block.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-
-from gsim.engine.sequence import Sequence
-
-
-class Block:
-    """A named, full KV block: hashed content that other prompts may share."""
-
-    __slots__ = ("name", "refs")
-
-    def __init__(self, name: int) -> None:
-        self.name = name
-        self.refs = 1
+from gsim.core.lru import Entry, Lru
+from gsim.core.request import Content
+from gsim.engine.sequence import Hold, OwnBlocks, Sequence
 
 
-class Run:
-    """The first ``blocks`` blocks of a nameless sequence, cached and unreferenced; evicted from its end."""
+class Match:
+    """Cached blocks that begin a prompt."""
 
-    __slots__ = ("blocks", "owned")
+    __slots__ = ("blocks",)
 
-    def __init__(self, blocks: int, owned: bool) -> None:
-        self.blocks = blocks
-        self.owned = owned
-        """A preempted sequence waits that can still hit it."""
+    def __init__(self) -> None:
+        self.blocks = 0
+        """How many."""
 
 
 class KvPool:
@@ -48,67 +39,70 @@ class KvPool:
         self.caching = caching
         self.shared = 0
         """Blocks that sequences count as theirs beyond the first holder of each."""
-        self.before_match: Callable[[Sequence], None] | None = None
-        """Called with a sequence that has names before its blocks are looked up."""
-        self.idle: OrderedDict[Block | Run, None] = OrderedDict()
-        """Cached blocks that nobody holds, least recently used first."""
+        self.idle = Lru()
+        """Cached blocks that nobody holds."""
         self._blank = blocks
-        self._cached: dict[int, list[Block]] = {}
 
     @property
     def has_idle(self) -> bool:
         """Whether some cached blocks are held by nobody."""
         return self.free != self._blank
 
-    def match(self, sequence: Sequence) -> list[Block]:
-        """The longest run of cached blocks that begin ``sequence``, without its last token (which must be computed)."""
-        hits: list[Block] = []
-        if not self.caching or sequence.names is None:
-            return hits
-        if self.before_match is not None:
-            self.before_match(sequence)
-        most = (sequence.length - 1) // self.block_size
-        cached = self._cached
-        for name in sequence.names.first(most)[:most]:
-            found = cached.get(name)
-            if found is None:
-                break
-            hits.append(found[0])
-        return hits
+    # --- what the two kinds of pool differ in ---------------------------------------------------------------------
 
-    def held_among(self, blocks: list[Block]) -> int:
+    def hold_of(self, pieces: Content, first_generated: int) -> Hold:
+        """The hold of a new sequence on its named blocks, of which there are none yet (arguments: see ``Hold``)."""
+        raise NotImplementedError
+
+    def match(self, sequence: Sequence) -> Match:
+        """The cached blocks that begin ``sequence``, without its last token (which must be computed)."""
+        raise NotImplementedError
+
+    def held_among(self, match: Match) -> int:
         """How many of some cached blocks are held, and so need no free one."""
-        return sum(block.refs > 0 for block in blocks)
+        raise NotImplementedError
 
-    def admit(self, sequence: Sequence, hits: list[Block], tokens: int) -> None:
-        """Give ``sequence`` its cached blocks ``hits`` (or its own run), and fresh ones up to ``tokens`` tokens."""
-        for block in hits:
-            if block.refs == 0:
-                del self.idle[block]
-                self.free -= 1
-            else:
-                self.shared += 1
-            block.refs += 1
-        sequence.cached = hits
-        sequence.blocks = len(hits)
-        if sequence.run is not None:
-            sequence.blocks = self._take_run(sequence.run, sequence.length)
-            sequence.run = None
+    def name(self, sequence: Sequence, tokens: int) -> None:
+        """Enter the full blocks among the first ``tokens`` tokens of a sequence that has names into the cache."""
+        raise NotImplementedError
+
+    def _hold(self, sequence: Sequence, match: Match) -> None:
+        """Let ``sequence`` hold cached blocks."""
+        raise NotImplementedError
+
+    def _let_go(self, hold: Hold) -> int:
+        """Let a sequence's named blocks go, the last one first; how many it held."""
+        raise NotImplementedError
+
+    def _forget(self, entry: Entry) -> None:
+        """Blocks at the end of a named entry have been evicted, maybe all."""
+        raise NotImplementedError
+
+    # --- what they have in common ---------------------------------------------------------------------------------
+
+    def admit(self, sequence: Sequence, match: Match, tokens: int) -> None:
+        """Give ``sequence`` the cached blocks of ``match`` (or its own), and fresh ones up to ``tokens`` tokens."""
+        sequence.blocks = match.blocks
+        if match.blocks:
+            self._hold(sequence, match)
+        elif sequence.own is not None:
+            sequence.blocks = self._take_own(sequence.own, sequence.length)
+            sequence.own = None
         self.grow(sequence, tokens)
 
-    def run_hit(self, sequence: Sequence) -> int:
+    def own_hit(self, sequence: Sequence) -> int:
         """Blocks of its own that a nameless, preempted sequence finds again."""
-        if sequence.run is None:
+        if sequence.own is None:
             return 0
-        return min(sequence.run.blocks, (sequence.length - 1) // self.block_size)
+        return min(sequence.own.blocks, (sequence.length - 1) // self.block_size)
 
-    def _take_run(self, run: Run, length: int) -> int:
-        blocks = min(run.blocks, (length - 1) // self.block_size)
-        run.blocks -= blocks
-        run.owned = False
+    def _take_own(self, own: OwnBlocks, length: int) -> int:
+        blocks = min(own.blocks, (length - 1) // self.block_size)
+        own.blocks -= blocks
+        own.hittable = False
         self.free -= blocks
-        if run.blocks == 0:
-            self.idle.pop(run, None)
+        if own.blocks == 0 and blocks:
+            self.idle.remove(own)
         self._forget_front()
         return blocks
 
@@ -122,22 +116,8 @@ class KvPool:
         if need > 0:
             self.take(need)
             sequence.blocks += need
-        if sequence.names is not None:
+        if sequence.hold is not None:
             self.name(sequence, tokens)
-
-    def name(self, sequence: Sequence, tokens: int) -> None:
-        """Enter the full blocks among the first ``tokens`` tokens of a sequence that has names into the cache."""
-        names = sequence.names
-        if names is None or not self.caching:
-            return
-        full = tokens // self.block_size
-        mine = sequence.cached
-        if len(mine) < full:
-            for name in names.first(full)[len(mine) : full]:
-                block = Block(name)
-                # Two sequences that compute the same content at the same time hold two blocks of one name.
-                self._cached.setdefault(name, []).append(block)
-                mine.append(block)
 
     def take(self, blocks: int) -> None:
         """Take ``blocks`` blank or least recently used blocks (the caller knows that so many are free)."""
@@ -149,69 +129,49 @@ class KvPool:
         self._blank = 0
         idle = self.idle
         while blocks > 0:
-            entry = next(iter(idle))
-            if type(entry) is Run:
-                evicted = min(blocks, entry.blocks)
-                entry.blocks -= evicted
-                blocks -= evicted
-                if entry.blocks == 0:
-                    del idle[entry]
-            else:
-                assert type(entry) is Block
-                del idle[entry]
+            entry = idle.oldest
+            assert entry is not None
+            evicted = min(blocks, entry.blocks)
+            blocks -= evicted
+            entry.blocks -= evicted
+            if entry.blocks == 0:
+                idle.remove(entry)
+            if type(entry) is not OwnBlocks:
                 self._forget(entry)
-                blocks -= 1
         self._forget_front()
 
-    def release(self, sequence: Sequence, keep_run: bool = False) -> None:
-        """Take all blocks of ``sequence`` back; ``keep_run``: it is preempted and may hit them again."""
-        full = sequence.computed // self.block_size if self.caching else 0
-        idle = self.idle
-        if sequence.names is not None and self.caching:
-            mine = sequence.cached
-            blank = sequence.blocks - len(mine)
-            for block in reversed(mine):
-                block.refs -= 1
-                if block.refs == 0:
-                    idle[block] = None
-                    self.free += 1
-                else:
-                    self.shared -= 1
-        elif full and (self.has_idle or keep_run):
-            blank = sequence.blocks - full
-            run = Run(full, keep_run)
-            idle[run] = None
-            self.free += full
-            if keep_run:
-                sequence.run = run
+    def release(self, sequence: Sequence, keep_own: bool = False) -> None:
+        """Take all blocks of ``sequence`` back; ``keep_own``: it is preempted and may hit them again."""
+        hold = sequence.hold
+        blank = sequence.blocks
+        if hold is not None:
+            blank -= self._let_go(hold)
         else:
-            blank = sequence.blocks
+            full = sequence.computed // self.block_size if self.caching else 0
+            if full and (keep_own or self.has_idle):
+                blank -= full
+                own = OwnBlocks(full, keep_own)
+                self.idle.push(own)
+                self.free += full
+                if keep_own:
+                    sequence.own = own
         self.free += blank
         self._blank += blank
         sequence.blocks = 0
-        if sequence.names is not None:
-            sequence.cached = []
 
     def disown(self, sequence: Sequence) -> None:
         """A preempted sequence will never come back: what is cached of it can no longer be hit."""
-        if sequence.run is not None:
-            sequence.run.owned = False
-            sequence.run = None
+        if sequence.own is not None:
+            sequence.own.hittable = False
+            sequence.own = None
             self._forget_front()
 
-    def _forget(self, block: Block) -> None:
-        same = self._cached[block.name]
-        same.remove(block)
-        if not same:
-            del self._cached[block.name]
-
     def _forget_front(self) -> None:
-        """Count runs that nobody can hit and that are the oldest as blank: they are taken first either way."""
+        """Count entries that nobody can hit and that are the oldest as blank: they are taken first either way."""
         idle = self.idle
-        while idle:
-            entry = next(iter(idle))
-            if type(entry) is Block or (type(entry) is Run and entry.owned):
+        while True:
+            entry = idle.oldest
+            if type(entry) is not OwnBlocks or entry.hittable:
                 return
-            assert type(entry) is Run
-            del idle[entry]
+            idle.remove(entry)
             self._blank += entry.blocks

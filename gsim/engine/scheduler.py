@@ -45,9 +45,9 @@ class Step:
 class Scheduler:
     """Running and waiting sequences over one pool of KV blocks."""
 
-    def __init__(self, limits: EngineLimits) -> None:
+    def __init__(self, limits: EngineLimits, pool: KvPool) -> None:
         self.limits = limits
-        self.pool = KvPool(limits.kv_blocks, limits.block_size, limits.prefix_caching)
+        self.pool = pool
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
         self.waiting = waiting_queue(limits.policy)
@@ -119,7 +119,7 @@ class Scheduler:
         del self.running[victim]
         refund = step.scheduled.pop(victim, 0)
         outgrown = self.limits.blocks_of(victim.length) > self.pool.total
-        self.pool.release(victim, keep_run=not outgrown)
+        self.pool.release(victim, keep_own=not outgrown)
         victim.computed = 0
         victim.preemptions += 1
         if outgrown:
@@ -134,19 +134,19 @@ class Scheduler:
         waiting, running, pool = self.waiting, self.running, self.pool
         while waiting and budget > 0 and len(running) < self.limits.max_num_seqs:
             sequence = waiting[0]
-            hits = pool.match(sequence)
-            hit_blocks = len(hits) or pool.run_hit(sequence)
+            match = pool.match(sequence)
+            hit_blocks = match.blocks or pool.own_hit(sequence)
             length = sequence.prompt + sequence.generated
             computed = max(hit_blocks * pool.block_size, min(sequence.kv_tokens, length - 1))
             need = -(-length // pool.block_size) + (self._watermark if running else 0)
-            if need > pool.free and need - pool.held_among(hits) > pool.free:
+            if need > pool.free and need - pool.held_among(match) > pool.free:
                 break
             tokens = length - computed
             if 0 < threshold < tokens:
                 tokens = threshold
             tokens = min(tokens, budget)
             waiting.popleft()
-            pool.admit(sequence, hits, computed + tokens)
+            pool.admit(sequence, match, computed + tokens)
             if sequence.preemptions == 0:
                 sequence.hit_tokens = hit_blocks * pool.block_size
             sequence.kv_tokens = 0

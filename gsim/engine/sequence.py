@@ -1,4 +1,4 @@
-"""A request inside an engine, and the names of its KV blocks."""
+"""A request inside an engine."""
 
 from __future__ import annotations
 
@@ -6,43 +6,39 @@ from typing import TYPE_CHECKING, Final
 
 from mypy_extensions import mypyc_attr
 
-from gsim.core.content import block_hashes
 from gsim.core.errors import SimulationError
+from gsim.core.lru import Entry
 from gsim.core.request import Content, Job
-from gsim.engine.config import EngineLimits
 
 if TYPE_CHECKING:
-    from gsim.engine.kv_pool import Block, Run
+    from gsim.engine.config import EngineLimits
+    from gsim.engine.kv_pool import KvPool
+
+#: Tokens of a text that goes on for as long as anybody asks.
+_ENDLESS: Final = 1 << 60
 
 
-#: The named blocks of who has none; never added to.
-_NONE: Final[list[Block]] = []
+class Hold:
+    """What a KV pool keeps of a sequence whose blocks have names. Each kind of pool has its own kind of hold."""
+
+    __slots__ = ("first_generated", "pieces")
+
+    def __init__(self, pieces: Content, first_generated: int) -> None:
+        self.pieces = pieces
+        """The prompt and what is generated after it, without empty pieces; equal tokens are equal names."""
+        self.first_generated = first_generated
+        """The first of the pieces that hold generated text."""
 
 
-class BlockNames:
-    """The hashes of a sequence's full KV blocks, prompt first, then generated text as far as it is asked for.
+class OwnBlocks(Entry):
+    """The first blocks of a sequence without names, cached and unreferenced."""
 
-    Text that no other prompt can refer to (output segment -1) gets a segment of its own, so that nothing but the
-    sequence itself can hit it.
-    """
+    __slots__ = ("hittable",)
 
-    __slots__ = ("_block_size", "_content", "_names", "_output")
-
-    def __init__(self, content: Content, output_segment: int, private_segment: int, block_size: int) -> None:
-        self._content = tuple((private_segment if segment == -1 else segment, tokens) for segment, tokens in content)
-        self._output = private_segment if output_segment == -1 else output_segment
-        self._block_size = block_size
-        self._names = block_hashes(self._content, block_size)
-
-    def first(self, blocks: int) -> list[int]:
-        """The names of at least the first ``blocks`` blocks."""
-        names = self._names
-        if len(names) < blocks:
-            size = self._block_size
-            prompt_tokens = sum(tokens for _, tokens in self._content)
-            whole = (*self._content, (self._output, blocks * size - prompt_tokens))
-            names += block_hashes(whole, size, parent=names[-1] if names else 0, skip=len(names) * size)
-        return names
+    def __init__(self, blocks: int, hittable: bool) -> None:
+        super().__init__(blocks)
+        self.hittable = hittable
+        """The sequence was preempted, and waits: it can still hit them."""
 
 
 # No cycle passes through it, so the collector need not know of it: there are hundreds of thousands.
@@ -54,19 +50,18 @@ class Sequence:
         "aborted",
         "base",
         "blocks",
-        "cached",
         "computed",
         "generated",
         "hit_tokens",
+        "hold",
         "job",
         "kv_tokens",
         "leaves",
-        "names",
         "number",
+        "own",
         "preemptions",
         "prompt",
         "request_id",
-        "run",
         "slot",
         "stop",
         "submitted_s",
@@ -74,9 +69,7 @@ class Sequence:
         "tie",
     )
 
-    def __init__(
-        self, job: Job, submitted_s: float, tie: int | str, stop: int, kv_tokens: int, names: BlockNames | None
-    ):
+    def __init__(self, job: Job, submitted_s: float, tie: int | str, stop: int, kv_tokens: int, hold: Hold | None):
         request = job.request
         self.job = job
         self.request_id = request.request_id
@@ -85,8 +78,8 @@ class Sequence:
         """Output tokens after which it finishes."""
         self.kv_tokens = kv_tokens
         """Leading tokens whose KV came with it and is not yet taken in."""
-        self.names = names
-        """None: shares nothing with anybody (its blocks have no names)."""
+        self.hold = hold
+        """Its named blocks; None: it shares nothing with anybody (its blocks have no names)."""
         self.submitted_s = submitted_s
         self.tie = tie
         """Ranks it among those of equal priority that were submitted at the same time."""
@@ -96,9 +89,7 @@ class Sequence:
         self.computed = 0
         """Tokens whose KV exists, the scheduled iteration's included."""
         self.blocks = 0
-        self.cached: list[Block] = _NONE if names is None else []
-        """Its named blocks: the first ones of those it holds."""
-        self.run: Run | None = None
+        self.own: OwnBlocks | None = None
         """What the cache still has of it while it is preempted, if its blocks have no names."""
         self.hit_tokens = 0
         """Prompt tokens that came out of the prefix cache at its first admission."""
@@ -122,7 +113,9 @@ class Sequence:
         return self.prompt + self.generated
 
 
-def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: EngineLimits) -> Sequence | None:
+def make_sequence(
+    job: Job, number: int, now_s: float, kv_tokens: int, limits: EngineLimits, pool: KvPool
+) -> Sequence | None:
     """The sequence of a job, or None where it can never run: ``max_model_len`` or the KV pool is too small.
 
     The output ends where the sequence reaches ``max_model_len``, or at ``max_output_tokens``, as in vLLM.
@@ -131,25 +124,39 @@ def make_sequence(job: Job, number: int, now_s: float, kv_tokens: int, limits: E
     prompt = request.prompt_tokens
     if prompt + 1 > limits.max_model_len or limits.blocks_of(prompt) > limits.kv_blocks:
         return None
-    names = None
+    hold = None
     if request.content:
-        _check_content(job)
-        if limits.prefix_caching:
-            # Traces number their segments from 0, so a negative one belongs to the request alone.
-            private_segment = -2 - request.request_id
-            names = BlockNames(request.content, job.output_segment, private_segment, limits.block_size)
+        pieces = _pieces(job)
+        if pool.caching:
+            hold = pool.hold_of(pieces, len(pieces) - 1)
     stop = job.output_tokens
     if stop > request.max_output_tokens:
         stop = request.max_output_tokens
     if stop > limits.max_model_len - prompt:
         stop = limits.max_model_len - prompt
-    return Sequence(job, now_s, number, stop, kv_tokens, names)
+    return Sequence(job, now_s, number, stop, kv_tokens, hold)
 
 
-def _check_content(job: Job) -> None:
+def _pieces(job: Job) -> Content:
+    """The prompt and the generated text. Raises ``SimulationError`` where the content is not as long as the prompt.
+
+    Text that no other prompt can refer to (segment -1) gets a segment of its own, so that nothing but the sequence
+    itself can hit it. Traces number their segments from 0, so a negative one belongs to the request alone.
+    """
     request = job.request
-    tokens = sum(tokens for _, tokens in request.content)
-    if tokens != request.prompt_tokens:
+    content = request.content
+    plain = True
+    length = 0
+    for segment, tokens in content:
+        length += tokens
+        if segment == -1 or tokens == 0:
+            plain = False
+    if length != request.prompt_tokens:
         raise SimulationError(
-            f"request {request.request_id}: its content has {tokens} tokens, its prompt {request.prompt_tokens}"
+            f"request {request.request_id}: its content has {length} tokens, its prompt {request.prompt_tokens}"
         )
+    private = -2 - request.request_id
+    if not plain:
+        content = tuple([(private if segment == -1 else segment, tokens) for segment, tokens in content if tokens])
+    output = job.output_segment
+    return (*content, (private if output == -1 else output, _ENDLESS))

@@ -9,6 +9,7 @@ from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCou
 from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
 from gsim.core.request import Job
+from gsim.engine.block_pool import BlockPool
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.scheduler import Scheduler, Step
@@ -25,7 +26,8 @@ class StepwiseEngine:
 
     def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
         self.limits = limits
-        self.scheduler = Scheduler(limits)
+        self.pool = BlockPool(limits.kv_blocks, limits.block_size, limits.prefix_caching)
+        self.scheduler = Scheduler(limits, self.pool)
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
         self._submitted = 0
@@ -42,7 +44,7 @@ class StepwiseEngine:
         self._catch_up(now_s)
         if self._step is None and not self.scheduler.running and not self.scheduler.waiting:
             self._boundary_s = now_s
-        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits)
+        sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits, self.pool)
         self._submitted += 1
         if sequence is None:
             self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
@@ -84,7 +86,7 @@ class StepwiseEngine:
     def gauges(self, now_s: float) -> Gauges:
         """What a scraper would read at ``now_s``."""
         self._catch_up(now_s)
-        pool = self.scheduler.pool
+        pool = self.pool
         return Gauges(len(self.scheduler.running), len(self.scheduler.waiting), (pool.total - pool.free) / pool.total)
 
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:

@@ -1,27 +1,24 @@
-"""Block names from token ids: how recorded schedules name what they share."""
+"""Token ids as pieces: how recorded schedules say what prompts share."""
 
 from __future__ import annotations
 
-from gsim.engine.sequence import BlockNames
-
-GENERATED_TOKEN = 7
+from gsim.core.request import Content
 
 
-class TokenNames(BlockNames):
-    """Block names from the tokens themselves, as vLLM hashes them."""
+class TokenSegments:
+    """One segment per block of token ids that follow the same ids: prompts share blocks as their ids do."""
 
-    __slots__ = ("_tokens",)
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._segments: dict[tuple[int, tuple[int, ...]], int] = {}
+        """By the segment before it (-1: none) and its own tokens."""
 
-    def __init__(self, tokens: list[int], block_size: int) -> None:
-        super().__init__((), -1, -2, block_size)
-        self._tokens = tokens
-
-    def first(self, blocks: int) -> list[int]:
-        """The names of at least the first ``blocks`` blocks."""
-        names = self._names
-        size = self._block_size
-        self._tokens += [GENERATED_TOKEN] * (blocks * size - len(self._tokens))
-        while len(names) < blocks:
-            start = len(names) * size
-            names.append(hash((names[-1] if names else 0, *self._tokens[start : start + size])))
-        return names
+    def pieces(self, tokens: list[int]) -> Content:
+        """The content of a text."""
+        pieces: list[tuple[int, int]] = []
+        segment = -1
+        for start in range(0, len(tokens), self._block_size):
+            block = tuple(tokens[start : start + self._block_size])
+            segment = self._segments.setdefault((segment, block), len(self._segments))
+            pieces.append((segment, len(block)))
+        return tuple(pieces)

@@ -23,6 +23,7 @@ from gsim.core.errors import InputError
 from gsim.core.protocols import LatencyModel
 from gsim.core.request import Content, Job
 from gsim.engine import EngineLimits
+from gsim.engine.block_pool import BlockPool
 from gsim.engine.scheduler import Scheduler, Step
 from gsim.engine.sequence import Sequence, make_sequence
 from gsim.validation.fork import Copies
@@ -95,7 +96,7 @@ class Loop:
         self.latency = latency
         self.limits = limits
         self.first_launch_s = first_launch_s
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, BlockPool(limits.kv_blocks, limits.block_size, limits.prefix_caching))
         self.flights: deque[_Flight] = deque()
         self.now_s = 0.0
         self.gpu_free_s = 0.0
@@ -157,16 +158,16 @@ class Loop:
             return True
         for sequence in self.scheduler.waiting:
             if sequence.request_id == request_id and sequence.preemptions == 0:
-                renamed = make_sequence(job, request_id, sequence.submitted_s, 0, self.limits)
+                renamed = make_sequence(job, request_id, sequence.submitted_s, 0, self.limits, self.scheduler.pool)
                 assert renamed is not None
-                sequence.names = renamed.names
+                sequence.hold = renamed.hold
                 return True
         return False
 
     def _take_arrivals(self) -> None:
         while self.arrived < len(self.jobs) and self.jobs[self.arrived].request.arrival_s <= self.now_s:
             job = self.jobs[self.arrived]
-            sequence = make_sequence(job, self.arrived, self.now_s, 0, self.limits)
+            sequence = make_sequence(job, self.arrived, self.now_s, 0, self.limits, self.scheduler.pool)
             if sequence is None:
                 raise InputError(f"request {job.request.request_id} does not fit: see max_model_len and the KV cache")
             self.result.queued_s[self.arrived] = self.now_s

@@ -65,17 +65,6 @@ def _number(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def head(content: Content, tokens: int) -> Content:
-    """The first ``tokens`` tokens of a content (all of it, where it is shorter)."""
-    kept: list[tuple[int, int]] = []
-    for piece, length in content:
-        if tokens <= 0:
-            break
-        kept.append((piece, min(length, tokens)))
-        tokens -= length
-    return tuple(kept)
-
-
 def length(content: Content) -> int:
     """Tokens of a content."""
     return sum(tokens for _, tokens in content)

@@ -6,22 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from gsim.engine.conformance import main, read_recording, replay
+from gsim.engine.conformance import ENGINES, main, read_recording, replay
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "vllm_schedule"
 OWN = Path(__file__).parent / "recordings"
 
 
 @pytest.mark.parametrize("path", sorted(SHARED.glob("*.json.gz")) or [SHARED], ids=lambda path: path.name)
-def test_shared_recording_is_identical(path):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_shared_recording_is_identical(path, engine):
     if path == SHARED:
         pytest.skip("../shared/data/vllm_schedule is not there")
-    assert replay(read_recording(path)) is None
+    assert replay(read_recording(path), engine) is None
 
 
 @pytest.mark.parametrize("path", sorted(OWN.glob("*.json.gz")), ids=lambda path: path.name)
-def test_own_recording_is_identical(path):
-    assert replay(read_recording(path)) is None
+@pytest.mark.parametrize("engine", ENGINES)
+def test_own_recording_is_identical(path, engine):
+    assert replay(read_recording(path), engine) is None
 
 
 def recording():
@@ -56,7 +58,9 @@ def test_exit_status_and_the_first_difference(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[1] == f"{bad}: step 1 differs"
     assert '{"0": 9}' in out[2]
+    assert out[3].startswith("  stepwise: ")
     assert '{"0": 8}' in out[3]
+    assert out[6].startswith("  decode_clock: ")
 
 
 def test_a_file_that_is_no_recording_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from engine_cases import any_latency, any_limits, drain, job
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from pool_cases import check_tree
 
 from gsim.engine.decode_clock import DecodeClockEngine
 from gsim.engine.stepwise import StepwiseEngine
@@ -69,8 +70,9 @@ class Pair:
         reference, fast = self.both("progress", now_s)
         assert dict(zip(*fast, strict=True)) == dict(zip(*reference, strict=True))
         assert self.followed(now_s, reference[0]) == [dict(zip(*reference, strict=True))] * 2
-        for pool in (self.engines[0].scheduler.pool, self.engines[1].clocked.pool):
-            assert pool.has_idle == bool(pool.idle)
+        for pool in (self.engines[0].pool, self.engines[1].clocked.pool):
+            assert pool.has_idle == (pool.idle.oldest is not None)
+        check_tree(self.engines[1].clocked.pool)
         reference, fast = self.both("busy_s", now_s)
         assert fast == pytest.approx(reference, rel=1e-9, abs=1e-9)
 

@@ -6,6 +6,7 @@ import pytest
 from engine_cases import AffineTime, drain, job, limits
 
 from gsim.core import EngineEvent, EventKind, SimulationError
+from gsim.engine.block_pool import BlockPool
 from gsim.engine.conformance import limits_of, replay
 from gsim.engine.decode_clock import DecodeClockEngine
 from gsim.engine.iteration_time import with_scheduling
@@ -18,11 +19,12 @@ CONSTANT = AffineTime(1.0, 0.0, 0.0, 0.0)
 
 
 def scheduler(**fields):
-    return Scheduler(limits(**fields))
+    within = limits(**fields)
+    return Scheduler(within, BlockPool(within.kv_blocks, within.block_size, within.prefix_caching))
 
 
 def add(to, number, prompt, output=5, **fields):
-    made = make_sequence(job(number, 0.0, prompt, output, **fields), number, 0.0, 0, to.limits)
+    made = make_sequence(job(number, 0.0, prompt, output, **fields), number, 0.0, 0, to.limits, to.pool)
     assert made is not None
     to.waiting.append(made)
     return made
@@ -240,4 +242,4 @@ def test_a_recording_states_its_limits():
     }
     assert limits_of(config).kv_blocks == 10
     assert limits_of(config).watermark_blocks == 1
-    assert replay({"config": config, "requests": [], "steps": []}) is None
+    assert replay({"config": config, "requests": [], "steps": []}, "stepwise") is None

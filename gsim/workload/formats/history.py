@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gsim.core.content import head
 from gsim.core.request import Content
-from gsim.workload.play import SEGMENT_MASK, Turn, head, length
+from gsim.workload.play import SEGMENT_MASK, Turn, length
 
 
 def continued(before: Turn, tokens: int, fresh: int) -> Content:

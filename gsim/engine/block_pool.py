@@ -1,0 +1,121 @@
+"""The reference's KV pool: every named block is an object, as in vLLM."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from gsim.core.content import block_hashes, head
+from gsim.core.lru import Entry
+from gsim.core.request import Content
+from gsim.engine.kv_pool import KvPool, Match
+from gsim.engine.sequence import Hold, Sequence
+
+
+class Block(Entry):
+    """A named, full KV block: hashed content that other prompts may share."""
+
+    __slots__ = ("name", "refs")
+
+    def __init__(self, name: int) -> None:
+        super().__init__(1)
+        self.name = name
+        self.refs = 1
+
+
+class BlockHold(Hold):
+    """The names of a sequence's blocks, as far as they have been asked for, and the named blocks that it holds."""
+
+    __slots__ = ("blocks", "names")
+
+    def __init__(self, pieces: Content, first_generated: int) -> None:
+        super().__init__(pieces, first_generated)
+        self.names: list[int] = []
+        self.blocks: list[Block] = []
+
+    def first(self, blocks: int, size: int) -> list[int]:
+        """The names of at least the first ``blocks`` blocks."""
+        names = self.names
+        if len(names) < blocks:
+            parent = names[-1] if names else 0
+            names += block_hashes(head(self.pieces, blocks * size), size, parent=parent, skip=len(names) * size)
+        return names
+
+
+class BlockMatch(Match):
+    """Cached blocks, the first of each name."""
+
+    __slots__ = ("hits",)
+
+    def __init__(self, hits: list[Block]) -> None:
+        super().__init__()
+        self.blocks = len(hits)
+        self.hits = hits
+
+
+class BlockPool(KvPool):
+    """Blocks by name, one at a time."""
+
+    def __init__(self, blocks: int, block_size: int, caching: bool) -> None:
+        super().__init__(blocks, block_size, caching)
+        self.cached: dict[int, list[Block]] = {}
+        """By name. Two sequences that compute the same content at the same time hold two blocks of one name."""
+
+    def hold_of(self, pieces: Content, first_generated: int) -> Hold:
+        """See ``KvPool``."""
+        return BlockHold(pieces, first_generated)
+
+    def match(self, sequence: Sequence) -> Match:
+        """See ``KvPool``."""
+        hits: list[Block] = []
+        hold = sequence.hold
+        if hold is not None:
+            most = (sequence.length - 1) // self.block_size
+            for name in cast(BlockHold, hold).first(most, self.block_size)[:most]:
+                found = self.cached.get(name)
+                if found is None:
+                    break
+                hits.append(found[0])
+        return BlockMatch(hits)
+
+    def held_among(self, match: Match) -> int:
+        """See ``KvPool``."""
+        return sum(block.refs > 0 for block in cast(BlockMatch, match).hits)
+
+    def name(self, sequence: Sequence, tokens: int) -> None:
+        """See ``KvPool``."""
+        hold = cast(BlockHold, sequence.hold)
+        full = tokens // self.block_size
+        for name in hold.first(full, self.block_size)[len(hold.blocks) : full]:
+            block = Block(name)
+            self.cached.setdefault(name, []).append(block)
+            hold.blocks.append(block)
+
+    def _hold(self, sequence: Sequence, match: Match) -> None:
+        hits = cast(BlockMatch, match).hits
+        for block in hits:
+            if block.refs == 0:
+                self.idle.remove(block)
+                self.free -= 1
+            else:
+                self.shared += 1
+            block.refs += 1
+        cast(BlockHold, sequence.hold).blocks = hits
+
+    def _let_go(self, hold: Hold) -> int:
+        mine = cast(BlockHold, hold).blocks
+        cast(BlockHold, hold).blocks = []
+        for block in reversed(mine):
+            block.refs -= 1
+            if block.refs == 0:
+                self.idle.push(block)
+                self.free += 1
+            else:
+                self.shared -= 1
+        return len(mine)
+
+    def _forget(self, entry: Entry) -> None:
+        block = cast(Block, entry)
+        same = self.cached[block.name]
+        same.remove(block)
+        if not same:
+            del self.cached[block.name]
