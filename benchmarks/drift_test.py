@@ -56,26 +56,24 @@ def verdict(runs: Sequence[dict[str, float]]) -> Stationarity:
     return judge({name: [run[name] for run in runs] for name in runs[0]})
 
 
-def called_steady(servers: int, load: float, seeds: Sequence[int], cells: int, window_s: float) -> list[float]:
-    """Of so many cells, the share that is called stationary, with the first so many seeds of each."""
-    runs = [
-        [queue(1000 * i + seed, servers, load, WARMUP_S, WARMUP_S + window_s) for seed in range(max(seeds))]
+def called(servers: int, load: float, seeds: int, cells: int, window_s: float) -> tuple[float, float]:
+    """Of so many cells, the shares that are called stationary and not stationary (the rest is not decided)."""
+    told = [
+        verdict([queue(1000 * i + seed, servers, load, WARMUP_S, WARMUP_S + window_s) for seed in range(seeds)])
         for i in range(cells)
     ]
-    return [sum(verdict(own[:n]).stationary is True for own in runs) / cells for n in seeds]
+    return tuple(sum(one.stationary is what for one in told) / cells for what in (True, False))  # type: ignore[return-value]
 
 
 if __name__ == "__main__":
     options = read_options(sys.argv[1:], servers="20", cells="200", window_s="100,300", seeds="3,5")
     windows = [float(text) for text in options["window_s"].split(",")]
     seeds = [int(text) for text in options["seeds"].split(",")]
-    heads = [f"{window:.0f} s, {n} seeds" for window in windows for n in seeds]
+    heads = [f"{window:.0f} s, {n} seeds: steady, not" for window in windows for n in seeds]
     print("| load | " + " | ".join(heads) + " |")
     print("|---|" + "---|" * len(heads))
     for load in LOADS:
         shares = [
-            share
-            for window in windows
-            for share in called_steady(int(options["servers"]), load, seeds, int(options["cells"]), window)
+            called(int(options["servers"]), load, n, int(options["cells"]), window) for window in windows for n in seeds
         ]
-        print(f"| {load:g} | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True)
+        print(f"| {load:g} | " + " | ".join(f"{yes:.1%}, {no:.1%}" for yes, no in shares) + " |", flush=True)

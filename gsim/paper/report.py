@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
-from gsim.metrics import mean_interval
+from gsim.metrics import interval_of
 from gsim.paper.claims import Claim
 from gsim.paper.gains import GOODSERVE, gain_rows
 from gsim.report.loading import load
+from gsim.report.table import interval_text
 from gsim.report.wording import known, level, number, title
+from gsim.study.steadiness import has_no_level
 
 _MOST_ROWS = 60
 
@@ -110,8 +112,7 @@ def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
     for metric in [*([asked] if isinstance(asked, str) else asked), *regret]:
         pivot: dict[str, dict[str, str]] = {}
         for cell in results.cells:
-            mean, low, high = mean_interval(cell.metric(metric))
-            text = "-" if mean != mean else number(mean) + (f" ± {number((high - low) / 2)}" if low == low else "")
+            text = interval_text(*interval_of(cell, metric), joint=" ± ") + ("*" if has_no_level(cell) else "")
             at = ", ".join(level(value) for value in known(cell.point).values())
             pivot.setdefault(cell.label, {})[at or "all"] = text
         columns = list(dict.fromkeys(column for row in pivot.values() for column in row))

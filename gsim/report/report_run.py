@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
-from gsim.metrics import mean_interval
+from gsim.metrics import interval_of
 from gsim.report import table
+from gsim.report.findings import drift_sentences, knee_sentences, sweep_findings
 from gsim.run.store import RunStore
 from gsim.study import results as res
 from gsim.study.grid import Cell
+from gsim.study.knees import knees
+from gsim.study.steadiness import steadiness, steady_columns
 
 _SHOWN = (
     "skipped_rows",
@@ -53,7 +56,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
         from gsim.study.reference import with_bound
 
         results = with_bound(results, out / "bounds")
-    res.write_csv(out / "results.csv", res.cell_rows(name, results))
+    res.write_csv(out / "results.csv", res.cell_rows(name, results, steady_columns))
     res.write_csv(out / "runs.csv", res.run_rows(name, results))
     res.write_csv(out / "instances.csv", res.instance_rows(name, results))
     res.write_requests(out / "requests.parquet", results, store)
@@ -61,18 +64,24 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
         return _single(results[0])
     comparisons = res.compare(results)
     res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
-    metrics = figure_metrics(values, results)
+    metrics, axis = figure_metrics(values, results), figure_axis(values, results)
     from gsim.report.sweep_figure import sweep_figure
     from gsim.study.figure import save
 
-    save(sweep_figure(results, figure_axis(values, results), metrics), out / name)
+    save(sweep_figure(results, axis, metrics), out / name)
+    found = knees(results, axis)
+    if found:
+        res.write_csv(out / "knees.csv", [one.row(name, str(axis)) for one in found])
+    said = [
+        *_knee(values),
+        *drift_sentences(results),
+        *knee_sentences(found, str(axis)),
+        *sweep_findings(results, comparisons, metrics, str(results[0].summaries[0].get("window", {}).get("rule", ""))),
+    ]
+    (out / "findings.txt").write_text("".join(f"{line}\n" for line in said))
     parts = [table.sweep_table(results, metric) for metric in metrics]
-    verdicts = table.verdicts(results, comparisons, metrics[0])
-    (out / "findings.txt").write_text("".join(f"{line}\n" for line in [*_knee(values), *verdicts]))
-    if verdicts:
-        lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in verdicts]
-        parts.append("\n".join([f"{metrics[0]}:", *lines]))
-    return "\n\n".join(parts)
+    lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in said]
+    return "\n\n".join([*parts, *(["\n".join(["findings:", *lines])] if lines else [])])
 
 
 def _knee(values: Mapping[str, Any]) -> list[str]:
@@ -83,13 +92,15 @@ def _knee(values: Mapping[str, Any]) -> list[str]:
 
 
 def _single(result: res.CellResult) -> str:
-    metrics = {metric: mean_interval(result.metric(metric)) for metric in _SHOWN}
+    metrics = {metric: interval_of(result, metric) for metric in _SHOWN}
     if not metrics["skipped_rows"].mean > 0:
         del metrics["skipped_rows"]
     known = {metric: interval for metric, interval in metrics.items() if interval.mean == interval.mean}
     usage = res.instance_rows("", [result])
     seeds = ", ".join(str(seed) for seed in result.cell.seeds)
-    return f"{result.label} (seeds {seeds})\n" + table.run_table(known, usage)
+    told = steadiness(result)
+    steady = {True: "yes", False: f"no: {told.because}", None: f"cannot be said: {told.because}"}[told.stationary]
+    return f"{result.label} (seeds {seeds})\n{table.run_table(known, usage)}\n\nstationary: {steady}"
 
 
 def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:

@@ -1,6 +1,7 @@
 """The figure of a sweep: lines against a swept field, a row of panels per value of the others; or dots.
 
-Many policies cannot be told apart as lines: more than ten become a dot chart, a line of it per policy.
+Many policies cannot be told apart as lines: more than ten become a dot chart, a line of it per policy. What has no
+level (``gsim.study.steadiness``) is drawn hollow. Where the axis is the load, a panel of knees names the policies.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsim.metrics import mean_interval
+from gsim.metrics import interval_of
+from gsim.report.knee_figure import knee_panel
 from gsim.report.wording import known, place, title
 from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
+from gsim.study.knees import TARGET, PolicyKnee, knees
 from gsim.study.results import Measured
+from gsim.study.steadiness import steadiness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +29,18 @@ if TYPE_CHECKING:
 _BOUNDED_BY = {"goodput_rps": None, "attainment": "offered_rps"}
 _BOUND = "Upper bound"
 _MOST_LINES = 10
+_RATE = "trace.rate_per_s"
+_ALL = "All that is offered in time"
+#: How marks are filled: what has a level, what has none, and where that cannot be said.
+_FACES: Mapping[str, Mapping[str, Any]] = {
+    "level": {},
+    "none": {"markerfacecolor": "white", "markeredgewidth": 1.1},
+    "unsaid": {"fillstyle": "bottom", "markerfacecoloralt": "white", "markeredgewidth": 0.8},
+}
+_MEANINGS = {
+    "none": "hollow: no level (beyond capacity, or not steady)",
+    "unsaid": "half: whether there is a level cannot be said",
+}
 
 
 def sweep_figure(results: Sequence[Measured], x: str | None, metrics: Sequence[str]) -> Figure:
@@ -62,16 +78,33 @@ def _styles(labels: Sequence[str]) -> dict[str, _Style]:
 
 def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: Mapping[str, _Style]) -> Figure:
     rows = _facets(results, x)
-    panels = len(rows) * len(metrics)
-    columns = len(metrics) if len(rows) > 1 or len(metrics) < 4 else 2
-    figure, axes = new_figure(panels, height=2.9 if len(rows) == 1 else 2.5, columns=columns)
+    found = knees(results, x) if "attainment" in metrics and len(styles) > 1 else []
+    each = len(metrics) + bool(found)
+    columns = each if found or len(rows) > 1 or len(metrics) < 4 else 2
+    figure, axes = new_figure(each * len(rows), height=2.9 if len(rows) == 1 else 2.5, columns=columns)
+    faces = {id(result): _face(result) for result in results}
     for i, (facet, here) in enumerate(rows.items()):
-        for axis, metric in zip(axes[i * len(metrics) : (i + 1) * len(metrics)], metrics, strict=True):
-            _panel(axis, here, x, metric, styles)
+        own = axes[i * each : (i + 1) * each]
+        for axis, metric in zip(own, metrics, strict=False):
+            _panel(axis, here, x, metric, styles, faces)
             if facet:
                 axis.set_title(facet, loc="left")
-    _legend(figure, axes[0])
+        if found:
+            _knees(own[-1], [one for one in found if place([one.point]) == facet], x, own[0], styles)
+    _legend(figure, axes[: len(metrics)], set(faces.values()), named=bool(found))
     return figure
+
+
+def _knees(axis: Axes, found: Sequence[PolicyKnee], x: str, beside: Axes, styles: Mapping[str, _Style]) -> None:
+    looks = {label: {"color": style.colour, "marker": style.marker} for label, style in styles.items()}
+    knee_panel(axis, found, x, beside.get_xlim(), looks)
+
+
+def _face(result: Measured) -> str:
+    """How the cell's mark is filled; full where nothing was recorded over time."""
+    told = steadiness(result)
+    recorded = bool(np.isfinite(result.metric("latency_drift")).any())
+    return {True: "level", False: "none", None: "unsaid" if recorded else "level"}[told.stationary]
 
 
 def _facets(results: Sequence[Measured], x: str) -> dict[str, list[Measured]]:
@@ -83,32 +116,65 @@ def _facets(results: Sequence[Measured], x: str) -> dict[str, list[Measured]]:
     return found
 
 
-def _panel(axis: Axes, results: Sequence[Measured], x: str, metric: str, styles: Mapping[str, _Style]) -> None:
-    series: dict[str, list[tuple[float, float, float, float]]] = {}
+def _panel(
+    axis: Axes, results: Sequence[Measured], x: str, metric: str, styles: Mapping[str, _Style], faces: Mapping[int, str]
+) -> None:
+    series: dict[str, list[tuple[float, float, float, float, str]]] = {}
     for result in results:
-        series.setdefault(result.label, []).append((float(result.point[x]), *mean_interval(result.metric(metric))))
+        point = (float(result.point[x]), *interval_of(result, metric), faces[id(result)])
+        series.setdefault(result.label, []).append(point)
     for label, points in series.items():
-        at, mean, low, high = np.array(sorted(points)).T
+        at, mean, low, high = np.array([point[:4] for point in sorted(points)]).T
+        own = np.array([point[4] for point in sorted(points)])
         style = styles[label]
         axis.fill_between(at, low, high, color=style.colour, alpha=0.16 if len(series) < 6 else 0.08, linewidth=0)
-        look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": style.dash}
-        axis.plot(at, mean, markersize=3.5, linewidth=1.3, label=label, **look)
+        axis.plot(at, mean, color=style.colour, linestyle=style.dash, linewidth=1.3)
+        for face in dict.fromkeys(own):
+            look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 4}
+            axis.plot(at[own == face], mean[own == face], linestyle="", **look, **_FACES[face])
+        axis.plot([], [], color=style.colour, marker=style.marker, linestyle=style.dash, markersize=4, label=label)
     _bound_line(axis, results, x, metric)
     values = sorted({float(result.point[x]) for result in results})
     if values[0] > 0 and len(values) > 2 and values[-1] / values[0] > 30:
         plain_log_x(axis, values)
     axis.set_xlabel(title(x))
     axis.set_ylabel(title(metric))
-    axis.set_ylim(bottom=0)
     if metric.endswith("attainment"):
         axis.set_ylim(0, 1.03)
+        axis.axhline(TARGET, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        return
+    axis.set_ylim(bottom=0)
+    if metric == "goodput_rps" and x == _RATE:
+        # Read before and set after: the diagonal is a help to the eye, and may not make room for itself.
+        top = axis.get_ylim()[1]
+        axis.plot(values, values, color="#999999", linewidth=0.8, linestyle=(0, (4, 3)), zorder=0, label=_ALL)
+        axis.set_ylim(0, max(top, 1.02 * values[-1]) if values[-1] < 2 * top else top)
 
 
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside right center", frameon=False, handlelength=2.6)
-        figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * max(map(len, labels)), figure.get_figheight())
+def _legend(figure: Figure, axes: Sequence[Axes], faces: set[str], named: bool) -> None:
+    """Policies at the right, unless a panel of knees names them; what marks and lines mean is said in any case."""
+    from matplotlib.lines import Line2D
+
+    found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    lines = {label: handle for label, handle in found.items() if not named or label in (_BOUND, _ALL)}
+    for face, meaning in _MEANINGS.items():
+        if face in faces:
+            look: dict[str, Any] = {"marker": "o", "color": "#444444", "linestyle": "", "markersize": 4.5}
+            lines[meaning] = Line2D([], [], **look, **_FACES[face])
+    if named:
+        grey: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "linestyle": (0, (4, 3))}
+        lines.pop(_ALL, None)
+        lines[f"all that is offered in time; {TARGET:.0%} in time"] = Line2D([], [], **grey)
+        lines["from the knee to the next load tried"] = Line2D([], [], color="#BBBBBB", linewidth=5)
+    where: dict[str, Any] = {"loc": "outside right center"}
+    if named:
+        where = {"loc": "outside lower center", "ncols": len(lines)}
+    if len(lines) > 1 or named:
+        figure.legend(list(lines.values()), list(lines), frameon=False, handlelength=2.6, **where)
+    if len(lines) > 1 and not named:
+        figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * max(map(len, lines)), figure.get_figheight())
+    if named:
+        figure.set_size_inches(figure.get_figwidth() + 1.0, figure.get_figheight() + 0.25)
 
 
 def _bounds(results: Sequence[Measured], metric: str) -> list[tuple[Mapping[str, Any], float]]:
@@ -183,6 +249,7 @@ def _dot_chart(names: Sequence[str], metrics: Sequence[str]) -> tuple[Figure, li
 
 
 def _dot(axis: Axes, result: Measured, metric: str, at: float, colour: str) -> None:
-    mean, low, high = mean_interval(result.metric(metric))
+    mean, low, high = interval_of(result, metric)
     bars = None if math.isnan(low) else [[mean - low], [high - mean]]
-    axis.errorbar([mean], [at], xerr=bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1.1)
+    face = _FACES[_face(result)]
+    axis.errorbar([mean], [at], xerr=bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1.1, **face)

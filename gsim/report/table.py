@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gsim.metrics import Interval, mean_interval
-from gsim.report.wording import known, level, number, place
-from gsim.study.results import Comparison, Measured, by_point
+from gsim.metrics import Interval, interval_of
+from gsim.report.wording import known, level, number
+from gsim.study.results import Measured, by_point
+from gsim.study.steadiness import has_no_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,8 @@ def sweep_table(results: Sequence[Measured], metric: str) -> str:
         rows = [[label, *(found.get((label, repr(p)), "") for p in shown)] for label in labels]
         blocks.append(render(["", *(_point(p) for p in shown)], rows))
     fields = ", ".join(points[0]) if points and points[0] else "all"
-    return f"{metric} by {fields} (mean ± half-width of the 95 % interval)\n" + "\n\n".join(blocks)
+    mark = "; * no level: beyond capacity, or not steady" if any(text.endswith("*") for text in found.values()) else ""
+    return f"{metric} by {fields} (mean ± half-width of the 95 % interval{mark})\n" + "\n\n".join(blocks)
 
 
 def _point(point: Mapping[str, Any]) -> str:
@@ -51,35 +53,20 @@ def _point(point: Mapping[str, Any]) -> str:
 
 
 def _cell(result: Measured, metric: str) -> str:
-    mean, low, high = mean_interval(result.metric(metric))
+    mark = "*" if has_no_level(result) else ""
+    return interval_text(*interval_of(result, metric)) + mark
+
+
+def interval_text(mean: float, low: float, high: float, joint: str = " ±") -> str:
+    """A mean with half the width of its interval; with both bounds where an edge of the possible makes it lopsided."""
     if math.isnan(mean):
         return "-"
-    return number(mean) if math.isnan(low) else f"{number(mean)} ±{number((high - low) / 2)}"
-
-
-def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> list[str]:
-    """Which policy is best by the metric, and which ones cannot be told from it; points of which the same is true."""
-    said: dict[str, list[Mapping[str, Any]]] = {}
-    for group in by_point(results):
-        text = _verdict(group, comparisons, metric)
-        if text:
-            said.setdefault(text, []).append(group[0].point)
-    return [": ".join(filter(None, (place(points), text))) for text, points in said.items()]
-
-
-def _verdict(group: Sequence[Measured], comparisons: Sequence[Comparison], metric: str) -> str:
-    means = {result.label: mean_interval(result.metric(metric)).mean for result in group}
-    known = {label: mean for label, mean in means.items() if not math.isnan(mean)}
-    if len(known) < 2:
-        return ""
-    best = max(known, key=lambda label: known[label])
-    here = [c for c in comparisons if c.metric == metric and c.point == group[0].point and best in (c.first, c.second)]
-    tied = [c.second if c.first == best else c.first for c in here if not c.result.significant]
-    if len(tied) == len(known) - 1:
-        return "no policy can be told from another"
-    if tied:
-        return f"best is {best}; not to be told from it: {', '.join(tied)}"
-    return f"best is {best}, ahead of every other (paired 95 % intervals exclude 0)"
+    if math.isnan(low):
+        return number(mean)
+    half = (high - low) / 2.0
+    if abs((high + low) / 2.0 - mean) > 0.25 * half:
+        return f"{number(mean)} [{number(low)}, {number(high)}]"
+    return f"{number(mean)}{joint}{number(half)}"
 
 
 def run_table(metrics: Mapping[str, Interval], instances: Sequence[Mapping[str, Any]]) -> str:

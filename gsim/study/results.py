@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from gsim.metrics import Paired, mean_interval, paired_difference
+from gsim.metrics import Paired, interval_of, paired_difference
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
 
@@ -21,9 +21,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Metrics that are given with the bounds of their 95 % interval over seeds.
-BOUNDED = ("goodput_rps", "attainment", "session_goodput_rps", "session_attainment")
+BOUNDED = (
+    "goodput_rps",
+    "attainment",
+    "session_goodput_rps",
+    "session_attainment",
+    "growth_sessions_per_s",
+    "growth_requests_per_s",
+)
 #: Metrics whose paired differences are tabled.
-COMPARED = ("goodput_rps", "attainment", "mean_e2el_ms", "p99_e2el_ms")
+COMPARED = (
+    "goodput_rps",
+    "attainment",
+    "session_goodput_rps",
+    "session_attainment",
+    "mean_e2el_ms",
+    "p99_e2el_ms",
+)
 
 
 class Measured(Protocol):
@@ -79,8 +93,13 @@ def _label(cell: Cell, compared: Sequence[str]) -> str:
     return " + ".join(words)
 
 
-def cell_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
-    """One tidy row per cell: what it is, then means over seeds, those of ``BOUNDED`` with their 95 % bounds."""
+def cell_rows(
+    name: str, results: Sequence[CellResult], told: Callable[[CellResult], Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """One tidy row per cell: what it is, then means over seeds, those of ``BOUNDED`` with their 95 % bounds.
+
+    ``told`` says what else is known of a cell (whether it has a level).
+    """
     rows = []
     for result in results:
         row: dict[str, Any] = {"experiment": name}
@@ -88,10 +107,11 @@ def cell_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, Any]]:
         row["router"] = result.cell.value("router")
         row["rectifier"] = result.cell.value("rectifier")
         row["seeds"] = len(result.summaries)
+        row |= told(result) if told is not None else {}
         names = dict.fromkeys(metric for summary in result.summaries for metric in summary["metrics"])
         ordered = [*(n for n in BOUNDED if n in names), *(n for n in names if n not in BOUNDED)]
         for metric in ordered:
-            mean, low, high = mean_interval(result.metric(metric))
+            mean, low, high = interval_of(result, metric)
             row[metric] = mean
             if metric in BOUNDED:
                 row[f"{metric}_low"], row[f"{metric}_high"] = low, high
@@ -143,8 +163,11 @@ class Comparison:
 def compare(results: Sequence[CellResult], metrics: Iterable[str] = COMPARED) -> list[Comparison]:
     """All pairs of policies at each grid point, over the seeds that both have."""
     found = []
+    there = [
+        metric for metric in metrics if any(metric in summary["metrics"] for r in results for summary in r.summaries)
+    ]
     for group in by_point(results):
-        for (a, b), metric in itertools.product(itertools.combinations(group, 2), metrics):
+        for (a, b), metric in itertools.product(itertools.combinations(group, 2), there):
             seeds = [seed for seed in a.cell.seeds if seed in b.cell.seeds]
             first, second = (r.metric(metric)[[r.cell.seeds.index(seed) for seed in seeds]] for r in (a, b))
             found.append(Comparison(a.point, metric, a.label, b.label, paired_difference(first, second)))

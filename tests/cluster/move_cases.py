@@ -75,7 +75,7 @@ def inside(
         telemetry=scenario.pop("telemetry", TelemetryConfig()),
         **scenario,
     )
-    run = _Run(built, sessions, Streams(seed), None)
+    run = _Run(built, sessions, Streams(seed))
     return run.result(), run
 
 

@@ -84,8 +84,8 @@ def test_existing_strategies_are_held_against_the_plan(tmp_path):
     }
     found = verdicts("routing_strategies", runs(tmp_path, goodput))
     assert found == {
-        "existing strategies fall short of a better assignment, at request rate 10 requests/s": "refuted",
-        "existing strategies fall short of a better assignment, at request rate 70 requests/s": "confirmed",
+        "existing strategies fall short of a better assignment, at offered load 10 requests/s": "refuted",
+        "existing strategies fall short of a better assignment, at offered load 70 requests/s": "confirmed",
     }
 
 
@@ -120,7 +120,7 @@ def test_tables_of_studies_are_judged(tmp_path):
 
 
 def test_points_are_told_in_words():
-    assert place([{"trace.rate_per_s": 10.0}, {"trace.rate_per_s": 50.5}]) == "request rate 10, 50.5 requests/s"
+    assert place([{"trace.rate_per_s": 10.0}, {"trace.rate_per_s": 50.5}]) == "offered load 10, 50.5 requests/s"
     assert place([{"slo.seconds": 6, "predictor": "oracle"}]) == "E2E SLO 6 s, predictor oracle"
     assert place([{}]) == ""
 
