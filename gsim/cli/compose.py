@@ -28,8 +28,10 @@ MAIN = "config"
 #: The top-level values beside the groups: name -> (default, what it says).
 TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "seeds": (5, "how many seeds (5 means 0 to 4), or a list of them"),
-    "warmup_s": (0.0, "requests that arrive before are simulated but not counted"),
-    "until_s": (None, "requests that arrive later are simulated but not counted (for closed-loop sessions)"),
+    "warmup_s": (0.0, "what comes before is simulated but not counted (seconds, or auto)"),
+    "until_s": (None, "what comes later is not counted either (seconds, or auto); agents go on arriving until then"),
+    "count": ("auto", "what must lie between the two: by_arrival, by_session, by_completion; auto: by the trace"),
+    "drain_s": (None, "by_session: how long the run goes on after until_s at most (null: as long as the window is)"),
     "goodput": ("", "further limits, as vllm bench serve --goodput: 'ttft:500 tpot:50 e2el:6000' (ms)"),
     "max_hold_s": (600.0, "a request that the router holds for longer is rejected"),
     "out": (None, "results folder (default: results/NAME)"),

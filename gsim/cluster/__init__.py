@@ -1,11 +1,13 @@
 """The gateway in simulated time: engines as instances, arrivals, faults (SimPy is here and in the gateway alone)."""
 
+from gsim.cluster.horizon import Horizon
 from gsim.cluster.scenario import InstanceSpec, Scenario, TelemetryConfig
 from gsim.cluster.simulation import simulate, static_view
 from gsim.core import Status
 from gsim.gateway.records import InstanceSummary, RunResult
 
 __all__ = [
+    "Horizon",
     "InstanceSpec",
     "InstanceSummary",
     "RunResult",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf, nan
 
 import simpy
 
-from gsim.core import Job, Session, Status, TraceError
+from gsim.cluster.horizon import Horizon
+from gsim.core import Job, Population, Session, Status, TraceError
 from gsim.gateway.clock import Alarm, Clock
 from gsim.gateway.records import SessionLog
 
@@ -35,16 +37,52 @@ class _Open:
                     self.children.setdefault(parent, []).append(job)
 
 
+class _Dealer:
+    """Hands each agent of a population the next one of its sessions, however unlike the agents' speeds are."""
+
+    __slots__ = ("_agents", "_later", "_undealt", "think_s")
+
+    def __init__(self, population: Population) -> None:
+        self.think_s = population.think_s
+        self._agents = len(population.first)
+        self._later = population.later
+        self._undealt: list[deque[Session]] = [deque() for _ in population.first]
+
+    def next(self, session_id: int, now_s: float) -> Session:
+        """What starts now, after the session of this id."""
+        agent = session_id % self._agents
+        mine = self._undealt[agent]
+        while not mine:
+            session = next(self._later)
+            self._undealt[session.session_id % self._agents].append(session)
+        session = mine.popleft()
+        jobs = tuple([job if job.after else job.arriving(now_s) for job in session.jobs])
+        return session._replace(arrival_s=now_s, jobs=jobs)
+
+
 class Arrivals:
     """Submits every session's jobs when they are due, and knows when there is nothing more to come."""
 
-    def __init__(self, env: Clock, sessions: Iterator[Session], submit: Submit, refuse: Refuse) -> None:
+    def __init__(
+        self,
+        env: Clock,
+        sessions: Iterator[Session] | Population,
+        submit: Submit,
+        refuse: Refuse,
+        horizon: Horizon | None = None,
+    ) -> None:
         self.env = env
         self.on_finished: Callable[[], None] = lambda: None
         self.log = SessionLog()
         self.finished = False
         """All sessions have arrived (their later turns may still be to come)."""
-        self._sessions = sessions
+        self._dealer: _Dealer | None = None
+        if isinstance(sessions, Population):
+            self._dealer = _Dealer(sessions)
+            self._sessions = iter(sessions.first)
+        else:
+            self._sessions = sessions
+        self._since_s, self._until_s = (inf, inf) if horizon is None else (horizon.since_s, horizon.until_s)
         self._submit = submit
         self._refuse = refuse
         self._next: Session | None = None
@@ -52,6 +90,8 @@ class Arrivals:
         self._open: dict[int, _Open] = {}
         self.waiting = 0
         """Jobs that wait for another job of their session, or for their tool gap."""
+        self.awaited = 0
+        """Open sessions that the run waits for (see ``Horizon``)."""
 
     def start(self) -> None:
         """Let the first session arrive when it is due, and each one its successor."""
@@ -72,10 +112,14 @@ class Arrivals:
                 reason = f"session {session.session_id} arrives at {session.arrival_s} s, before its predecessor"
                 raise TraceError("trace", None, reason)
             self._start(session)
-        self.finished = True
-        self.on_finished()
+        # A population goes on for ever.
+        if self._dealer is None:
+            self.finished = True
+            self.on_finished()
 
     def _start(self, session: Session) -> None:
+        if self._since_s <= session.arrival_s < self._until_s:
+            self.awaited += 1
         if len(session.jobs) == 1 and session.slo_s == inf and not session.jobs[0].after:
             self._submit(session.jobs[0])
             return
@@ -94,6 +138,7 @@ class Arrivals:
         """A job ended: its children may start; where it was lost or refused they never will."""
         opened = self._open.get(job.request.session_id)
         if opened is None:
+            self._over(job.request.session_id, job.request.arrival_s)
             return
         opened.unfinished -= 1
         if status is not Status.FINISHED or now_s > job.request.deadline_s:
@@ -106,6 +151,26 @@ class Arrivals:
             session = opened.session
             row = (session.session_id, len(session.jobs), session.arrival_s, now_s, session.slo_s, opened.missed)
             self.log.add(row)
+            self._over(session.session_id, session.arrival_s)
+
+    def _over(self, session_id: int, began_s: float) -> None:
+        """A session has ended: nobody waits for it any more, and its agent thinks about the next one."""
+        if self._since_s <= began_s < self._until_s:
+            self.awaited -= 1
+        dealer = self._dealer
+        if dealer is not None:
+            timeout = simpy.Timeout(self.env, dealer.think_s)
+            timeout.callbacks.append(lambda _event: self._start(dealer.next(session_id, self.env.now)))
+
+    def cut(self) -> list[Session]:
+        """The run stops here: open sessions are logged as they are; those that the run still waited for."""
+        cut = []
+        for opened in self._open.values():
+            session, missed = opened.session, opened.missed + opened.unfinished
+            self.log.add((session.session_id, len(session.jobs), session.arrival_s, nan, session.slo_s, missed))
+            if self._since_s <= session.arrival_s < self._until_s:
+                cut.append(session)
+        return cut
 
     def _met(self, parent: Job, now_s: float, *, on_completion: bool) -> None:
         opened = self._open.get(parent.request.session_id)

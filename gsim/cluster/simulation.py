@@ -1,19 +1,21 @@
-"""One run: sessions through a gateway onto a pool, until the last request has ended."""
+"""One run: sessions through a gateway onto a pool, until the last request has ended or the horizon is reached."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import inf
+from math import inf, nan
 
 import numpy as np
+import simpy
 
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.faults import Faults
+from gsim.cluster.horizon import Horizon
 from gsim.cluster.scenario import InstanceSpec, Scenario
-from gsim.core import ClusterView, Job, Randomised, Session, StaticView, Status, Streams
-from gsim.core.errors import SimulationError
+from gsim.core import ClusterView, Job, Population, Randomised, Session, StaticView, Status, Streams
+from gsim.core.errors import ConfigError, SimulationError
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.clock import Clock
@@ -45,23 +47,32 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def simulate(scenario: Scenario, sessions: Iterator[Session], seed: int) -> RunResult:
-    """Run ``sessions`` through ``scenario`` to the end of the last request.
+def simulate(
+    scenario: Scenario, sessions: Iterator[Session] | Population, seed: int, horizon: Horizon | None = None
+) -> RunResult:
+    """Run ``sessions`` through ``scenario`` to the end of the last request, or to the ``horizon``.
 
+    A population of agents goes on for ever, so it needs a horizon. A run that is stopped leaves a row for every request
+    that had arrived, and for every request of the sessions that it waited for: those that had not ended are ``CUT``.
     The policies of a scenario keep what they learn, so a scenario is for one run. Equal scenario, sessions and seed
     give equal results, bit by bit. Raises ``SimulationError`` where a policy breaks its contract.
     """
+    if horizon is None and isinstance(sessions, Population):
+        raise ConfigError("a population of agents goes on for ever: say when the run stops (until_s)")
     with _collector_paused():
-        return _Run(scenario, sessions, Streams(seed)).result()
+        return _Run(scenario, sessions, Streams(seed), horizon).result()
 
 
 class _Run:
-    def __init__(self, scenario: Scenario, sessions: Iterator[Session], streams: Streams) -> None:
+    def __init__(
+        self, scenario: Scenario, sessions: Iterator[Session] | Population, streams: Streams, horizon: Horizon | None
+    ) -> None:
         self.env = env = Clock()
+        self.horizon = horizon
         self.scenario = scenario
         self.view = ClusterView.of(static_view(scenario.instances))
         self.gateway = gateway = Gateway(env, scenario, self.view)
-        self.arrivals = Arrivals(env, sessions, gateway.submit, self._refuse)
+        self.arrivals = Arrivals(env, sessions, gateway.submit, self._refuse, horizon)
         self.done = env.event()
         gateway.on_end = self._ended
         gateway.on_dispatch = self.arrivals.dispatched
@@ -100,6 +111,17 @@ class _Run:
         self._start_faults()
         self.arrivals.on_finished = self._check_done
         self.arrivals.start()
+        if self.horizon is not None:
+            self._at(self.horizon.until_s, self._check_done)
+            self._at(self.horizon.end_s, self._stop)
+
+    def _at(self, time_s: float, do: Callable[[], None]) -> None:
+        timeout = simpy.Timeout(self.env, time_s)
+        timeout.callbacks.append(lambda _event: do())
+
+    def _stop(self) -> None:
+        if not self.done.triggered:
+            self.done.succeed()
 
     def _start_rectifier(self) -> None:
         """The monitor, and what carries its migrations out."""
@@ -146,8 +168,19 @@ class _Run:
 
     def _check_done(self) -> None:
         arrivals = self.arrivals
-        if arrivals.finished and not arrivals.waiting and not self.gateway.active and not self.done.triggered:
-            self.done.succeed()
+        if arrivals.finished and not arrivals.waiting and not self.gateway.active:
+            self._stop()
+        horizon = self.horizon
+        if horizon is not None and not arrivals.awaited and self.env.now >= horizon.until_s:
+            self._stop()
+
+    def _cut(self) -> None:
+        """The horizon is reached: rows for what is still open."""
+        ended = self.gateway.log.table.columns("request_id")["request_id"]
+        known = {*ended.tolist(), *self.gateway.active}
+        jobs = [job for session in self.arrivals.cut() for job in session.jobs]
+        never = [job._replace(request=job.request._replace(arrival_s=nan)) for job in jobs]
+        self.gateway.cut([job for job in never if job.request.request_id not in known], self.env.now)
 
     def result(self) -> RunResult:
         """Run, and gather what the run leaves."""
@@ -155,6 +188,8 @@ class _Run:
         gateway = self.gateway
         if self.moves is not None:
             self.moves.close()
+        if self.horizon is not None:
+            self._cut()
         if gateway.active:
             raise SimulationError(f"the run ended with {len(gateway.active)} requests still active")
         end_s = gateway.ended_s

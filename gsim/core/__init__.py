@@ -21,7 +21,7 @@ from gsim.core.protocols import (
     Router,
 )
 from gsim.core.registry import build, entries, lookup, register
-from gsim.core.request import Content, Dependency, Job, Request, Session
+from gsim.core.request import Content, Dependency, Job, Population, Request, Session
 from gsim.core.streams import Streams
 from gsim.core.view import ActiveRequests, ClusterView, StaticView
 
@@ -52,6 +52,7 @@ __all__ = [
     "Oracle",
     "Outcome",
     "Placed",
+    "Population",
     "Predictor",
     "ProfileError",
     "Progress",

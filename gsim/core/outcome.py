@@ -13,6 +13,8 @@ class Status(IntEnum):
     """Refused by the router or by an engine that could never run it."""
     FAILED = 2
     """Lost with its instance, or never sent because a request that it depends on was lost or refused."""
+    CUT = 3
+    """The run stopped before it had ended, or (of a counted session) before it had even arrived."""
 
 
 class Outcome(IntEnum):

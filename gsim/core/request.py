@@ -6,6 +6,7 @@ oracles receive: a router that cheats does not type-check. NamedTuples, because 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 #: What a prompt is made of: (segment id, tokens) pieces, in order. Token k of a segment is the same wherever the
@@ -92,3 +93,19 @@ class Session(NamedTuple):
     jobs: tuple[Job, ...]
     slo_s: float = float("inf")
     """Objective for the makespan of the whole session (first arrival to last completion)."""
+
+
+class Population(NamedTuple):
+    """A closed population of agents: each starts its next session some time after its last one has ended.
+
+    What an agent asks does not depend on when it asks: its k-th session is the same however fast the pool is.
+    """
+
+    first: tuple[Session, ...]
+    """One session per agent, in order of arrival; agent i's has ``session_id`` i. It may lack its first turns: then
+    the agent was in the middle of it when the run began."""
+    later: Iterator[Session]
+    """Endless, dealt out in turn: agent i gets every session whose ``session_id`` is i modulo the number of agents.
+    Times are not known yet (NaN)."""
+    think_s: float
+    """From the end of an agent's session to the start of its next one (more than 0)."""

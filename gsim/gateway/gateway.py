@@ -294,6 +294,15 @@ class Gateway:
         if self._held:
             self.ask_held()
 
+    def cut(self, jobs: list[Job], now_s: float) -> None:
+        """The run stops here: rows for what is still open, and for ``jobs``, which will not arrive any more."""
+        for active in self.active.values():
+            self.log.ended(active, Status.CUT, now_s)
+        for job in jobs:
+            self.log.ended(Active(job), Status.CUT, now_s)
+        self.active.clear()
+        self.ended_s = now_s
+
     def ask_held(self) -> None:
         """Something changed: ask the router again for the requests that it holds, until it holds one again."""
         self._held.ask(self.place)

@@ -59,7 +59,7 @@ class Table:
 
 
 class SessionLog(Table):
-    """One row per ended session of several requests, or with an objective of its own."""
+    """One row per session of several requests, or with an objective of its own (open when the run stopped: NaN)."""
 
     def __init__(self) -> None:
         super().__init__(_SESSION_COLUMNS)
@@ -90,7 +90,7 @@ class RunResult:
     """One row per session of several requests, sorted by ``session_id``; ``missed`` counts requests out of time."""
     instances: tuple[InstanceSummary, ...]
     duration_s: float
-    """Simulated time at which the last request ended."""
+    """Simulated time at which the last request ended, or the run was stopped."""
     samples: Columns = field(default_factory=dict)
     """State of the instances over time (only with ``telemetry.sample_interval_s``)."""
     moves: Columns = field(default_factory=dict)

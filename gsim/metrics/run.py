@@ -1,23 +1,21 @@
 """One run's records to one row of numbers. Keys that ``vllm bench serve`` has too are named as there.
 
-The cuts: requests that arrive before ``warmup_s`` or after ``until_s`` are simulated but not counted. ``until_s`` is
-for closed-loop sessions: after the last session has come, load runs out, and the sooner the faster the pool is. The
-tail is not cut: every counted request runs to its end, long after the last arrival if need be, so an overloaded pool
-cannot hide its misses.
+What is counted is a matter of the window (``gsim.metrics.window``). The tail is not cut: every counted request runs to
+its end, long after the last arrival if need be, so an overloaded pool cannot hide its misses. Where a run had to be
+stopped before all of them had ended, those that had not are misses, and ``cut`` says how many they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from gsim.core import Status
 from gsim.metrics.objective import Objective
-
-Columns = Mapping[str, np.ndarray[Any, Any]]
+from gsim.metrics.window import Columns, Window, counted_at_s, session_began_s
 
 #: Latencies by the names of ``vllm bench serve``: time to first token, time per output token after the first, and
 #: end-to-end latency; all of finished requests, in milliseconds.
@@ -28,27 +26,28 @@ PERCENTILES = (50, 90, 95, 99)
 def summarise(
     requests: Columns,
     sessions: Columns | None = None,
-    warmup_s: float = 0.0,
+    window: Window | None = None,
     objective: Objective | None = None,
-    until_s: float = math.inf,
 ) -> dict[str, float]:
     """Counts, goodput and latencies of one run.
 
     ``requests`` are the columns of a run's records (times in seconds). Without a counted request every rate and
-    latency is NaN. ``goodput_rps`` is the good requests per second of *arrival time* (from the warm-up cut to
-    ``until_s`` or, where that is earlier, the last arrival), so that it equals attainment times the rate at which
-    requests really came; ``request_goodput`` divides by the time until the last completion, as ``vllm bench serve``
-    does.
+    latency is NaN. ``goodput_rps`` is the good requests per second of the *window* (counted by arrival: to the last
+    arrival, where that is earlier than its end). ``offered_rps`` are the counted requests per second of it, good or
+    not: by arrival what came, by session what the sessions that began would send if nothing were slow; a closed
+    population offers no rate (NaN). ``arrived_rps`` is what arrived inside the window, whatever is counted.
+    ``request_goodput`` divides by the time until the last completion, as ``vllm bench serve`` does.
     """
-    counted = in_window(requests, warmup_s, until_s)
+    window = window or Window()
+    counted = window.requests(requests)
     rows = {name: values[counted] for name, values in requests.items()}
     n = int(counted.sum())
     good = int((objective or Objective()).met(rows).sum())
     finished = rows["status"] == Status.FINISHED
-    start = _start_s(rows["arrival_s"], warmup_s)
-    end = min(until_s, _latest(requests["arrival_s"]))
-    arrival_window = end - start
-    window = _span(rows["finished_s"][finished], start)
+    start_s, until_s = window.span_s(counted_at_s(requests, window.rule))
+    length_s = until_s - start_s
+    arrived = Window(start_s, until_s).requests(requests) if length_s > 0 and start_s >= 0 else counted
+    served_s = _span(rows["finished_s"][finished], start_s)
     generated = rows["generated_tokens"]
     # A request that moved has its prompt prefilled once more: only of those that stayed is this a share of the prompt.
     stayed = rows["migrations"] == 0
@@ -57,29 +56,26 @@ def summarise(
         "completed": int(finished.sum()),
         "rejected": int((rows["status"] == Status.REJECTED).sum()),
         "failed": int((rows["status"] == Status.FAILED).sum()),
+        "cut": int((rows["status"] == Status.CUT).sum()),
         "preempted": int((rows["preemptions"] > 0).sum()),
         "preemptions": int(rows["preemptions"].sum()),
         "migrated": int((rows["migrations"] > 0).sum()),
         "migrations": int(rows["migrations"].sum()),
         "good": good,
-        "offered_rps": _ratio(n, arrival_window),
-        "goodput_rps": _ratio(good, arrival_window),
+        "offered_rps": math.nan if window.rule == "by_completion" else _ratio(n, length_s),
+        "arrived_rps": _ratio(int(arrived.sum()), length_s),
+        "goodput_rps": _ratio(good, length_s),
         "attainment": _ratio(good, n),
-        "duration": window,
-        "request_throughput": _ratio(int(finished.sum()), window),
-        "request_goodput": _ratio(good, window),
-        "output_throughput": _ratio(int(generated[finished].sum()), window),
+        "duration": served_s,
+        "request_throughput": _ratio(int(finished.sum()), served_s),
+        "request_goodput": _ratio(good, served_s),
+        "output_throughput": _ratio(int(generated[finished].sum()), served_s),
         "cached_fraction": _ratio(int(rows["cached_tokens"][stayed].sum()), int(rows["prompt_tokens"][stayed].sum())),
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
-    if sessions and len(sessions["arrival_s"]):
-        summary.update(_sessions(sessions, warmup_s, until_s))
+    if sessions and (len(sessions["arrival_s"]) or window.rule != "by_arrival"):
+        summary.update(_sessions(_all_sessions(sessions, requests), window))
     return summary
-
-
-def in_window(rows: Columns, warmup_s: float, until_s: float) -> np.ndarray[Any, Any]:
-    """Which requests (or sessions) are counted: those that arrive between the two cuts."""
-    return np.asarray((rows["arrival_s"] >= warmup_s) & (rows["arrival_s"] <= until_s))
 
 
 def latencies_s(finished: Columns) -> dict[str, np.ndarray[Any, Any]]:
@@ -105,21 +101,57 @@ def _latencies(finished: Columns) -> dict[str, float]:
     return row
 
 
-def _sessions(sessions: Columns, warmup_s: float, until_s: float) -> dict[str, float]:
+def _all_sessions(sessions: Columns, requests: Columns) -> Columns:
+    """The sessions of several requests, and those of one, which leave no row but their request's.
+
+    One that was under way when the run began has no beginning (NaN).
+    """
+    began_s = session_began_s(requests)
+    under_way = np.isin(sessions["session_id"], requests["session_id"][np.isnan(began_s)])
+    sessions = {**sessions, "arrival_s": np.where(under_way, math.nan, sessions["arrival_s"])}
+    single = ~np.isin(requests["session_id"], sessions["session_id"])
+    rows = {name: values[single] for name, values in requests.items()}
+    added: dict[str, np.ndarray[Any, Any]] = {
+        "arrival_s": began_s[single],
+        "finished_s": np.where(rows["status"] == Status.CUT, math.nan, rows["ended_s"]),
+        "slo_s": np.full(int(single.sum()), math.inf),
+        "missed": (~Objective().met(rows)).astype(np.int64),
+        "jobs": np.ones(int(single.sum()), dtype=np.int64),
+    }
+    return {name: np.concatenate([sessions[name], values]) for name, values in added.items()}
+
+
+def _sessions(sessions: Columns, window: Window) -> dict[str, float]:
     """Session-level goodput: a session is good if all its requests and its own makespan are in time."""
-    counted = in_window(sessions, warmup_s, until_s)
+    counted = window.sessions(sessions)
     n = int(counted.sum())
     makespan = sessions["finished_s"][counted] - sessions["arrival_s"][counted]
     good = int(((sessions["missed"][counted] == 0) & (makespan <= sessions["slo_s"][counted])).sum())
-    start = _start_s(sessions["arrival_s"][counted], warmup_s)
-    span = min(until_s, _latest(sessions["arrival_s"])) - start
+    start_s, until_s = window.span_s(sessions["finished_s" if window.rule == "by_completion" else "arrival_s"])
+    ended = makespan[np.isfinite(makespan)]
     return {
         "sessions": n,
         "good_sessions": good,
         "session_attainment": _ratio(good, n),
-        "session_goodput_rps": _ratio(good, span),
-        "mean_makespan_ms": float(np.nanmean(makespan) * 1e3) if np.isfinite(makespan).any() else math.nan,
+        "session_goodput_rps": _ratio(good, until_s - start_s),
+        "cut_sessions": n - len(ended),
+        "mean_makespan_ms": float(ended.mean() * 1e3) if len(ended) else math.nan,
+        "p95_makespan_ms": float(np.percentile(ended, 95) * 1e3) if len(ended) else math.nan,
+        "stay_s": stay_s(makespan, sessions["jobs"][counted]),
     }
+
+
+def stay_s(makespan_s: np.ndarray[Any, Any], requests: np.ndarray[Any, Any], share: float = 0.95) -> float:
+    """How long sessions last: this share of the requests belongs to sessions that take no longer (NaN: not known).
+
+    By requests, not by sessions: the long sessions are few, and most of the load. One that has not ended (NaN) lasts
+    longer than any other.
+    """
+    order = np.argsort(makespan_s)  # NaN comes last
+    through = np.cumsum(requests[order])
+    if not len(through):
+        return math.nan
+    return float(makespan_s[order][np.searchsorted(through, share * through[-1])])
 
 
 class Usage(Protocol):
@@ -154,14 +186,6 @@ def instance_usage(instances: Sequence[Usage], duration_s: float) -> list[dict[s
         }
         for i in instances
     ]
-
-
-def _start_s(arrivals: np.ndarray[Any, Any], warmup_s: float) -> float:
-    return warmup_s if warmup_s > 0 or len(arrivals) == 0 else min(0.0, float(arrivals.min()))
-
-
-def _latest(times: np.ndarray[Any, Any]) -> float:
-    return float(times.max()) if len(times) else -math.inf
 
 
 def _span(times: np.ndarray[Any, Any], start_s: float) -> float:

@@ -77,7 +77,7 @@ def _observed(task: _Task) -> pd.DataFrame:
     sent = {row["request_id"]: row for row in result.decisions if row["what"] == "route"}
     columns = result.requests
     counted = (columns["output_tokens"] > 1) & np.isfinite(columns["finished_s"]) & (columns["migrations"] == 0)
-    counted &= columns["arrival_s"] >= task.settings.warmup_s
+    counted &= columns["arrival_s"] >= task.settings.start_s
     rows = np.flatnonzero(counted)
     instance = columns["instance"][rows]
     told = [sent[request] for request in columns["request_id"][rows].tolist()]

@@ -78,8 +78,8 @@ class RouterScalability:
         """One run after the other: two at a time would wait for one another."""
         import pandas as pd
 
-        if not context.settings.warmup_s < self.seconds:
-            raise ConfigError(f"warmup_s ({context.settings.warmup_s:g}) must be less than seconds ({self.seconds:g})")
+        if not context.settings.start_s < self.seconds:
+            raise ConfigError(f"warmup_s ({context.settings.start_s:g}) must be less than seconds ({self.seconds:g})")
         work = [(policy, point) for policy in self._policies() for point in self._points()]
         settings = {point: self._settings(context.settings, point) for _, point in work}
         rows: list[dict[str, Any]] = []
@@ -90,7 +90,7 @@ class RouterScalability:
             for seed in context.seeds:
                 measure(with_policy(settings[point], policy), seed, watch)
             unseen |= watch.unseen
-            counted_s = (self.seconds - context.settings.warmup_s) * len(context.seeds)
+            counted_s = (self.seconds - context.settings.start_s) * len(context.seeds)
             head = {"policy": policy, "instances": point.instances, "rate_per_s": point.rate_per_s}
             rows.append(head | _row(watch, counted_s))
             parts += [head | _part(watch, part, counted_s) for part in watch.parts]
@@ -130,7 +130,7 @@ def measure(settings: Settings, seed: int, watch: Stopwatch) -> None:
     """One run, its policies and the telemetry under the stopwatch."""
     scenario = watched(settings.scenario(), watch)
     with watch.on(_SIMULATOR):
-        simulate(scenario, _watched_sessions(settings.sessions(seed), settings.warmup_s, watch), seed)
+        simulate(scenario, _watched_sessions(settings.sessions(seed), settings.start_s, watch), seed)
 
 
 def watched(scenario: Scenario, watch: Stopwatch) -> Scenario:

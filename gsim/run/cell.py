@@ -11,8 +11,8 @@ import numpy as np
 
 from gsim.cluster import RunResult, simulate
 from gsim.core import InputError, Status
-from gsim.metrics import in_window, instance_usage, summarise
-from gsim.run.key import PLANNER, key_of
+from gsim.metrics import instance_usage, over_time, session_began_s, summarise
+from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
 from gsim.run.store import RunStore
@@ -24,17 +24,37 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
     """Simulate one run (of ``trace``, where the caller wants its report); a plan is made before it is replayed."""
+    settings = with_window(settings)
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
         scenario = importlib.import_module(PLANNER).prepare(scenario, settings, seed)
-    return simulate(scenario, settings.sessions(seed, trace), seed)
+    return simulate(scenario, settings.load(seed, trace), seed, settings.horizon)
+
+
+def with_window(settings: Settings) -> Settings:
+    """The configuration with its window in seconds; a pilot run chooses what is ``auto``."""
+    if not settings.auto:
+        return settings
+    found: Settings = importlib.import_module(PILOT).chosen(settings)
+    return found
 
 
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
     """A run in numbers: its metrics, its instances, and what it cost to simulate."""
+    window = settings.window
+    followed = over_time(result.requests, window, settings.objective.met(result.requests))
+    counted = {
+        "rule": window.rule,
+        "start_s": window.start_s,
+        "until_s": followed["time_s"][-1] if followed["time_s"] else window.start_s,
+        "ended_s": result.duration_s,
+    }
     return {
-        "metrics": summarise(result.requests, result.sessions, settings.warmup_s, settings.objective, settings.end_s)
-        | migration_metrics(result, settings.warmup_s, settings.objective, settings.end_s),
+        "metrics": summarise(result.requests, result.sessions, window, settings.objective)
+        | migration_metrics(result, window, settings.objective)
+        | {"window_start_s": counted["start_s"], "window_until_s": counted["until_s"]},
+        "window": counted,
+        "over_time": followed,
         "instances": instance_usage(result.instances, result.duration_s),
         "simulated_s": result.duration_s,
         "wall_s": wall_s,
@@ -66,7 +86,8 @@ def request_rows(result: RunResult, settings: Settings) -> pa.Table:
             table[name] = values
     table["e2e_s"] = columns["finished_s"] - columns["arrival_s"]
     table["good"] = settings.objective.met(columns)
-    table["counted"] = in_window(columns, settings.warmup_s, settings.end_s)
+    table["session_began_s"] = session_began_s(columns)
+    table["counted"] = settings.window.requests(columns)
     return pa.table(table)
 
 
@@ -85,17 +106,19 @@ def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str 
     computed = 0
     code = code or settings.code()
     basis = settings.basis(code)
+    chosen: Settings | None = None
     for seed in seeds:
         key = key_of(basis, seed)
         if store.sound(key):
             continue
         begin = time.perf_counter()
-        trace = settings.choices["trace"].build()
-        result = run(settings, seed, trace)
-        summary = summary_of(settings, result, time.perf_counter() - begin)
+        chosen = chosen or with_window(settings)
+        trace = chosen.trace()
+        result = run(chosen, seed, trace)
+        summary = summary_of(chosen, result, time.perf_counter() - begin)
         _report_rows(summary, getattr(trace, "report", None))
         if settings.basis(code) != basis:
             raise InputError(f"an input file of the run with seed {seed} changed while it was computed; run it again")
-        store.save(key, request_rows(result, settings), summary, {"code": code, **maker()})
+        store.save(key, request_rows(result, chosen), summary, {"code": code, **maker()})
         computed += 1
     return computed

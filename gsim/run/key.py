@@ -24,6 +24,9 @@ RUN = "gsim.run.cell"
 #: What makes the plan of a router that decides before the run. Named here, not imported there: a run whose router
 #: decides online does not depend on it.
 PLANNER = "gsim.run.planning"
+#: What chooses a window where none is given, likewise.
+PILOT = "gsim.run.warmup"
+PILOT_POLICIES = ("gsim.routing.least_load", "gsim.prediction.constant", "gsim.estimation.nominal")
 
 Chosen = tuple[str, Mapping[str, Any]]
 """An option's name, and its fields as plain values."""

@@ -7,20 +7,20 @@ import math
 import numpy as np
 
 from gsim.cluster import RunResult
-from gsim.metrics import Objective, in_window
+from gsim.metrics import Objective, Window
 
 
 def migration_metrics(
-    result: RunResult, warmup_s: float = 0.0, objective: Objective | None = None, until_s: float = math.inf
+    result: RunResult, window: Window | None = None, objective: Objective | None = None
 ) -> dict[str, float]:
-    """Counts over the requests that arrive between the cuts (moves: over the whole run).
+    """Counts over the requests that are counted (moves: over the whole run).
 
     ``migrated_attainment``: of the requests that moved (the risk monitor moves those that it predicts to miss), the
     share that met its deadline. ``recomputed_fraction``: tokens prefilled again after moves and crashes, per prompt and
     output token served. ``moves_back``: moves to the instance that the request had last come from.
     """
     requests = result.requests
-    counted = in_window(requests, warmup_s, until_s)
+    counted = (window or Window()).requests(requests)
     rows = {name: values[counted] for name, values in requests.items()}
     moved = rows["migrations"] > 0
     good = (objective or Objective()).met(rows)

@@ -6,16 +6,20 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from gsim.cluster import Scenario
-from gsim.core import ConfigError, Session, Streams
-from gsim.metrics import Objective
-from gsim.run.key import Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
+from gsim.cluster import Horizon, Scenario
+from gsim.core import ConfigError, Population, Session, Streams
+from gsim.metrics import RULES, Objective, Rule, Window
+from gsim.run.key import PILOT, PILOT_POLICIES, RUN, Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import construct, plain_value
 
 DEFAULT_SEEDS = 5
+
+#: A time that is chosen from the workload and a first look at the pool (``gsim.run.warmup``).
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,47 @@ class Settings:
     """One run's configuration, its seeds aside."""
 
     choices: Mapping[str, Choice]
-    warmup_s: float = 0.0
-    """Requests that arrive before are simulated but not counted."""
-    until_s: float | None = None
-    """Requests that arrive later are simulated but not counted (closed-loop sessions go on after the last arrival)."""
+    warmup_s: float | Auto = 0.0
+    """What comes before (see ``count``) is simulated but not counted."""
+    until_s: float | Auto | None = None
+    """What comes later is simulated but not counted."""
+    count: Rule | Auto = AUTO
+    """What must lie in the window: ``by_arrival`` a request's arrival, ``by_session`` its session's beginning,
+    ``by_completion`` its end; auto: by session for generated agents, by completion for a closed population, else by
+    arrival."""
+    drain_s: float | None = None
+    """By session: for so long the run goes on after ``until_s`` at most, under load, for the counted sessions to end
+    (None: as long as the window is); those that have not are cut, and misses."""
     goodput: str = ""
     """Further limits in the notation of ``vllm bench serve --goodput`` (``ttft:500 tpot:50 e2el:6000``, ms)."""
     max_hold_s: float = 600.0
     """A request that the router holds for longer is rejected."""
 
     def __post_init__(self) -> None:
-        if not self.warmup_s >= 0:
-            raise ConfigError(f"warmup_s must be 0 or more, not {self.warmup_s}")
-        if not self.end_s > self.warmup_s:
-            raise ConfigError(f"until_s must be later than warmup_s ({self.warmup_s}), or null; not {self.until_s}")
+        warmup_s, until_s = self.warmup_s, self.until_s
+        if warmup_s != AUTO and not 0 <= warmup_s < math.inf:
+            raise ConfigError(f"warmup_s must be 0 or more, or auto; not {warmup_s}")
+        least_s = 0.0 if warmup_s == AUTO else warmup_s
+        if until_s is not None and until_s != AUTO and not least_s < until_s < math.inf:
+            raise ConfigError(f"until_s must be later than warmup_s ({warmup_s}), or null or auto; not {until_s}")
+        if self.count != AUTO and self.count not in RULES:
+            raise ConfigError(f"count must be auto or one of {', '.join(RULES)}; not {self.count!r}")
+        if self.drain_s is not None and not 0 <= self.drain_s < math.inf:
+            raise ConfigError(f"drain_s must be 0 or more, or null; not {self.drain_s}")
         _ = self.objective
+        self._check_load()
+
+    def _check_load(self) -> None:
+        trace, dynamics = self.choices["trace"].name, self.choices["dynamics"].name
+        if self.closed and self.until_s is None:
+            raise ConfigError(
+                f"trace={trace} goes on for ever: say what is counted and when the run stops, "
+                "for example warmup_s=100 until_s=300 (or until_s=auto)"
+            )
+        if self.closed and dynamics != "none":
+            raise ConfigError(f"dynamics={dynamics} changes when sessions arrive; in trace={trace} none arrives")
+        if self.rule == "by_completion" and self.until_s is None:
+            raise ConfigError("count=by_completion needs until_s: without load nothing tells how much gets done")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Settings:
@@ -75,16 +105,60 @@ class Settings:
         choices = {group: Choice.read(group, values.get(group)) for group in RUN_GROUPS}
         return cls(
             choices,
-            warmup_s=_number(values, "warmup_s", 0.0),
-            until_s=None if values.get("until_s") is None else _number(values, "until_s", 0.0),
+            warmup_s=_time(values, "warmup_s"),
+            until_s=None if values.get("until_s") is None else _time(values, "until_s"),
+            count=values.get("count") or AUTO,
+            drain_s=None if values.get("drain_s") is None else _number(values, "drain_s", 0.0),
             goodput=str(values.get("goodput") or ""),
             max_hold_s=_number(values, "max_hold_s", 600.0),
         )
 
     @property
+    def start_s(self) -> float:
+        """The earlier end of the window; raises ``ConfigError`` where it is yet to be chosen."""
+        return _known("warmup_s", self.warmup_s)
+
+    @property
     def end_s(self) -> float:
-        """The later cut, infinite where there is none."""
-        return math.inf if self.until_s is None else self.until_s
+        """The later end of the window, infinite where there is none."""
+        return math.inf if self.until_s is None else _known("until_s", self.until_s)
+
+    @property
+    def auto(self) -> bool:
+        """An end of the window is yet to be chosen."""
+        return AUTO in (self.warmup_s, self.until_s)
+
+    @property
+    def closed(self) -> bool:
+        """The load is a closed population."""
+        return self._counting == "by_completion"
+
+    @property
+    def _counting(self) -> Rule:
+        """How a trace of this kind is counted."""
+        config = options("trace")[self.choices["trace"].name].config
+        rule: Rule = getattr(config, "counting", "by_arrival")
+        return rule
+
+    @property
+    def rule(self) -> Rule:
+        """By what requests are counted."""
+        return self._counting if self.count == AUTO else self.count
+
+    @property
+    def window(self) -> Window:
+        """What is counted."""
+        return Window(self.start_s, self.end_s, self.rule)
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """When the run stops; None: when everything that arrives has ended."""
+        if self.until_s is None or not (self.closed or self.rule == "by_session"):
+            return None
+        if self.rule != "by_session":
+            return Horizon(self.end_s, self.end_s)
+        drain_s = self.end_s - self.start_s if self.drain_s is None else self.drain_s
+        return Horizon(self.end_s, self.end_s + drain_s, self.start_s)
 
     @property
     def objective(self) -> Objective:
@@ -107,9 +181,28 @@ class Settings:
             max_hold_s=self.max_hold_s,
         )
 
+    def trace(self) -> Any:
+        """The trace. Where the run has a horizon, a generated trace goes on to it, whatever its own limits."""
+        trace = self.choices["trace"].build()
+        horizon = self.horizon
+        if horizon is not None and {"requests", "duration_s"} <= {field.name for field in dataclasses.fields(trace)}:
+            trace = dataclasses.replace(trace, requests=None, duration_s=horizon.end_s)
+        return trace
+
+    def load(self, seed: int, trace: Any = None) -> Iterator[Session] | Population:
+        """What the run of this seed is under: sessions as they arrive, or a closed population."""
+        if not self.closed:
+            return self.sessions(seed, trace)
+        trace = self.trace() if trace is None else trace
+        population: Population = trace.population(Streams(seed), self.choices["slo"].build())
+        return population
+
     def sessions(self, seed: int, trace: Any = None) -> Iterator[Session]:
-        """What arrives in the run of this seed (of ``trace``: the configured one, built by who asks for its report)."""
-        trace = self.choices["trace"].build() if trace is None else trace
+        """What arrives in the run of this seed (of ``trace``: the configured one, built by who asks for its report).
+
+        Raises ``ConfigError`` for a closed population: when its sessions start depends on the pool.
+        """
+        trace = self.trace() if trace is None else trace
         sessions: Iterator[Session] = trace.sessions(Streams(seed), self.choices["slo"].build())
         dynamics = self.choices["dynamics"].build()
         return sessions if dynamics is None else dynamics.apply(sessions)
@@ -119,8 +212,8 @@ class Settings:
         values: dict[str, Any] = {
             group: {"name": choice.name, **plain_value(choice.fields)} for group, choice in self.choices.items()
         }
-        top = {"warmup_s": self.warmup_s, "until_s": self.until_s, "goodput": self.goodput}
-        return values | top | {"max_hold_s": self.max_hold_s}
+        names = ("warmup_s", "until_s", "count", "drain_s", "goodput", "max_hold_s")
+        return values | {name: getattr(self, name) for name in names}
 
     def replace(self, **values: Any) -> Settings:
         """A copy with other top-level values or groups (``router={"name": "random"}``)."""
@@ -128,7 +221,8 @@ class Settings:
 
     def code(self, *starts: str, groups: Iterable[str] = RUN_GROUPS) -> str:
         """The digest of the code of this run (of ``starts`` and these groups' choices, where they are given)."""
-        return code_digest(self._chosen(groups), *starts)
+        pilot = (RUN, PILOT, *PILOT_POLICIES) if self.auto and not starts else ()
+        return code_digest(self._chosen(groups), *starts, *pilot)
 
     def basis(self, code: str | None = None) -> str:
         """What the keys of all seeds share: configuration, input files, code (None: as it is now).
@@ -169,3 +263,13 @@ def _number(values: Mapping[str, Any], name: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name} must be a number, not {value!r}")
     return float(value)
+
+
+def _time(values: Mapping[str, Any], name: str) -> float | Auto:
+    return AUTO if values.get(name) == AUTO else _number(values, name, 0.0)
+
+
+def _known(name: str, value: float | Auto) -> float:
+    if value == AUTO:
+        raise ConfigError(f"{name}=auto: here it must be given in seconds")
+    return value

@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from gsim.cluster import Scenario
+from gsim.core import ConfigError
 from gsim.optimum import Bound, BoundConfig, upper_bound
+from gsim.run.cell import with_window
 from gsim.run.key import digest_of
 from gsim.run.planning import jobs_of, servers_of
 from gsim.run.settings import Settings
@@ -32,6 +34,10 @@ def most_moves(scenario: Scenario) -> int:
 
 def bound_of(settings: Settings, seed: int, config: BoundConfig | None = None) -> Bound:
     """The upper bound of one run: no router with this configuration's rectifier and faults makes more requests good."""
+    if settings.rule != "by_arrival":
+        reason = f"this configuration counts {settings.rule}; choose count=by_arrival"
+        raise ConfigError(f"bound: it bounds what arrives inside the window, and {reason}")
+    settings = with_window(settings)
     scenario = settings.scenario()
     # Requests that arrive after the counted window only take room: leaving them out is a relaxation. (A later turn's
     # arrival depends on the schedule, so it stays.)
@@ -41,7 +47,7 @@ def bound_of(settings: Settings, seed: int, config: BoundConfig | None = None) -
         servers_of(scenario),
         config,
         max_moves=most_moves(scenario),
-        since_s=settings.warmup_s,
+        since_s=settings.start_s,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gsim.core import ConfigError
 from gsim.metrics import summarise
-from gsim.run.cell import run
+from gsim.run.cell import run, with_window
 from gsim.run.settings import Settings
 
 
@@ -28,8 +28,9 @@ def at_rate(settings: Settings, rate_rps: float) -> Settings:
 
 def attainment_at(settings: Settings, seed: int, rate_rps: float) -> float:
     """The share of requests in time when the trace comes at this rate."""
-    result = run(at_rate(settings, rate_rps), seed)
-    return summarise(result.requests, None, settings.warmup_s, settings.objective, settings.end_s)["attainment"]
+    settings = with_window(at_rate(settings, rate_rps))
+    result = run(settings, seed)
+    return summarise(result.requests, None, settings.window, settings.objective)["attainment"]
 
 
 @dataclass

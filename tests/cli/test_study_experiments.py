@@ -28,6 +28,8 @@ def small(name):
         if field != pair:
             words.append(f"{field}={entries[0]}")
     words.append("router=goodserve,random" if pair == "router" else f"{pair}={axes[pair][0]},{axes[pair][1]}")
+    if values.get("until_s") is not None:
+        words += ["until_s=4", "drain_s=2"]
     return [*words, "trace.requests=40"] if "requests" in values.get("trace", {}) else words
 
 
@@ -36,7 +38,7 @@ def test_every_sweep_runs_small(name, tmp_path):
     assert main(small(name)) == 0
     table = pd.read_csv(tmp_path / "results" / name / "results.csv")
     assert len(table) == 2
-    assert (table["completed"] + table["rejected"] + table["failed"] == table["requests"]).all()
+    assert (table[["completed", "rejected", "failed", "cut"]].sum(axis=1) == table["requests"]).all()
     assert (tmp_path / "results" / name / f"{name}.png").stat().st_size > 10_000
 
 

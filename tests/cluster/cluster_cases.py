@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gsim.cluster import InstanceSpec, RunResult, Scenario, TelemetryConfig, simulate
-from gsim.core import Job, Request, Session, build
+from gsim.cluster import Horizon, InstanceSpec, RunResult, Scenario, TelemetryConfig, simulate
+from gsim.core import Job, Population, Request, Session, build
 from gsim.engine import EngineConfig
 from gsim.latency import constant_profile, load_profile
 
@@ -48,11 +48,12 @@ def poisson(
 
 def simulate_on(
     instances: tuple[InstanceSpec, ...],
-    sessions: Iterator[Session],
+    sessions: Iterator[Session] | Population,
     router: str | object = "round_robin",
     seed: int = 0,
     predictor: str = "oracle",
     telemetry: TelemetryConfig | None = None,
+    horizon: Horizon | None = None,
     **scenario: Any,
 ) -> RunResult:
     """Simulate sessions on a pool under a router, given by name or as an object."""
@@ -64,7 +65,7 @@ def simulate_on(
         telemetry=telemetry or TelemetryConfig(),
         **scenario,
     )
-    return simulate(built, sessions, seed)
+    return simulate(built, sessions, seed, horizon)
 
 
 def columns_equal(left: dict[str, Any], right: dict[str, Any]) -> bool:

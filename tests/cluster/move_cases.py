@@ -75,7 +75,7 @@ def inside(
         telemetry=scenario.pop("telemetry", TelemetryConfig()),
         **scenario,
     )
-    run = _Run(built, sessions, Streams(seed))
+    run = _Run(built, sessions, Streams(seed), None)
     return run.result(), run
 
 

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 from gsim.core import ConfigError
-from gsim.metrics import Objective, instance_usage, summarise
+from gsim.metrics import Objective, Window, instance_usage, summarise
 
 
 def columns(**given):
     """Five requests: three in time, one late, one rejected."""
     nan = math.nan
     rows = {
+        "session_id": [0, 1, 2, 3, 4],
+        "turn": [0, 0, 0, 0, 0],
         "arrival_s": [0.0, 1.0, 2.0, 3.0, 4.0],
         "first_token_s": [0.5, 1.25, 2.5, 4.0, nan],
         "finished_s": [2.5, 3.25, 5.0, 13.0, nan],
+        "ended_s": [2.5, 3.25, 5.0, 13.0, 4.0],
         "slo_s": [6.0, 6.0, 6.0, 6.0, 6.0],
         "status": [0, 0, 0, 0, 1],
         "prompt_tokens": [100, 100, 100, 100, 100],
@@ -51,7 +54,7 @@ def test_latencies_by_hand():
 
 
 def test_warm_up_is_simulated_but_not_counted():
-    row = summarise(columns(), warmup_s=2.0)
+    row = summarise(columns(), window=Window(2.0))
     assert (row["requests"], row["good"]) == (3, 1)
     assert row["goodput_rps"] == pytest.approx(1 / 2.0)  # from the cut at 2 s to the last arrival at 4 s
 
@@ -65,17 +68,18 @@ def test_what_arrives_after_the_end_of_the_window_is_not_counted():
         "slo_s": [10.0, 20.0],
         "missed": [0, 0],
     }
-    row = summarise(columns(), {name: np.array(values) for name, values in sessions.items()}, 1.0, until_s=2.5)
+    rows = columns(session_id=[0, 0, 0, 1, 1])
+    row = summarise(rows, {name: np.array(values) for name, values in sessions.items()}, Window(1.0, 2.5))
     assert (row["requests"], row["good"]) == (2, 2)
     assert row["goodput_rps"] == pytest.approx(2 / 1.5)
     assert (row["sessions"], row["good_sessions"]) == (1, 1)
     assert row["session_goodput_rps"] == pytest.approx(1 / 1.5)
     # A window that ends after the last arrival is as long as there were arrivals.
-    assert summarise(columns(), until_s=100.0) == summarise(columns())
+    assert summarise(columns(), window=Window(until_s=100.0)) == summarise(columns())
 
 
 def test_nothing_counted_is_nan_not_zero():
-    row = summarise(columns(), warmup_s=100.0)
+    row = summarise(columns(), window=Window(100.0))
     assert row["requests"] == 0
     assert math.isnan(row["attainment"])
     assert math.isnan(row["mean_e2el_ms"])
@@ -83,15 +87,31 @@ def test_nothing_counted_is_nan_not_zero():
 
 def test_sessions_need_all_requests_and_their_own_makespan():
     sessions = {
+        "session_id": np.array([0, 1, 2]),
+        "jobs": np.array([2, 2, 1]),
         "arrival_s": np.array([0.0, 1.0, 2.0]),
         "finished_s": np.array([5.0, 20.0, 4.0]),
         "slo_s": np.array([10.0, 10.0, math.inf]),
         "missed": np.array([0, 0, 1]),
     }
-    row = summarise(columns(), sessions)
+    row = summarise(columns(session_id=[0, 0, 1, 1, 2]), sessions)
     assert (row["sessions"], row["good_sessions"]) == (3, 1)
     assert row["session_goodput_rps"] == pytest.approx(1 / 2.0)
     assert row["mean_makespan_ms"] == pytest.approx(1000 * (5 + 19 + 2) / 3)
+
+
+def test_a_session_of_one_request_is_a_session_too():
+    sessions = {
+        "session_id": np.array([0]),
+        "jobs": np.array([2]),
+        "arrival_s": np.array([0.0]),
+        "finished_s": np.array([3.25]),
+        "slo_s": np.array([10.0]),
+        "missed": np.array([0]),
+    }
+    # Beside the one of two requests, three of one: in time, late, rejected.
+    row = summarise(columns(session_id=[0, 0, 1, 2, 3], turn=[0, 1, 0, 0, 0]), sessions)
+    assert (row["sessions"], row["good_sessions"], row["cut_sessions"]) == (4, 2, 0)
 
 
 def test_objective_adds_limits_in_milliseconds():

@@ -36,7 +36,7 @@ def cells_of(name: str, *more: str) -> list[Cell]:
 
 
 def good(cell: Cell, result: RunResult) -> int:
-    metrics = summarise(result.requests, result.sessions, cell.settings.warmup_s, cell.settings.objective)
+    metrics = summarise(result.requests, result.sessions, cell.settings.window, cell.settings.objective)
     return int(metrics["good"])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from math import inf, isfinite
+from typing import ClassVar, Literal
 
 from gsim.core import ConfigError, Session, Streams, register
 from gsim.workload.arrivals import ArrivalConfig, check_rate
@@ -26,8 +27,10 @@ _DRY_SESSIONS = 2000
 class Mix:
     """Closed-loop agents of several task classes with measured lengths: code, SQL, math and tool agents."""
 
+    counting: ClassVar[Literal["by_session"]] = "by_session"
+
     rate_per_s: float = 10.0
-    """Mean request rate: sessions arrive at this rate over their mean number of requests."""
+    """The offered request rate: sessions arrive at this rate over their mean number of requests."""
     requests: int | None = 2000
     """Stop after so many requests (the session that reaches it is whole); null: no limit."""
     duration_s: float | None = None
