@@ -99,9 +99,7 @@ def _open_mappings(made: DictConfig) -> DictConfig:
 
 def _study_node(name: str, config: type) -> DictConfig:
     made = _open_mappings(OmegaConf.structured(tree(config)))
-    taken = sorted(
-        {str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "codes", "points", "cwd", "hydra"}
-    )
+    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "job", "cwd", "hydra"})
     if taken:
         raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
     # An untyped mapping of typed nodes: it is merged into the root, which has other keys too.
@@ -137,10 +135,9 @@ def _main() -> dict[str, Any]:
         **{name: default for name, (default, _) in TOP_LEVEL.items()},
         "study": None,
         "extensions": list(extension_files()),
-        # The cells of one job of a multirun: per cell, the overrides of fields that make it, and the digest of its code
-        # as the parent saw it.
-        "points": [],
-        "codes": [],
+        # One job of a multirun: the file of all cells (their configurations, and the digests of their code as the
+        # parent saw it), and its runs as pairs of a cell's place in that file and a seed.
+        "job": {"cells": "", "runs": []},
         # Where the parent stands: its ./profiles and other relative paths are meant, in every worker.
         "cwd": os.getcwd(),
         # Results are written by gsim; Hydra itself leaves nothing behind.

@@ -266,7 +266,7 @@ def _describe(values: Mapping[str, Any], out: Path, story: Mapping[str, Any]) ->
     """A results folder says what made it: the configuration and the provenance."""
     import yaml
 
-    shown = {name: value for name, value in values.items() if name not in ("codes", "small", "points", "cwd")}
+    shown = {name: value for name, value in values.items() if name not in ("job", "small", "cwd")}
     (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None), encoding="utf-8")
     (out / "provenance.json").write_text(json.dumps(story, indent=2) + "\n", encoding="utf-8")
 

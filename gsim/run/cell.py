@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gsim.cluster import RunResult, simulate
-from gsim.core import InputError, Status
+from gsim.core import InputError, Population, Session, Status
 from gsim.metrics import instance_usage, over_time, session_began_s, summarise
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
+from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
 from gsim.run.version import maker
 
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def run(settings: Settings, seed: int, trace: Any = None) -> RunResult:
-    """Simulate one run (of ``trace``, where the caller wants its report); a plan is made before it is replayed."""
+def run(settings: Settings, seed: int, load: Iterator[Session] | Population | None = None) -> RunResult:
+    """Simulate one run (under ``load``, where the caller has drawn it); a plan is made before it is replayed."""
     settings = with_window(settings)
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
         scenario = importlib.import_module(PLANNER).prepare(scenario, settings, seed)
-    return simulate(scenario, settings.load(seed, trace), seed, settings.horizon)
+    return simulate(scenario, settings.load(seed) if load is None else load, seed, settings.horizon)
 
 
 def with_window(settings: Settings) -> Settings:
@@ -97,12 +99,16 @@ def _words(codes: np.ndarray[Any, Any], words: list[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words or [""], type=pa.string()))
 
 
-def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str | None = None) -> int:
+def compute(
+    settings: Settings, seeds: tuple[int, ...], folder: Path, code: str | None = None, shelf: Shelf | None = None
+) -> int:
     """Run and store the seeds that are not stored yet; how many were computed.
 
-    ``code`` is the digest of the code as whoever asks has seen it (None: as it is now).
+    ``code`` is the digest of the code as whoever asks has seen it (None: as it is now); ``shelf`` is where runs of
+    other policies find the same sessions.
     """
     store = RunStore(folder)
+    shelf = shelf or Shelf()
     computed = 0
     code = code or settings.code()
     basis = settings.basis(code)
@@ -113,8 +119,8 @@ def compute(settings: Settings, seeds: tuple[int, ...], folder: Path, code: str 
             continue
         begin = time.perf_counter()
         chosen = chosen or with_window(settings)
-        trace = chosen.trace()
-        result = run(chosen, seed, trace)
+        trace, load = shelf.take(chosen, seed)
+        result = run(chosen, seed, load)
         summary = summary_of(chosen, result, time.perf_counter() - begin)
         _report_rows(summary, getattr(trace, "report", None))
         if settings.basis(code) != basis:

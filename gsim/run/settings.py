@@ -189,6 +189,11 @@ class Settings:
             trace = dataclasses.replace(trace, requests=None, duration_s=horizon.end_s)
         return trace
 
+    def workload(self) -> str:
+        """A name of what arrives: configurations of equal names are under the same load, seed by seed."""
+        until = (self.warmup_s, self.until_s, self.count, self.drain_s)
+        return digest_of(self.told(("trace", "slo", "dynamics")), until)
+
     def load(self, seed: int, trace: Any = None) -> Iterator[Session] | Population:
         """What the run of this seed is under: sessions as they arrive, or a closed population."""
         if not self.closed:

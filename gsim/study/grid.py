@@ -27,7 +27,7 @@ class Cell:
     """A grid point and a policy: one configuration, all its seeds."""
 
     overrides: tuple[str, ...]
-    """What its job is launched with, beside ``fields``."""
+    """What makes it on the command line."""
     swept: Mapping[str, Any]
     """Swept field -> its value here, in the grid's order."""
     settings: Settings
@@ -35,8 +35,6 @@ class Cell:
 
     label: str = ""
     """The policy's name in figures, where the experiment gives one."""
-    fields: tuple[str, ...] = ()
-    """Those of the overrides that set single fields: cells that differ only in them share a job."""
 
     def value(self, field: str) -> Any:
         """The value of a field here (of a group: the option's name); None where the chosen option has no such field."""
@@ -167,7 +165,7 @@ class _Composer:
         values = plain(self.composed[key])
         found = {name: lookup(values, name) for name in swept}
         seeds = read_seeds(values["seeds"])
-        return Cell((*self.fixed, *options), found, Settings.read(values), seeds, label, tuple(fields))
+        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), seeds, label)
 
 
 def update_fields(config: DictConfig, fields: Sequence[str]) -> None:

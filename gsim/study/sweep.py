@@ -1,12 +1,13 @@
 """A multirun: Hydra jobs through the configured launcher, only what is missing, finished runs kept.
 
-A job takes cells that differ only in the values of fields: composing a configuration costs Hydra more than a short run
-costs us, setting a field costs nothing. Each policy has jobs of its own, and there are several per worker.
+A job takes runs of any cells. Runs of the same workload and seed come one after another, whatever their policy, so that
+their sessions are drawn once; there are several jobs per worker. The cells' configurations travel in one file:
+composing one costs Hydra more than a short run costs us.
 """
 
 from __future__ import annotations
 
-import copy
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,29 +20,31 @@ from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from gsim.cli.compose import plain
 from gsim.core import GsimError
 from gsim.run.cell import compute
 from gsim.run.extensions import enter
-from gsim.run.settings import Settings, read_seeds
+from gsim.run.settings import Settings
+from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
-from gsim.study.grid import Cell, literal, update_fields
+from gsim.study.grid import Cell, literal
 from gsim.study.progress import say, watching
 
 RUNS = "runs"
 
+Run = tuple[int, int]
+"""A cell (its place in the list of cells) and a seed."""
 
-def run_cells(config: DictConfig) -> list[str]:
-    """The task of one Hydra job (in a worker): compute the missing runs of its cells; what went wrong, per cell."""
+
+def run_job(config: DictConfig) -> list[str]:
+    """The task of one Hydra job (in a worker): compute its runs; what went wrong, per run (empty: nothing)."""
     enter(str(config.cwd), tuple(config.extensions))
+    cells = json.loads(Path(config.job.cells).read_text())
+    shelf = Shelf()
     problems: list[str] = []
-    for point, code in zip(list(config.points), list(config.codes), strict=True):
-        # A fresh copy for each: what one point sets, the next may leave at its default.
-        own = copy.deepcopy(config)
-        update_fields(own, list(point))
-        values = plain(own)
+    for place, seed in config.job.runs:
+        settings = Settings.read(cells[place]["settings"])
         try:
-            compute(Settings.read(values), read_seeds(values["seeds"]), Path(values["out"]) / RUNS, str(code))
+            compute(settings, (seed,), Path(config.job.cells).parent, cells[place]["code"], shelf)
         except GsimError as error:
             problems.append(str(error))
         else:
@@ -67,7 +70,7 @@ def cleared(store: RunStore, keys: Sequence[str]) -> None:
 def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) -> int:
     """Compute every run of the grid that is not stored yet; how many were computed.
 
-    Raises the first error of a cell after all others have been tried. An interrupt leaves finished runs stored.
+    Raises the first error of a run after all others have been tried. An interrupt leaves finished runs stored.
     """
     store = RunStore(out / RUNS)
     missing = missing_runs(cells, store)
@@ -77,31 +80,27 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
     cleared(store, keys)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks()),
-        task_function=run_cells,
+        task_function=run_job,
         config=config,
     )
     store.folder.mkdir(parents=True, exist_ok=True)
-    # Quoted and absolute: a worker may have another working directory.
-    common = [f"out='{out.resolve()}'"]
-    batches = _batches([cell for cell, _ in missing], _workers(config))
-    jobs = [
-        [
-            *(o for o in batch[0].overrides if not o.startswith("out=")),
-            *common,
-            f"points={literal(_points(batch))}",
-            f"codes={literal([cell.code for cell in batch])}",
-        ]
-        for batch in batches
-    ]
-    name = str(OmegaConf.select(config, "name"))
-    with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
-        results = launcher.launch(jobs, initial_job_idx=0)
-    for batch, result in zip(batches, results, strict=True):
+    jobs = _jobs(missing, _workers(config))
+    # Absolute: a worker may have another working directory.
+    file = store.folder.resolve() / f".cells-{os.getpid()}.json"
+    file.write_text(json.dumps([{"settings": cell.settings.plain(), "code": cell.code} for cell, _ in missing]))
+    known = f"extensions={literal(list(config.extensions))}"
+    overrides = [[known, f"job.cells='{file}'", f"job.runs={literal(job)}"] for job in jobs]
+    try:
+        with watching(str(OmegaConf.select(config, "name")), len(keys), lambda: sum(store.has(key) for key in keys)):
+            results = launcher.launch(overrides, initial_job_idx=0)
+    finally:
+        file.unlink(missing_ok=True)
+    for job, result in zip(jobs, results, strict=True):
         if result.status is not JobStatus.COMPLETED:
             _ = result.return_value  # raises what the job raised
-        for cell, problem in zip(batch, result.return_value, strict=True):
+        for (place, _), problem in zip(job, result.return_value, strict=True):
             if problem:
-                point = ", ".join(f"{field}={value}" for field, value in cell.swept.items())
+                point = ", ".join(f"{field}={value}" for field, value in missing[place][0].swept.items())
                 raise GsimError(f"{point}: {problem}")
     return len(keys)
 
@@ -120,15 +119,18 @@ def _workers(config: DictConfig) -> int:
     return int(OmegaConf.select(config, "hydra.launcher.n_jobs", default=1))
 
 
-def _points(batch: Sequence[Cell]) -> list[list[str]]:
-    return [list(cell.fields) for cell in batch]
+def _jobs(missing: Sequence[tuple[Cell, Sequence[str]]], workers: int) -> list[list[Run]]:
+    """The runs that are missing, those that share their sessions together, in jobs of equal size.
 
-
-def _batches(cells: Sequence[Cell], workers: int) -> list[list[Cell]]:
-    """Cells that share all options, in jobs small enough that every worker gets several."""
-    alike: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        alike.setdefault(cell.overrides, []).append(cell)
+    Every worker gets several, so that none waits long for the last one.
+    """
+    alike: dict[tuple[str, int], list[Run]] = {}
+    for place, (cell, absent) in enumerate(missing):
+        workload = cell.settings.workload()
+        for seed, key in zip(cell.seeds, cell.keys, strict=True):
+            if key in absent:
+                alike.setdefault((workload, seed), []).append((place, seed))
+    runs = [run for group in alike.values() for run in group]
     workers = workers if workers > 0 else os.cpu_count() or 1
-    size = max(1, math.ceil(len(cells) / (8 * workers)))
-    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+    size = max(1, math.ceil(len(runs) / (8 * workers)))
+    return [runs[i : i + size] for i in range(0, len(runs), size)]
