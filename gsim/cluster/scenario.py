@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
+from gsim.core.answers import interval_of, title
+from gsim.core.policy_view import SIGNALS
 from gsim.engine import EngineConfig, EngineLimits
 from gsim.latency import Profile
 
@@ -89,8 +91,21 @@ class Scenario:
             raise ConfigError(f"max_hold_s must be greater than 0, not {self.max_hold_s}")
         if self.faults is not None:
             self.faults.check(len(self.instances))
-        if self.mechanism is None and self.rectifier is not None and self.rectifier.interval_s < math.inf:
+        if self.mechanism is None and self.reviews:
             raise ConfigError("a rectifier that migrates needs a mechanism; choose one of the group 'mechanism'")
+
+    @property
+    def policies(self) -> dict[str, object]:
+        """The policies of the run, by group."""
+        groups = ("router", "predictor", "estimator", "rectifier", "mechanism")
+        return {group: getattr(self, group) for group in groups if getattr(self, group) is not None}
+
+    @property
+    def reviews(self) -> bool:
+        """Whether somebody reviews the requests in flight."""
+        if self.rectifier is None:
+            return False
+        return interval_of(self.rectifier, title("rectifier", self.rectifier)) < math.inf
 
     @property
     def scrape_interval_s(self) -> float:
@@ -102,16 +117,17 @@ class Scenario:
     @property
     def routes_by_gauges(self) -> bool:
         """Whether every decision looks at scraped gauges, or is logged with them."""
-        return "scrape" in _needs(self.router) or self.telemetry.log_decisions
+        return "scrape" in needs_of(self.router) or self.telemetry.log_decisions
 
     @property
     def needs(self) -> frozenset[str]:
         """The costly classes of signals that the router or the rectifier declares to use."""
-        return _needs(self.router) | _needs(self.rectifier)
+        return needs_of(self.router) | needs_of(self.rectifier)
 
 
-def _needs(policy: object) -> frozenset[str]:
-    known = {"scrape", "estimates", "prediction", "prefix"}
+def needs_of(policy: object) -> frozenset[str]:
+    """The classes of costly signals that a policy declares; ``ConfigError`` where one of them is unknown."""
+    known = SIGNALS.keys()
     asked = frozenset(getattr(policy, "needs", frozenset()))
     if asked - known:
         raise ConfigError(f"{type(policy).__name__}.needs: {sorted(asked - known)} unknown; allowed: {sorted(known)}")

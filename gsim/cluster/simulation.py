@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import inf, nan
+from math import nan
 
 import numpy as np
 import simpy
@@ -13,8 +13,9 @@ import simpy
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.faults import Faults
 from gsim.cluster.horizon import Horizon
-from gsim.cluster.scenario import InstanceSpec, Scenario
+from gsim.cluster.scenario import InstanceSpec, Scenario, needs_of
 from gsim.core import ClusterView, Job, Population, Randomised, Session, StaticView, Status, Streams
+from gsim.core.answers import failure_of
 from gsim.core.errors import ConfigError, SimulationError
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
@@ -55,12 +56,19 @@ def simulate(
     A population of agents goes on for ever, so it needs a horizon. A run that is stopped leaves a row for every request
     that had arrived, and for every request of the sessions that it waited for: those that had not ended are ``CUT``.
     The policies of a scenario keep what they learn, so a scenario is for one run. Equal scenario, sessions and seed
-    give equal results, bit by bit. Raises ``SimulationError`` where a policy breaks its contract.
+    give equal results, bit by bit. Raises ``SimulationError`` where a policy fails or breaks its contract; it says
+    which one, and how.
     """
     if horizon is None and isinstance(sessions, Population):
         raise ConfigError("a population of agents goes on for ever: say when the run stops (until_s)")
     with _collector_paused():
-        return _Run(scenario, sessions, Streams(seed), horizon).result()
+        try:
+            return _Run(scenario, sessions, Streams(seed), horizon).result()
+        except (Exception, SystemExit) as error:
+            told = failure_of(error, scenario.policies)
+            if told is None:
+                raise
+            raise told from error
 
 
 class _Run:
@@ -76,20 +84,12 @@ class _Run:
         self.done = env.event()
         gateway.on_end = self._ended
         gateway.on_dispatch = self.arrivals.dispatched
-        policies = ("router", "predictor", "estimator", "rectifier", "mechanism")
-        for name in policies:
-            policy = getattr(scenario, name)
+        for name, policy in scenario.policies.items():
             if isinstance(policy, Randomised):
                 policy.seed(streams.stream(name))
         scenario.estimator.attach(self.view)
         self._streams = streams
         self._start_processes()
-
-    @property
-    def _reviews(self) -> bool:
-        """Somebody reviews the requests in flight."""
-        rectifier = self.scenario.rectifier
-        return rectifier is not None and rectifier.interval_s < inf and self.scenario.mechanism is not None
 
     def _start_processes(self) -> None:
         env, scenario, gateway = self.env, self.scenario, self.gateway
@@ -99,7 +99,7 @@ class _Run:
         self.scraper = Scraper(gateway, scenario.scrape_interval_s)
         if "scrape" in needs:
             env.process(self.scraper.run())
-        if "estimates" in needs or self._reviews:
+        if "estimates" in needs or self.scenario.reviews:
             gateway.table = ActiveTable()
         if "estimates" in needs:
             env.process(StreamObserver(gateway, scenario.estimator, telemetry.stream_interval_s).run())
@@ -129,7 +129,7 @@ class _Run:
         self.moves: Moves | None = None
         self.network: LinkNetwork | None = None
         self.monitor: Monitor | None = None
-        if not self._reviews:
+        if not self.scenario.reviews:
             return
         assert scenario.mechanism is not None
         assert scenario.rectifier is not None
@@ -138,7 +138,7 @@ class _Run:
         MoveCosts(scenario.mechanism, link, np.array(kv_bytes, dtype=np.float64)).attach(self.view)
         self.network = LinkNetwork(env, link)
         self.moves = Moves(gateway, scenario.mechanism, self.network, kv_bytes)
-        predictor = scenario.predictor if "prediction" in scenario.needs else None
+        predictor = scenario.predictor if "prediction" in needs_of(scenario.rectifier) else None
         self.monitor = Monitor(gateway, scenario.rectifier, predictor, self.moves)
         env.process(self.monitor.run())
         if not scenario.routes_by_gauges and scenario.faults is None:

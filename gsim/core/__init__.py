@@ -6,6 +6,7 @@ from gsim.core.decision import HOLD, REJECT, Decision, Migration, Verdict
 from gsim.core.errors import ConfigError, GsimError, InputError, ProfileError, SimulationError, TraceError
 from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.outcome import Outcome, Status
+from gsim.core.policy_view import PolicyView
 from gsim.core.protocols import (
     BatchPredictor,
     Engine,
@@ -52,6 +53,7 @@ __all__ = [
     "Oracle",
     "Outcome",
     "Placed",
+    "PolicyView",
     "Population",
     "Predictor",
     "ProfileError",

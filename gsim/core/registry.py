@@ -122,6 +122,12 @@ def lookup(group: str, name: str) -> Entry:
     return known[name]
 
 
+def name_of(group: str, made: object) -> str:
+    """The name under which the class of an object is registered in a group; empty where it is not."""
+    found = (entry.name for entry in _ENTRIES.get(group, {}).values() if entry.cls is type(made))
+    return next(found, "")
+
+
 def build(group: str, name: str, **fields: Any) -> Any:
     """Build ``name`` of ``group`` from its fields; raises ``ConfigError`` on an unknown name or field."""
     entry = lookup(group, name)

@@ -7,9 +7,9 @@ Every signal has a class and an age:
 - *scraped*: read from each instance's metrics every ``telemetry.interval_s``; ``scraped_s`` says when;
 - *learned*: estimated from what passed through the gateway (first tokens, streamed tokens, completions).
 
-The arrays are maintained in place. Policies read them, never write, and never keep a reference to one across calls
-expecting the past. Costly signals (predictions, prefix matches, migration costs) are functions: only the policy that
-calls them pays.
+The arrays are maintained in place. Policies read them through a view of their own (``PolicyView``), cannot write, and
+never keep a reference to one across calls expecting the past. Costly signals (predictions, prefix matches, migration
+costs) are functions: only the policy that calls them pays.
 """
 
 from __future__ import annotations

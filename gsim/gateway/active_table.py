@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core import ActiveRequests, BatchPredictor, Predictor, Request
+from gsim.core.answers import all_tokens_of, title
 from gsim.core.view import Bools, Floats, Ints
 from gsim.gateway.active import Active
 
@@ -115,17 +116,17 @@ class ActiveTable:
         return requests, grown.astype(np.int64)
 
     def snapshot(self, clocks: Ints, predictor: Predictor | None) -> ActiveRequests:
-        """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row."""
+        """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row (None: NaN)."""
         slots = np.flatnonzero(self._used)
-        instance = self._instance[slots]
+        request_id, instance = self._request_id[slots], self._instance[slots]
         generated = self._tokens[slots] + self._decoding[slots] * clocks[instance] + self._before[slots]
         first = self._predicted[slots]
         return ActiveRequests(
-            request_id=self._request_id[slots],
+            request_id=request_id,
             instance=instance,
             prompt_tokens=self._prompt[slots],
             generated_tokens=generated,
-            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), generated, first),
+            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), request_id, generated, first),
             arrival_s=self._arrival_s[slots],
             dispatched_s=self._dispatched_s[slots],
             deadline_s=self._deadline_s[slots],
@@ -207,10 +208,14 @@ class _Requests(Sequence[Request]):
         return active.origin.request
 
 
-def _repredicted(predictor: Predictor | None, requests: Sequence[Request], generated: Ints, first: Floats) -> Floats:
+def _repredicted(
+    predictor: Predictor | None, requests: Sequence[Request], request_ids: Ints, generated: Ints, first: Floats
+) -> Floats:
     if predictor is None:
-        return first
+        return np.full(len(first), np.nan)
+    asked: Any = predictor
     if isinstance(predictor, BatchPredictor):
-        return np.asarray(predictor.repredict(requests, generated, first), dtype=np.float64)
-    totals = [predictor.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
-    return np.array(totals, dtype=np.float64)
+        answer: object = asked.repredict(requests, generated, first)
+    else:
+        answer = [asked.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
+    return all_tokens_of(answer, request_ids, title("predictor", predictor))

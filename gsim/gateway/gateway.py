@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isnan, nan
-from typing import Final
+from typing import Any, Final
 
 from gsim.cluster.instance import Instance
-from gsim.cluster.scenario import Scenario
+from gsim.cluster.scenario import Scenario, needs_of
 from gsim.core import (
     HOLD,
     REJECT,
@@ -19,12 +19,14 @@ from gsim.core import (
     Learner,
     Oracle,
     Placed,
+    PolicyView,
     Progress,
     Request,
     SimulationError,
     Status,
     TraceError,
 )
+from gsim.core.answers import instance_of, title, tokens_of
 from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
@@ -70,9 +72,12 @@ class Gateway:
         self._in_flight_tokens = float_cells(view.in_flight_tokens)
         self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
         self._scenario = scenario
-        self._router = scenario.router
+        self._router: Any = scenario.router
+        self._router_title = title("router", scenario.router)
         self._estimator = scenario.estimator
         needs = scenario.needs
+        self._predictor: Any = scenario.predictor
+        self._predictor_title = title("predictor", scenario.predictor)
         self._estimates = "estimates" in needs
         self._predicts = "prediction" in needs
         self._scrapes = "scrape" in needs and scenario.telemetry.in_flight_correction
@@ -89,6 +94,7 @@ class Gateway:
             self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
             view.prefix_tokens = self.prefix_index.match
         view.predict = self._predict
+        self._router_view = PolicyView.on(view, self._router_title, needs_of(scenario.router))
 
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:
@@ -105,23 +111,19 @@ class Gateway:
 
     def place(self, active: Active) -> None:
         """Ask the router where a request goes, and do it."""
-        view = self.view
-        view.now_s = now_s = self.env.now
+        view = self._router_view
+        self.view.now_s = view.now_s = now_s = self.env.now
         request = active.job.request
         self.counters["decisions"] += 1
-        decision = self._router.route(request, view)
+        decision: object = self._router.route(request, view)
         if self.decisions is not None:
-            self.decisions.routed(active, decision, view)
+            self.decisions.routed(active, decision, self.view)
         if decision is HOLD:
             self._held.add(active, view)
         elif decision is REJECT:
             self.end(active, Status.REJECTED, now_s)
         else:
-            instance = int(decision)  # type: ignore[arg-type]
-            if not 0 <= instance < len(self.instances):
-                raise SimulationError(
-                    f"{type(self._router).__name__} chose instance {instance} of {len(self.instances)}"
-                )
+            instance = instance_of(decision, len(self.instances), self._router_title, active.request_id)
             if view.available[instance]:
                 self.dispatch(active, instance)
             else:
@@ -142,7 +144,7 @@ class Gateway:
         self._in_flight_prefill_tokens[instance] += active.prompt_tokens
         if self._predicts:
             if isnan(active.predicted_tokens):
-                active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+                self._ask_predictor(active)
             active.charged_tokens = active.origin.request.prompt_tokens + active.predicted_tokens
             self._in_flight_tokens[instance] += active.charged_tokens
         if self._scrapes:
@@ -315,9 +317,13 @@ class Gateway:
         """The view's ``predict``: asked once per request, remembered until it ends."""
         active = self.active[request.request_id]
         if isnan(active.predicted_tokens):
-            active.predicted_tokens = self._scenario.predictor.predict(active.origin.request)
+            self._ask_predictor(active)
         # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
         return max(active.predicted_tokens - active.generated_before, 1.0)
+
+    def _ask_predictor(self, active: Active) -> None:
+        predicted: object = self._predictor.predict(active.origin.request)
+        active.predicted_tokens = tokens_of(predicted, self._predictor_title, active.request_id)
 
 
 def _check_whole(job: Job) -> None:

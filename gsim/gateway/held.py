@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from math import inf
+from typing import Any
 
 import simpy
 
 from gsim.core import ClusterView, QueueOrder, Router
+from gsim.core.answers import key_of, title
 from gsim.gateway.active import Active
 
 
@@ -22,7 +24,7 @@ class HeldQueue:
         self, env: simpy.Environment, router: Router, max_hold_s: float, give_up: Callable[[Active], None]
     ) -> None:
         self._env = env
-        self._order = router if isinstance(router, QueueOrder) else None
+        self._order: Any = router if isinstance(router, QueueOrder) else None
         self._max_hold_s = max_hold_s
         self._give_up = give_up
         self._heap: list[tuple[float, int, Active]] = []
@@ -35,7 +37,10 @@ class HeldQueue:
     def add(self, active: Active, view: ClusterView) -> None:
         """Hold a request; it is given up when it has been held for too long."""
         request = active.job.request
-        key = self._order.queue_key(request, view) if self._order is not None else request.arrival_s
+        key = request.arrival_s
+        if self._order is not None:
+            answer: object = self._order.queue_key(request, view)
+            key = key_of(answer, title("router", self._order), request.request_id)
         heapq.heappush(self._heap, (key, request.request_id, active))
         if not active.held:
             active.held = True

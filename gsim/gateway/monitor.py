@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import simpy
 
-from gsim.core import Migration, Predictor, Rectifier, SimulationError
+from gsim.cluster.scenario import needs_of
+from gsim.core import Migration, PolicyView, Predictor, Rectifier
+from gsim.core.answers import interval_of, migrations_of, title
 from gsim.gateway.gateway import Gateway
 
 
@@ -22,9 +24,11 @@ class Monitor:
 
     def __init__(self, gateway: Gateway, rectifier: Rectifier, predictor: Predictor | None, mover: Mover) -> None:
         self.reviews = 0
-        self.next_review_s = gateway.env.now + rectifier.interval_s
+        self.next_review_s = gateway.env.now + interval_of(rectifier, title("rectifier", rectifier))
         self._gateway = gateway
-        self._rectifier = rectifier
+        self._rectifier: Any = rectifier
+        self._title = title("rectifier", rectifier)
+        self._view = PolicyView.on(gateway.view, self._title, needs_of(rectifier))
         self._predictor = predictor
         """Re-predicts every active request; None where the rectifier does not ask for predictions."""
         self._mover = mover
@@ -33,8 +37,9 @@ class Monitor:
         """The SimPy process."""
         env = self._gateway.env
         while True:
-            self.next_review_s = env.now + self._rectifier.interval_s
-            yield env.timeout(self._rectifier.interval_s)
+            interval_s = interval_of(self._rectifier, self._title)
+            self.next_review_s = env.now + interval_s
+            yield env.timeout(interval_s)
             self.review(env.now)
 
     def review(self, now_s: float) -> None:
@@ -48,13 +53,8 @@ class Monitor:
             instance.sync(now_s)
         clocks = gateway.table.follow(gateway.instances, now_s)
         active = gateway.table.snapshot(clocks, self._predictor)
-        view = gateway.view
-        view.now_s = now_s
-        for migration in self._rectifier.review(active, view):
-            target = migration.target
-            if not 0 <= target < len(view):
-                name = type(self._rectifier).__name__
-                raise SimulationError(
-                    f"{name} moves request {migration.request_id} to instance {target} of {len(view)}"
-                )
+        view = self._view
+        gateway.view.now_s = view.now_s = now_s
+        answer: object = self._rectifier.review(active, view)
+        for migration in migrations_of(answer, len(view), self._title):
             self._mover.start(migration)

@@ -10,7 +10,7 @@ import pytest
 from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, single
 
 from gsim.cluster import Status, TelemetryConfig
-from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, SimulationError, TraceError
+from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, TraceError
 from gsim.gateway.prefix_index import PrefixIndex
 
 
@@ -68,19 +68,6 @@ def test_rejected_requests_are_rows_too():
     assert r["status"].tolist() == [0, 1, 0, 1]
     assert r["instance"].tolist() == [0, -1, 0, -1]
     assert np.isnan(r["finished_s"][[1, 3]]).all()
-
-
-@dataclass
-class Lost:
-    """Answers an instance that is not there."""
-
-    def route(self, request: Request, view: ClusterView) -> Decision:
-        return 7
-
-
-def test_a_router_that_answers_nonsense_is_named():
-    with pytest.raises(SimulationError, match="Lost chose instance 7 of 2"):
-        simulate_on(constant_pool(2, 0.1), single([0.0], [10], [5]), Lost())
 
 
 @dataclass

@@ -1,0 +1,136 @@
+"""What policies answered, checked: an answer that cannot be meant ends the run with an error that says whose it was.
+
+The usual answers are told apart where they are asked for, at no cost; here is what becomes of the others.
+"""
+
+from __future__ import annotations
+
+import math
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from gsim.core.decision import Migration
+from gsim.core.errors import GsimError, SimulationError
+from gsim.core.registry import name_of
+
+
+def title(group: str, policy: object) -> str:
+    """What errors call a policy: its group and registered name, or its class."""
+    name = name_of(group, policy)
+    return f"{group} '{name}'" if name else f"{group} {type(policy).__name__}"
+
+
+def instance_of(answer: object, size: int, policy: str, request_id: int) -> int:
+    """A router's answer as the index of an instance (``HOLD`` and ``REJECT`` are told apart before)."""
+    if isinstance(answer, int | np.integer) and not isinstance(answer, bool) and 0 <= answer < size:
+        return int(answer)
+    allowed = f"an instance's index (a whole number from 0 to {size - 1}), HOLD or REJECT"
+    raise SimulationError(f"{policy} answered {_shown(answer)} for request {request_id}; allowed: {allowed}")
+
+
+def tokens_of(answer: object, policy: str, request_id: int) -> float:
+    """A predictor's answer as a number of tokens."""
+    if isinstance(answer, int | float | np.integer | np.floating) and not isinstance(answer, bool):
+        tokens = float(answer)
+        if 0.0 < tokens < math.inf:
+            return tokens
+    raise SimulationError(
+        f"{policy} predicted {_shown(answer)} for request {request_id}; allowed: a finite number of tokens above 0"
+    )
+
+
+def all_tokens_of(answer: object, request_ids: np.ndarray[Any, Any], policy: str) -> np.ndarray[Any, Any]:
+    """Answers of ``repredict`` as an array of one number per request."""
+    given = np.asarray(answer)
+    if given.shape != request_ids.shape or given.dtype.kind not in "iuf":
+        raise SimulationError(
+            f"{policy} predicted {_shown(answer)} for {len(request_ids)} requests at once; "
+            "allowed: an array of one number per request"
+        )
+    tokens = given.astype(np.float64)
+    wrong = np.flatnonzero(~((tokens > 0.0) & (tokens < math.inf)))
+    if len(wrong):
+        tokens_of(float(tokens[wrong[0]]), policy, int(request_ids[wrong[0]]))
+    return tokens
+
+
+def key_of(answer: object, policy: str, request_id: int) -> float:
+    """A router's ``queue_key`` as a number."""
+    if isinstance(answer, int | float | np.integer | np.floating) and not math.isnan(answer):
+        return float(answer)
+    raise SimulationError(
+        f"{policy} gave the queue key {_shown(answer)} to request {request_id}; allowed: a number, and not NaN"
+    )
+
+
+def migrations_of(answer: object, size: int, policy: str) -> list[Migration]:
+    """A rectifier's answer as migrations."""
+    try:
+        moves = list(answer)  # type: ignore[call-overload]
+    except TypeError:
+        raise SimulationError(
+            f"{policy} answered {_shown(answer)} to a review; allowed: a sequence of Migration (empty: nobody moves)"
+        ) from None
+    return [_migration(move, size, policy) for move in moves]
+
+
+def _migration(move: object, size: int, policy: str) -> Migration:
+    if not isinstance(move, Migration):
+        raise SimulationError(f"{policy} answered {_shown(move)} to a review; allowed: Migration(request_id, target)")
+    whole = [isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (move.request_id, move.target)]
+    if not all(whole) or not 0 <= move.target < size:
+        raise SimulationError(
+            f"{policy} moves request {_shown(move.request_id)} to instance {_shown(move.target)}; "
+            f"allowed: the id of a request in flight, and an instance from 0 to {size - 1}"
+        )
+    return Migration(int(move.request_id), int(move.target), move.reason)
+
+
+def interval_of(rectifier: Any, policy: str) -> float:
+    """Seconds between two reviews of a rectifier (``inf``: none)."""
+    interval_s = rectifier.interval_s
+    if isinstance(interval_s, int | float | np.integer | np.floating) and interval_s > 0:
+        return float(interval_s)
+    raise SimulationError(f"{policy} has interval_s = {_shown(interval_s)}; allowed: seconds above 0 (inf: no reviews)")
+
+
+def failure_of(error: BaseException, policies: dict[str, object]) -> SimulationError | None:
+    """An error that came out of a policy (group -> policy), told as one; None where it came from somewhere else.
+
+    The policy is found in the traceback: asking for it at every call would cost every call.
+    """
+    if isinstance(error, GsimError | KeyboardInterrupt):
+        return None
+    found = None
+    cause: BaseException | None = error
+    while cause is not None and found is None:
+        # SimPy raises a copy of what a process raised, and keeps the original as its cause.
+        found = _innermost(cause.__traceback__, policies)
+        cause = cause.__cause__
+    if found is None:
+        return None
+    group, frame, line = found
+    request = frame.f_locals.get("request")
+    of = "" if request is None else f" for request {getattr(request, 'request_id', request)}"
+    said = str(error) or "without a word"
+    where = f"{frame.f_code.co_filename}:{line}"
+    what = f"{type(error).__name__}: {said}"
+    return SimulationError(f"{title(group, policies[group])} failed in {frame.f_code.co_name}(){of}: {what} ({where})")
+
+
+def _innermost(trace: TracebackType | None, policies: dict[str, object]) -> tuple[str, FrameType, int] | None:
+    found = None
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        for group, policy in policies.items():
+            if owner is not None and owner is policy:
+                found = group, trace.tb_frame, trace.tb_lineno
+        trace = trace.tb_next
+    return found
+
+
+def _shown(answer: object) -> str:
+    text = repr(answer)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(answer).__name__})"

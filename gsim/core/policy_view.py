@@ -1,0 +1,65 @@
+"""The view as one policy gets it: the signals that it declared, and none of them to be written.
+
+A signal that nobody needs is not maintained, so a policy that reads one without saying so would read silent zeros. Here
+it gets an error that names the signal and the policy; reading what was declared costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from gsim.core.errors import SimulationError
+from gsim.core.view import ClusterView, StaticView
+
+#: Class of costly signals, as a policy declares it in ``needs`` -> the signals of the view that belong to it.
+SIGNALS: Mapping[str, tuple[str, ...]] = {
+    "scrape": ("running", "waiting", "kv_usage", "scraped_s"),
+    "estimates": ("queue_s", "prefill_s_per_token", "tpot_s"),
+    "prediction": ("predict", "in_flight_tokens"),
+    "prefix": ("prefix_tokens",),
+}
+_NEED_OF = {signal: need for need, signals in SIGNALS.items() for signal in signals}
+
+
+class PolicyView(ClusterView):
+    """A ``ClusterView`` on the memory of another, for one policy.
+
+    It is what the policy is handed, at every call. ``now_s`` is its own: who asks the policy sets it.
+    """
+
+    __slots__ = ("_policy",)
+
+    _policy: str
+
+    @classmethod
+    def on(cls, view: ClusterView, policy: str, needs: Collection[str]) -> PolicyView:
+        """A view for ``policy`` (its name in errors) with the signals of the classes in ``needs``."""
+        made = cls.__new__(cls)
+        made._policy = policy
+        for field in dataclasses.fields(ClusterView):
+            if _NEED_OF.get(field.name, "") in ("", *needs):
+                setattr(made, field.name, _unwritable(getattr(view, field.name)))
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        need = _NEED_OF.get(name)
+        if need is None:
+            raise AttributeError(f"the view has no signal '{name}'")
+        raise SimulationError(
+            f"{self._policy} reads view.{name} without declaring it: add '{need}' to its needs "
+            f'(needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}}))'
+        )
+
+
+def _unwritable(signal: Any) -> Any:
+    if isinstance(signal, np.ndarray):
+        signal = signal.view()
+        signal.flags.writeable = False
+    elif isinstance(signal, StaticView):
+        fields = {f.name: _unwritable(getattr(signal, f.name)) for f in dataclasses.fields(signal)}
+        return StaticView(**fields)
+    return signal
