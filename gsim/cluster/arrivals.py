@@ -88,6 +88,8 @@ class Arrivals:
         self._next: Session | None = None
         self._alarm = Alarm(env, self._arrive)
         self._open: dict[int, _Open] = {}
+        self._lost: list[tuple[_Open, Job]] = []
+        """Jobs that were lost or refused, while those that depend on them are being refused."""
         self.waiting = 0
         """Jobs that wait for another job of their session, or for their tool gap."""
         self.awaited = 0
@@ -201,10 +203,16 @@ class Arrivals:
 
     def _abandon(self, opened: _Open, parent: Job, now_s: float) -> None:
         """Every descendant that has not started fails with its parent: an agent whose call is lost stops there."""
-        for job in opened.children.get(parent.request.request_id, ()):
-            job_id = job.request.request_id
-            if job_id in opened.blocked:
-                del opened.blocked[job_id]
-                self.waiting -= 1
-                # It never arrived: its row says so, and it counts as missed when the gateway reports its end.
-                self._refuse(job._replace(request=job.request._replace(arrival_s=nan)), now_s)
+        self._lost.append((opened, parent))
+        if len(self._lost) > 1:
+            # Each refusal comes back here as an end: one loop works them all off, however long the session.
+            return
+        for opened, parent in self._lost:
+            for job in opened.children.get(parent.request.request_id, ()):
+                job_id = job.request.request_id
+                if job_id in opened.blocked:
+                    del opened.blocked[job_id]
+                    self.waiting -= 1
+                    # It never arrived: its row says so, and it counts as missed when the gateway reports its end.
+                    self._refuse(job._replace(request=job.request._replace(arrival_s=nan)), now_s)
+        self._lost = []

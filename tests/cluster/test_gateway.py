@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, single
 
 from gsim.cluster import Status, TelemetryConfig
-from gsim.core import HOLD, REJECT, ClusterView, Decision, Job, Request, Session, TraceError
+from gsim.core import HOLD, REJECT, ClusterView, Decision, Dependency, Job, Request, Session, TraceError
 from gsim.gateway.prefix_index import PrefixIndex
 
 
@@ -150,3 +151,16 @@ def test_a_trace_that_counts_in_other_integers_is_refused_by_name():
     odd = Session(0, 0.0, (job._replace(output_tokens=np.int64(50)),))
     with pytest.raises(TraceError, match=r"request 0: output_tokens must be an int, not np.int64\(50\)"):
         simulate_on(paper_pool(), iter([odd]))
+
+
+@pytest.mark.parametrize("turns", [3, 1500])
+def test_a_refused_request_takes_all_turns_after_it_along(turns):
+    """However many there are: each refusal leads to the next one, but none of them inside another."""
+    lone = Job(Request(0, 0.0, 1 << 30, 16, 6.0, session_id=0), 4)
+    later = [
+        Job(Request(i, math.nan, 10, 16, 6.0, session_id=0, turn=i), 4, after=(Dependency(i - 1, 0.0),))
+        for i in range(1, turns)
+    ]
+    result = simulate_on(constant_pool(2, 0.01), iter([Session(0, 0.0, (lone, *later), 60.0)]))
+    assert result.requests["status"].tolist() == [Status.REJECTED] + [Status.FAILED] * (turns - 1)
+    assert result.sessions["missed"].tolist() == [turns]
