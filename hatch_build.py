@@ -51,6 +51,7 @@ COMPILED = (
     "gsim.gateway.held",
     "gsim.gateway.monitor",
     "gsim.gateway.moves",
+    "gsim.gateway.prefix_index",
     "gsim.gateway.records",
     "gsim.gateway.request_log",
     "gsim.gateway.telemetry",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -104,12 +104,14 @@ class _Play:
 
     def _turn(self, row: Row, waits: tuple[Wait, ...]) -> Turn:
         tokens, size = whole(row, "input_length"), self.block_size
-        ids: Sequence[int] = wholes(row, "hash_ids")
+        ids = wholes(row, "hash_ids")
         if len(ids) != -(-tokens // size):
             raise RowError(f"hash_ids must name {-(-tokens // size)} blocks of {size} tokens, not {len(ids)}")
-        if self.scope is not None:
-            ids = [segment(self.scope, block) for block in ids]
-        content = block_content(ids, tokens, size)
+        scope = self.scope
+        if scope is None:
+            content = block_content(ids, tokens, size)
+        else:
+            content = block_content(ids, tokens, size, lambda block: segment(scope, block))
         output = whole(row, "output_length")
         return Turn(tokens, output, waits, content, task=task_of(row), slo_s=slo_of(row, "slo_ms"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gsim.core.content import head
 from gsim.core.request import Content
@@ -41,7 +41,22 @@ def reused(turns: Sequence[Turn], prefix_tokens: int, tokens: int, fresh: int) -
     return (*kept, (fresh, rest)) if rest else kept
 
 
-def block_content(ids: Sequence[int], tokens: int, block_size: int) -> Content:
-    """``tokens`` tokens in blocks of those ids; the last may be partly filled. The ids must cover the tokens."""
-    whole_blocks = [(block & SEGMENT_MASK, block_size) for block in ids[:-1]]
-    return (*whole_blocks, (ids[-1] & SEGMENT_MASK, tokens - block_size * (len(ids) - 1)))
+def block_content(
+    ids: Sequence[int], tokens: int, block_size: int, name: Callable[[int], int] = lambda block: block & SEGMENT_MASK
+) -> Content:
+    """``tokens`` tokens in blocks of those ids; the last may be partly filled. The ids must cover the tokens.
+
+    Files number their blocks as they come, so most ids follow one another: each longest run of consecutive ids becomes
+    one piece, whose segment is the ``name`` of its first id. Two prompts share as many tokens as if every block were a
+    piece of its own: up to where their ids part, the longest runs are the same, and there they differ in their length
+    or in their first id.
+    """
+    pieces: list[tuple[int, int]] = []
+    first = expected = ids[0]
+    for block in ids:
+        if block != expected:
+            pieces.append((name(first), (expected - first) * block_size))
+            first = expected = block
+        expected += 1
+    before = (len(ids) - (expected - first)) * block_size
+    return (*pieces, (name(first), tokens - before))

@@ -134,7 +134,7 @@ class _Builder:
         if not ids:
             return ((fresh, tokens),)
         named = min(len(ids) * size, tokens)
-        content = block_content([segment(self.salt, 0, block) for block in ids], named, size)
+        content = block_content(ids, named, size, lambda block: segment(self.salt, 0, block))
         return content if named == tokens else (*content, (fresh, tokens - named))
 
 
