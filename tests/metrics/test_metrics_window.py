@@ -75,7 +75,7 @@ def test_what_is_open_over_time():
     def at(series, time_s):
         return series[np.searchsorted(edges, time_s, side="right") - 1]
 
-    # From 0.5 s the one that was under way, from 1 s the first session's, from 2 s the single one; 9 s: cut, so open on.
+    # From 0.5 s the one that was under way, from 1 s the first one, from 2 s the single one; the cut one stays open.
     assert [at(requests, t) for t in (0.0, 0.7, 1.5, 2.1, 3.5, 15.5)] == pytest.approx([0, 1, 2, 3, 0, 1])
     # A session is open also while its agent waits: the first from 1 to 8 s, the third from 4 s on.
     assert [at(sessions, t) for t in (0.7, 3.5, 4.5, 8.5, 15.5)] == pytest.approx([1, 1, 2, 1, 1])
