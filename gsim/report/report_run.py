@@ -11,6 +11,7 @@ from gsim.core import ConfigError
 from gsim.metrics import interval_of
 from gsim.report import table
 from gsim.report.findings import drift_sentences, knee_sentences, sweep_findings
+from gsim.report.windows import window_sentences
 from gsim.run.store import RunStore
 from gsim.study import results as res
 from gsim.study.grid import Cell
@@ -23,6 +24,7 @@ _SHOWN = (
     "completed",
     "rejected",
     "failed",
+    "cut",
     "preempted",
     "migrated",
     "migrations_per_request",
@@ -30,6 +32,7 @@ _SHOWN = (
     "recomputed_fraction",
     "moves_back",
     "offered_rps",
+    "arrived_rps",
     "goodput_rps",
     "attainment",
     "session_goodput_rps",
@@ -61,7 +64,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
     res.write_csv(out / "instances.csv", res.instance_rows(name, results))
     res.write_requests(out / "requests.parquet", results, store)
     if len(results) == 1:
-        return _single(results[0])
+        return "\n\n".join([_single(results[0]), *window_sentences(name, results, _rule(results))])
     comparisons = res.compare(results)
     res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
     metrics, axis = figure_metrics(values, results), figure_axis(values, results)
@@ -73,15 +76,21 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
     if found:
         res.write_csv(out / "knees.csv", [one.row(name, str(axis)) for one in found])
     said = [
+        *window_sentences(name, results, _rule(results)),
         *_knee(values),
         *drift_sentences(results),
         *knee_sentences(found, str(axis)),
-        *sweep_findings(results, comparisons, metrics, str(results[0].summaries[0].get("window", {}).get("rule", ""))),
+        *sweep_findings(results, comparisons, metrics, _rule(results)),
     ]
     (out / "findings.txt").write_text("".join(f"{line}\n" for line in said))
     parts = [table.sweep_table(results, metric) for metric in metrics]
     lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in said]
     return "\n\n".join([*parts, *(["\n".join(["findings:", *lines])] if lines else [])])
+
+
+def _rule(results: Sequence[res.CellResult]) -> str:
+    """By what the runs counted."""
+    return str(results[0].summaries[0].get("window", {}).get("rule", ""))
 
 
 def _knee(values: Mapping[str, Any]) -> list[str]:
