@@ -66,10 +66,13 @@ class Stationarity:
     unit: str = "requests"
     """What is counted by ``growth``: sessions, where they have several requests, else requests."""
 
+    settling: bool = False
+    """Attainment rises: what grows is a system that fills, after too short a warm-up."""
+
     @property
     def grows(self) -> bool:
         """The number in the system is shown to grow: beyond capacity, where the load itself is steady."""
-        return self.stationary is False and self.growth.low > 0
+        return self.stationary is False and self.growth.low > 0 and not self.settling
 
 
 def judge(runs: Mapping[str, Sequence[float] | np.ndarray[Any, Any]]) -> Stationarity:
@@ -79,17 +82,26 @@ def judge(runs: Mapping[str, Sequence[float] | np.ndarray[Any, Any]]) -> Station
     the system. What is missing is not judged; without any drift the answer is None.
     """
     values = {name: np.asarray(column, dtype=float) for name, column in runs.items()}
-    unit = "sessions" if _told(values, "growth_sessions_per_s") else "requests"
+    unit = "requests" if _single(values) else "sessions"
     growth = mean_interval(values.get(f"growth_{unit}_per_s", np.array([])))
     against = _drifts(values, growth, unit) or _halves(values)
     if against:
-        return Stationarity(False, against, growth, unit)
+        return Stationarity(False, against, growth, unit, _halves(values).startswith("attainment rises"))
     unsaid = _unsaid(values)
     return Stationarity(None if unsaid else True, unsaid, growth, unit)
 
 
 def _told(values: Mapping[str, np.ndarray[Any, Any]], name: str) -> bool:
     return name in values and bool(np.isfinite(values[name]).any())
+
+
+def _single(values: Mapping[str, np.ndarray[Any, Any]]) -> bool:
+    """Sessions of one request each, or none recorded: as many sessions are open as requests."""
+    if not _told(values, "growth_sessions_per_s"):
+        return True
+    names = ("sessions_in_system", "requests_in_system")
+    sessions, requests = (values.get(name, np.array([math.nan])) for name in names)
+    return sessions.shape == requests.shape and bool(np.allclose(sessions, requests))
 
 
 def _halves(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
@@ -106,7 +118,7 @@ def _halves(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
 def _drifts(values: Mapping[str, np.ndarray[Any, Any]], growth: Interval, unit: str) -> str:
     """The first drift that is shown and material, or gross: in words."""
     for name in DRIFTING:
-        if not _told(values, name):
+        if not _told(values, name) or (name == "sessions_drift" and unit == "requests"):
             continue
         mean, low, high = mean_interval(values[name], 1.0 - (1.0 - _LEVEL) / 3.0)
         shown = low > 0 or high < 0

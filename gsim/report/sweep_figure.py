@@ -80,7 +80,7 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
     rows = _facets(results, x)
     found = knees(results, x) if "attainment" in metrics and len(styles) > 1 else []
     each = len(metrics) + bool(found)
-    columns = each if found or len(rows) > 1 or len(metrics) < 4 else 2
+    columns = 2 if each >= 4 and len(rows) == 1 else each
     figure, axes = new_figure(each * len(rows), height=2.9 if len(rows) == 1 else 2.5, columns=columns)
     faces = {id(result): _face(result) for result in results}
     for i, (facet, here) in enumerate(rows.items()):

@@ -12,7 +12,7 @@ import numpy as np
 
 from gsim.cluster import RunResult, simulate
 from gsim.core import InputError, Population, Session, Status
-from gsim.metrics import instance_usage, over_time, session_began_s, summarise
+from gsim.metrics import instance_usage, latency_drift, over_time, session_began_s, summarise, window_drifts
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
@@ -45,16 +45,14 @@ def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str
     """A run in numbers: its metrics, its instances, and what it cost to simulate."""
     window = settings.window
     followed = over_time(result.requests, window, settings.objective.met(result.requests))
-    counted = {
-        "rule": window.rule,
-        "start_s": window.start_s,
-        "until_s": followed["time_s"][-1] if followed["time_s"] else window.start_s,
-        "ended_s": result.duration_s,
-    }
+    start_s, until_s = window.start_s, followed["time_s"][-1] if followed["time_s"] else window.start_s
+    counted = {"rule": window.rule, "start_s": start_s, "until_s": until_s, "ended_s": result.duration_s}
     return {
         "metrics": summarise(result.requests, result.sessions, window, settings.objective)
         | migration_metrics(result, window, settings.objective)
-        | {"window_start_s": counted["start_s"], "window_until_s": counted["until_s"]},
+        | {"window_start_s": start_s, "window_until_s": until_s}
+        | window_drifts(followed, start_s, until_s)
+        | {"latency_drift": latency_drift(result.requests, start_s, until_s)},
         "window": counted,
         "over_time": followed,
         "instances": instance_usage(result.instances, result.duration_s),

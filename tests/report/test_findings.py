@@ -207,3 +207,24 @@ def test_tables_mark_what_has_no_level_and_stay_possible():
     assert interval_text(0.999, 0.98, 1.0) == "0.999 [0.980, 1.00]"
     assert interval_text(10.0, 9.0, 11.0) == "10.0 ±1.00"
     assert interval_text(math.nan, math.nan, math.nan) == "-"
+
+
+def test_a_sweep_records_its_drifts_and_says_what_has_a_level(tmp_path, monkeypatch, capsys):
+    import pandas as pd
+
+    from gsim.cli.entry import main
+
+    monkeypatch.chdir(tmp_path)
+    words = ["router=fastest,random", "rectifier=none", "trace.rate_per_s=5,150", "seeds=3", "hydra.launcher.n_jobs=1"]
+    assert main([*words, "trace.requests=300", "warmup_s=1", "out=r", "slo.seconds=6", "predictor=constant"]) == 0
+    table = pd.read_csv("r/results.csv")
+    beyond = table[table["trace.rate_per_s"] == 150]
+    assert not beyond["stationary"].astype(bool).any()
+    assert beyond["not_stationary_because"].str.contains("requests in the system grow by").all()
+    assert (beyond["growth_requests_per_s_low"] > 0).all()
+    said = capsys.readouterr().out
+    assert "beyond the capacity of every policy" in said
+    assert "the number of requests in the system grows by" in " ".join(said.split())
+    assert {"policy", "knee", "next_load_tried", "said"} <= set(pd.read_csv("r/knees.csv").columns)
+    for low, mean, high in zip(table["attainment_low"], table["attainment"], table["attainment_high"], strict=True):
+        assert 0 <= low <= mean <= high <= 1
