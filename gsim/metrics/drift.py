@@ -80,16 +80,33 @@ def latency_drift(requests: Columns, start_s: float, until_s: float) -> float:
 
     Of all requests that arrive inside the window, by their arrival; a request that was still open when the run
     stopped counts with the time it had been there. Rejected and lost requests spent no time that could be compared.
-    The share of the deadline, because requests of unlike classes have unlike latencies: their mixture is noise.
+    The share of the deadline, because requests of unlike classes have unlike latencies: their mixture is noise. By
+    Little's law this is the number in the system without the noise of arrivals.
     """
     arrival_s, slo_s = requests["arrival_s"], requests["slo_s"]
     ended_s = requests.get("ended_s", requests["finished_s"])
     status = requests["status"]
-    taken = (arrival_s >= start_s) & (arrival_s < until_s) & (status != Status.REJECTED) & (status != Status.FAILED)
+    latest_s = _uncensored_s(requests, ended_s, start_s, until_s)
+    taken = (arrival_s >= start_s) & (arrival_s < latest_s) & (status != Status.REJECTED) & (status != Status.FAILED)
     stay_s = (ended_s - arrival_s)[taken]
     deadline_s = slo_s[taken]
     share = stay_s / deadline_s if np.isfinite(deadline_s).all() else stay_s
     return relative_drift(arrival_s[taken], share, until_s - start_s)
+
+
+def _uncensored_s(requests: Columns, ended_s: Floats, start_s: float, until_s: float) -> float:
+    """Up to when requests may arrive for the end of the run not to shorten their stay, at most half of the window off.
+
+    A run that stops at the window's end (a closed population) cuts the stays of the last arrivals: that would look like
+    latency that falls.
+    """
+    cut = requests["status"] == Status.CUT
+    if not cut.any():
+        return until_s
+    stays = (ended_s - requests["arrival_s"])[requests["status"] == Status.FINISHED]
+    long_s = float(np.nanquantile(stays, 0.95)) if len(stays) else math.inf
+    stopped_s = float(np.nanmax(ended_s))
+    return max((start_s + until_s) / 2.0, min(until_s, stopped_s - long_s))
 
 
 def _known(times: Sequence[float] | Floats, values: Sequence[float] | Floats) -> tuple[Floats, Floats]:

@@ -52,7 +52,7 @@ def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], met
         level = [cell for cell in group if not has_no_level(cell)]
         if len(level) >= 2 or len(group) < 2:
             text = _verdict(level, comparisons, metric)
-            text += " (of those that have a level)" if text and len(level) < len(group) else ""
+            text += " (without those that have no level)" if text and len(level) < len(group) else ""
         elif rule == _OPEN_SESSIONS:
             text = f"only {level[0].label} has a level" if level else ""
         else:

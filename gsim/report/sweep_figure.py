@@ -91,7 +91,7 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
                 axis.set_title(facet, loc="left")
         if found:
             _knees(own[-1], [one for one in found if place([one.point]) == facet], x, own[0], styles)
-    _legend(figure, axes[: len(metrics)], set(faces.values()), named=bool(found))
+    _legend(figure, axes[0], set(faces.values()), columns if found else 0)
     return figure
 
 
@@ -151,11 +151,12 @@ def _panel(
         axis.set_ylim(0, max(top, 1.02 * values[-1]) if values[-1] < 2 * top else top)
 
 
-def _legend(figure: Figure, axes: Sequence[Axes], faces: set[str], named: bool) -> None:
-    """Policies at the right, unless a panel of knees names them; what marks and lines mean is said in any case."""
+def _legend(figure: Figure, axis: Axes, faces: set[str], columns: int) -> None:
+    """Policies at the right, unless a panel of knees names them (then ``columns`` of panels say how wide it may be)."""
+    named = columns > 0
     from matplotlib.lines import Line2D
 
-    found = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    found = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     lines = {label: handle for label, handle in found.items() if not named or label in (_BOUND, _ALL)}
     for face, meaning in _MEANINGS.items():
         if face in faces:
@@ -168,13 +169,14 @@ def _legend(figure: Figure, axes: Sequence[Axes], faces: set[str], named: bool) 
         lines["from the knee to the next load tried"] = Line2D([], [], color="#BBBBBB", linewidth=5)
     where: dict[str, Any] = {"loc": "outside right center"}
     if named:
-        where = {"loc": "outside lower center", "ncols": len(lines)}
+        where = {"loc": "outside lower center", "ncols": min(len(lines), columns)}
     if len(lines) > 1 or named:
         figure.legend(list(lines.values()), list(lines), frameon=False, handlelength=2.6, **where)
     if len(lines) > 1 and not named:
         figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * max(map(len, lines)), figure.get_figheight())
     if named:
-        figure.set_size_inches(figure.get_figwidth() + 1.0, figure.get_figheight() + 0.25)
+        rows = -(-len(lines) // columns)
+        figure.set_size_inches(figure.get_figwidth() + 1.0, figure.get_figheight() + 0.25 * rows)
 
 
 def _bounds(results: Sequence[Measured], metric: str) -> list[tuple[Mapping[str, Any], float]]:

@@ -125,3 +125,11 @@ def test_warm_up_by_hand_and_on_a_transient():
     assert math.isnan(choose_warmup([], []))
     with pytest.raises(ValueError, match="a value per time"):
         choose_warmup([0.0], [1.0, 2.0])
+
+
+def test_a_run_that_stops_at_the_window_does_not_look_as_if_latency_fell():
+    arrival = np.arange(0.0, 100.0, 0.1)
+    ended = np.minimum(arrival + 10.0, 100.0)
+    rows = {"arrival_s": arrival, "slo_s": np.full(1000, 20.0), "ended_s": ended}
+    rows |= {"finished_s": np.where(ended < 100.0, ended, np.nan), "status": np.where(ended < 100.0, 0, 3)}
+    assert latency_drift(rows, 0.0, 100.0) == pytest.approx(0.0, abs=1e-6)

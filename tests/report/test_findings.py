@@ -89,7 +89,7 @@ def test_what_cannot_be_said_names_who_and_where():
     quiet = {"requests_drift": [math.nan] * SEEDS, "latency_drift": [math.nan] * SEEDS}
     unknown = [FakeCell(one.label, one.point, one.columns | quiet) for one in MIXED[:4]]
     assert drift_sentences(unknown) == ["whether there is a level cannot be said: nothing was recorded over time"]
-    wild = {"requests_drift": [-0.8, 0.8, 0.3, -0.5, 0.4]}
+    wild = {"latency_drift": [-0.8, 0.8, 0.3, -0.5, 0.4]}
     mixed = [MIXED[0], FakeCell("b", MIXED[1].point, MIXED[1].columns | wild), *MIXED[2:4]]
     (said,) = drift_sentences(mixed)
     assert "is not excluded" in said
