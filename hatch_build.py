@@ -27,6 +27,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "gsim.cluster.arrivals",
     "gsim.cluster.instance",
+    "gsim.cluster.result",  # derives from a class in records, which only a compiled class can
     "gsim.cluster.simulation",
     "gsim.core.lru",
     "gsim.core.prefix_tree",
@@ -46,6 +47,7 @@ COMPILED = (
     "gsim.estimation.prefill",
     "gsim.gateway.active",
     "gsim.gateway.active_table",
+    "gsim.gateway.backend",
     "gsim.gateway.clock",
     "gsim.gateway.gateway",
     "gsim.gateway.held",

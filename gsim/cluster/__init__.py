@@ -1,10 +1,11 @@
 """The gateway in simulated time: engines as instances, arrivals, faults (SimPy is here and in the gateway alone)."""
 
 from gsim.cluster.horizon import Horizon
-from gsim.cluster.scenario import InstanceSpec, Scenario, TelemetryConfig
+from gsim.cluster.result import InstanceSummary, RunResult
+from gsim.cluster.scenario import InstanceSpec, Scenario
 from gsim.cluster.simulation import simulate, static_view
 from gsim.core import Status
-from gsim.gateway.records import InstanceSummary, RunResult
+from gsim.gateway.telemetry_config import TelemetryConfig
 
 __all__ = [
     "Horizon",

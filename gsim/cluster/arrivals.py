@@ -6,12 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf, nan
 
-import simpy
-
 from gsim.cluster.horizon import Horizon
+from gsim.cluster.result import SessionLog
 from gsim.core import Job, Population, Session, Status, TraceError
 from gsim.gateway.clock import Alarm, Clock
-from gsim.gateway.records import SessionLog
 
 Submit = Callable[[Job], None]
 Refuse = Callable[[Job, float], None]
@@ -65,14 +63,15 @@ class Arrivals:
 
     def __init__(
         self,
-        env: Clock,
+        clock: Clock,
         sessions: Iterator[Session] | Population,
         submit: Submit,
         refuse: Refuse,
+        on_finished: Callable[[], None],
         horizon: Horizon | None = None,
     ) -> None:
-        self.env = env
-        self.on_finished: Callable[[], None] = lambda: None
+        self.clock = clock
+        self._on_finished = on_finished
         self.log = SessionLog()
         self.finished = False
         """All sessions have arrived (their later turns may still be to come)."""
@@ -86,7 +85,7 @@ class Arrivals:
         self._submit = submit
         self._refuse = refuse
         self._next: Session | None = None
-        self._alarm = Alarm(env, self._arrive)
+        self._alarm = Alarm(clock, self._arrive)
         self._open: dict[int, _Open] = {}
         self._lost: list[tuple[_Open, Job]] = []
         """Jobs that were lost or refused, while those that depend on them are being refused."""
@@ -101,23 +100,23 @@ class Arrivals:
 
     def _arrive(self) -> None:
         """Start the session that was waited for, and all that are due by now; wait for the next."""
-        env = self.env
+        clock = self.clock
         if self._next is not None:
             self._start(self._next)
         for session in self._sessions:
-            delay_s = session.arrival_s - env.now
+            delay_s = session.arrival_s - clock.now
             if delay_s > 0:
                 self._next = session
                 self._alarm.set(delay_s)
                 return
-            if session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, env.now):
+            if session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, clock.now):
                 reason = f"session {session.session_id} arrives at {session.arrival_s} s, before its predecessor"
                 raise TraceError("trace", None, reason)
             self._start(session)
         # A population goes on for ever.
         if self._dealer is None:
             self.finished = True
-            self.on_finished()
+            self._on_finished()
 
     def _start(self, session: Session) -> None:
         if self._since_s <= session.arrival_s < self._until_s:
@@ -161,8 +160,7 @@ class Arrivals:
             self.awaited -= 1
         dealer = self._dealer
         if dealer is not None:
-            timeout = simpy.Timeout(self.env, dealer.think_s)
-            timeout.callbacks.append(lambda _event: self._start(dealer.next(session_id, self.env.now)))
+            self.clock.after(dealer.think_s, lambda _event: self._start(dealer.next(session_id, self.clock.now)))
 
     def cut(self) -> list[Session]:
         """The run stops here: open sessions are logged as they are; those that the run still waited for."""
@@ -194,12 +192,11 @@ class Arrivals:
                     self._submit_at(job, due_s)
 
     def _submit_at(self, job: Job, due_s: float) -> None:
-        timeout = simpy.Timeout(self.env, max(due_s - self.env.now, 0.0))
-        timeout.callbacks.append(lambda _event: self._submit_now(job))
+        self.clock.after(max(due_s - self.clock.now, 0.0), lambda _event: self._submit_now(job))
 
     def _submit_now(self, job: Job) -> None:
         self.waiting -= 1
-        self._submit(job.arriving(self.env.now))
+        self._submit(job.arriving(self.clock.now))
 
     def _abandon(self, opened: _Open, parent: Job, now_s: float) -> None:
         """Every descendant that has not started fails with its parent: an agent whose call is lost stops there."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import simpy
 
 from gsim.cluster.fault_config import FAULT_KINDS, Fault, FaultConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gsim.cluster.instance import Instance
+    from gsim.gateway.clock import Clock, Steps
     from gsim.gateway.gateway import Gateway
     from gsim.gateway.links import LinkNetwork
     from gsim.gateway.moves import Moves
@@ -24,7 +26,9 @@ class Faults:
     """Makes the faults of a run happen. Overlapping faults of one kind on one instance end together with the last."""
 
     config: FaultConfig
+    clock: Clock
     gateway: Gateway
+    instances: Sequence[Instance]
     scraper: Scraper
     rng: np.random.Generator
     moves: Moves | None = None
@@ -35,31 +39,30 @@ class Faults:
 
     def start(self) -> None:
         """Start the processes."""
-        self.config.check(len(self.gateway.instances))
-        env = self.gateway.env
+        self.config.check(len(self.instances))
         for fault in sorted(self.config.planned, key=lambda fault: fault.at_s):
-            env.process(self._planned(fault))
+            self.clock.start(self._planned(fault))
         # One stream per instance and kind: a crash here does not move the slow-downs there.
-        streams = self.rng.spawn(2 * len(self.gateway.instances))
-        for index in range(len(self.gateway.instances)):
+        streams = self.rng.spawn(2 * len(self.instances))
+        for index in range(len(self.instances)):
             if self.config.crash_every_s is not None:
                 crash = Fault("crash", for_s=self.config.restart_s, instance=index)
-                env.process(self._random(crash, self.config.crash_every_s, streams[2 * index]))
+                self.clock.start(self._random(crash, self.config.crash_every_s, streams[2 * index]))
             if self.config.slow_every_s is not None:
                 slow = Fault("slow", 0.0, self.config.slow_for_s, index, self.config.slow_factor)
-                env.process(self._random(slow, self.config.slow_every_s, streams[2 * index + 1]))
+                self.clock.start(self._random(slow, self.config.slow_every_s, streams[2 * index + 1]))
 
-    def _planned(self, fault: Fault) -> Generator[simpy.Event, Any, None]:
+    def _planned(self, fault: Fault) -> Steps[None]:
         if fault.at_s > 0:
-            yield self.gateway.env.timeout(fault.at_s)
+            yield self.clock.timeout(fault.at_s)
         yield from self._happen(fault)
 
-    def _random(self, fault: Fault, every_s: float, rng: np.random.Generator) -> Generator[simpy.Event, Any, None]:
+    def _random(self, fault: Fault, every_s: float, rng: np.random.Generator) -> Steps[None]:
         while True:
-            yield self.gateway.env.timeout(rng.exponential(every_s))
+            yield self.clock.timeout(rng.exponential(every_s))
             yield from self._happen(fault)
 
-    def _happen(self, fault: Fault) -> Generator[simpy.Event, Any, None]:
+    def _happen(self, fault: Fault) -> Steps[None]:
         """Begin, last, end."""
         self.counts[f"fault_{fault.kind}"] += 1
         key = (fault.kind, -1 if fault.kind == "link" else fault.instance)
@@ -68,16 +71,16 @@ class Faults:
         self._apply(fault, under_way, begins=True)
         if fault.for_s == inf:
             return
-        yield self.gateway.env.timeout(fault.for_s)
+        yield self.clock.timeout(fault.for_s)
         under_way.remove(fault.factor)
         self._apply(fault, under_way, begins=False)
 
     def _apply(self, fault: Fault, under_way: list[float], *, begins: bool) -> None:
         """Bring the world in line with the faults of one kind that are under way in one place."""
         worst = min(under_way, default=1.0)
-        now_s = self.gateway.env.now
+        now_s = self.clock.now
         if fault.kind == "slow":
-            instance = self.gateway.instances[fault.instance]
+            instance = self.instances[fault.instance]
             instance.sync(now_s)
             instance.set_speed(worst, now_s)
         elif fault.kind == "telemetry":

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
-from gsim.core import Engine, EngineEvent, Gauges, Job, Progress, StreamCount
+from gsim.core import Engine, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
+from gsim.gateway.backend import Backend, Report
 from gsim.gateway.clock import Alarm, Clock
 
 if TYPE_CHECKING:
     from gsim.cluster.scenario import InstanceSpec
 
-OnEvent = Callable[[int, EngineEvent], None]
 
+@final
+class Instance(Backend):
+    """Keeps one alarm set at the engine's next event, and reports to the gateway what happens."""
 
-class Instance:
-    """Keeps one SimPy timeout armed at the engine's next event, and hands what happens to the gateway."""
-
-    def __init__(self, env: Clock, index: int, spec: InstanceSpec, on_event: OnEvent) -> None:
+    def __init__(self, clock: Clock, index: int, spec: InstanceSpec, report: Report) -> None:
         self.index = index
         self.spec = spec
         self.wakeups = 0
-        self.ended = 0
-        """Requests that ended here."""
-        self.generated_tokens = 0
-        """Of those, wherever they were generated."""
-        self.preemptions = 0
-        self._env = env
-        self._on_event = on_event
+        self._clock = clock
+        self._report = report
         self._engine = self._fresh_engine()
-        self._alarm = Alarm(env, self._wake)
+        self._alarm = Alarm(clock, self._wake)
         self._due_s = inf
         """The engine's next event."""
         self._busy_before_s = 0.0
@@ -40,7 +34,7 @@ class Instance:
     def _fresh_engine(self) -> Engine:
         return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits)
 
-    def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
+    def send(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
         """Queue a job on the engine."""
         self._engine.submit(job, now_s, kv_tokens, ticket)
         self._arm(now_s)
@@ -75,7 +69,7 @@ class Instance:
         self._engine.set_speed(factor, now_s)
         self._arm(now_s)
 
-    def crash(self, now_s: float) -> None:
+    def forget(self, now_s: float) -> None:
         """Lose everything on the instance: a fresh, empty engine takes the old one's place."""
         self._busy_before_s += self._engine.busy_s(now_s)
         self._engine = self._fresh_engine()
@@ -100,10 +94,10 @@ class Instance:
         # The engine's own time, not the clock's: now + (due - now) may differ from due in the last bit.
         due_s = self._due_s
         self._deliver(due_s)
-        self._arm(max(due_s, self._env.now))
+        self._arm(max(due_s, self._clock.now))
 
     def _deliver(self, to_s: float) -> None:
         index = self.index
-        on_event = self._on_event
+        report = self._report
         for event in self._engine.advance(to_s):
-            on_event(index, event)
+            report(index, event)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import nan
 
 import numpy as np
-import simpy
 
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.faults import Faults
 from gsim.cluster.horizon import Horizon
-from gsim.cluster.scenario import InstanceSpec, Scenario, needs_of
-from gsim.core import ClusterView, Job, Population, Randomised, Session, StaticView, Status, Streams
+from gsim.cluster.instance import Instance
+from gsim.cluster.result import InstanceSummary, RunResult
+from gsim.cluster.scenario import InstanceSpec, Scenario
+from gsim.core import ClusterView, Job, Population, Session, StaticView, Status, Streams
 from gsim.core.answers import failure_of
 from gsim.core.errors import ConfigError, SimulationError
 from gsim.gateway.active import Active
-from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.assemble import Plant, assemble
+from gsim.gateway.backend import Backend, MakeBackend, Report
 from gsim.gateway.clock import Clock
-from gsim.gateway.gateway import Gateway
-from gsim.gateway.links import LinkNetwork
-from gsim.gateway.monitor import Monitor
+from gsim.gateway.gateway import Ends
 from gsim.gateway.move_log import move_columns
-from gsim.gateway.moves import Moves
-from gsim.gateway.records import InstanceSummary, RunResult
-from gsim.gateway.telemetry import Sampler, Scraper, StreamObserver
-from gsim.migration import LinkConfig, MoveCosts
+from gsim.migration import LinkConfig
 
 #: Requests that end between two collections of reference cycles.
 _COLLECT_EVERY = 1 << 19
@@ -65,7 +62,7 @@ def simulate(
         try:
             return _Run(scenario, sessions, Streams(seed), horizon).result()
         except (Exception, SystemExit) as error:
-            told = failure_of(error, scenario.policies)
+            told = failure_of(error, scenario.policies.by_group)
             if told is None:
                 raise
             raise told from error
@@ -75,90 +72,60 @@ class _Run:
     def __init__(
         self, scenario: Scenario, sessions: Iterator[Session] | Population, streams: Streams, horizon: Horizon | None
     ) -> None:
-        self.env = env = Clock()
+        self.clock = clock = Clock()
         self.horizon = horizon
-        self.scenario = scenario
-        self.view = ClusterView.of(static_view(scenario.instances))
-        self.gateway = gateway = Gateway(env, scenario, self.view)
-        self.arrivals = Arrivals(env, sessions, gateway.submit, self._refuse, horizon)
-        self.done = env.event()
-        gateway.on_end = self._ended
-        gateway.on_dispatch = self.arrivals.dispatched
-        for name, policy in scenario.policies.items():
-            if isinstance(policy, Randomised):
-                policy.seed(streams.stream(name))
-        scenario.estimator.attach(self.view)
-        self._streams = streams
-        self._start_processes()
-
-    def _start_processes(self) -> None:
-        env, scenario, gateway = self.env, self.scenario, self.gateway
-        telemetry = scenario.telemetry
-        needs = scenario.needs
-        # At equal times what was scheduled first happens first: at time 0, the order below.
-        self.scraper = Scraper(gateway, scenario.scrape_interval_s)
-        if "scrape" in needs:
-            env.process(self.scraper.run())
-        if "estimates" in needs or self.scenario.reviews:
-            gateway.table = ActiveTable()
-        if "estimates" in needs:
-            env.process(StreamObserver(gateway, scenario.estimator, telemetry.stream_interval_s).run())
-        self.sampler = None
-        if telemetry.sample_interval_s is not None:
-            self.sampler = Sampler(gateway, telemetry.sample_interval_s)
-            env.process(self.sampler.run())
-        self._start_rectifier()
-        self._start_faults()
-        self.arrivals.on_finished = self._check_done
+        self.instances: list[Instance] = []
+        self.done = clock.event()
+        specs = scenario.instances
+        self.parts = parts = assemble(
+            clock,
+            ClusterView.of(static_view(specs)),
+            scenario.policies,
+            self._instances_of(specs),
+            _plant(scenario),
+            streams,
+            Ends(self._dispatched, self._ended),
+            telemetry=scenario.telemetry,
+            scrape_interval_s=scenario.scrape_interval_s,
+            scrapes_for_reviews_only=not scenario.routes_by_gauges and scenario.faults is None,
+            max_hold_s=scenario.max_hold_s,
+        )
+        self.gateway = parts.gateway
+        self.arrivals = Arrivals(clock, sessions, self.gateway.submit, self._refuse, self._check_done, horizon)
+        self.faults: Faults | None = None
+        if scenario.faults is not None and scenario.faults.active:
+            rng = streams.stream("faults")
+            self.faults = Faults(
+                scenario.faults, clock, self.gateway, self.instances, parts.scraper, rng, parts.moves, parts.network
+            )
+            self.faults.start()
         self.arrivals.start()
-        if self.horizon is not None:
-            self._at(self.horizon.until_s, self._check_done)
-            self._at(self.horizon.end_s, self._stop)
+        if horizon is not None:
+            clock.after(horizon.until_s, lambda _event: self._check_done())
+            clock.after(horizon.end_s, lambda _event: self._stop())
 
-    def _at(self, time_s: float, do: Callable[[], None]) -> None:
-        timeout = simpy.Timeout(self.env, time_s)
-        timeout.callbacks.append(lambda _event: do())
+    def _instances_of(self, specs: Sequence[InstanceSpec]) -> MakeBackend:
+        """What makes the pool's instances, and keeps them here too."""
+
+        def make(index: int, report: Report) -> Backend:
+            instance = Instance(self.clock, index, specs[index], report)
+            self.instances.append(instance)
+            return instance
+
+        return make
 
     def _stop(self) -> None:
         if not self.done.triggered:
             self.done.succeed()
-
-    def _start_rectifier(self) -> None:
-        """The monitor, and what carries its migrations out."""
-        env, scenario, gateway = self.env, self.scenario, self.gateway
-        self.moves: Moves | None = None
-        self.network: LinkNetwork | None = None
-        self.monitor: Monitor | None = None
-        if not self.scenario.reviews:
-            return
-        assert scenario.mechanism is not None
-        assert scenario.rectifier is not None
-        link = (scenario.link or LinkConfig()).resolve()
-        kv_bytes = [spec.profile.deployment.kv_bytes_per_token for spec in scenario.instances]
-        MoveCosts(scenario.mechanism, link, np.array(kv_bytes, dtype=np.float64)).attach(self.view)
-        self.network = LinkNetwork(env, link)
-        self.moves = Moves(gateway, scenario.mechanism, self.network, kv_bytes)
-        predictor = scenario.predictor if "prediction" in needs_of(scenario.rectifier) else None
-        self.monitor = Monitor(gateway, scenario.rectifier, predictor, self.moves)
-        env.process(self.monitor.run())
-        if not scenario.routes_by_gauges and scenario.faults is None:
-            monitor = self.monitor
-            self.scraper.next_reader_s = lambda: monitor.next_review_s
-
-    def _start_faults(self) -> None:
-        self.faults: Faults | None = None
-        config = self.scenario.faults
-        if config is None or not config.active:
-            return
-        rng = self._streams.stream("faults")
-        self.faults = Faults(config, self.gateway, self.scraper, rng, self.moves, self.network)
-        self.faults.start()
 
     def _refuse(self, job: Job, now_s: float) -> None:
         """A job that will never be sent: its row is written as failed."""
         active = Active(job)
         self.gateway.active[job.request.request_id] = active
         self.gateway.end(active, Status.FAILED, now_s)
+
+    def _dispatched(self, job: Job, now_s: float) -> None:
+        self.arrivals.dispatched(job, now_s)
 
     def _ended(self, job: Job, status: Status, now_s: float) -> None:
         self.arrivals.ended(job, status, now_s)
@@ -171,7 +138,7 @@ class _Run:
         if arrivals.finished and not arrivals.waiting and not self.gateway.active:
             self._stop()
         horizon = self.horizon
-        if horizon is not None and not arrivals.awaited and self.env.now >= horizon.until_s:
+        if horizon is not None and not arrivals.awaited and self.clock.now >= horizon.until_s:
             self._stop()
 
     def _cut(self) -> None:
@@ -180,23 +147,23 @@ class _Run:
         known = {*ended.tolist(), *self.gateway.active}
         jobs = [job for session in self.arrivals.cut() for job in session.jobs]
         never = [job._replace(request=job.request._replace(arrival_s=nan)) for job in jobs]
-        self.gateway.cut([job for job in never if job.request.request_id not in known], self.env.now)
+        self.gateway.cut([job for job in never if job.request.request_id not in known], self.clock.now)
 
     def result(self) -> RunResult:
         """Run, and gather what the run leaves."""
-        self.env.run(until=self.done)
-        gateway = self.gateway
-        if self.moves is not None:
-            self.moves.close()
+        self.clock.run(until=self.done)
+        gateway, parts = self.gateway, self.parts
+        if parts.moves is not None:
+            parts.moves.close()
         if self.horizon is not None:
             self._cut()
         if gateway.active:
             raise SimulationError(f"the run ended with {len(gateway.active)} requests still active")
         end_s = gateway.ended_s
-        counters = dict(gateway.counters, wakeups=sum(instance.wakeups for instance in gateway.instances))
-        counters["scrapes"] = self.scraper.scrapes
-        if self.monitor is not None:
-            counters["reviews"] = self.monitor.reviews
+        counters = dict(gateway.counters, wakeups=sum(instance.wakeups for instance in self.instances))
+        counters["scrapes"] = parts.scraper.scrapes
+        if parts.monitor is not None:
+            counters["reviews"] = parts.monitor.reviews
         if self.faults is not None:
             counters.update(self.faults.counts)
         return RunResult(
@@ -207,19 +174,29 @@ class _Run:
                 InstanceSummary(
                     name=instance.spec.name,
                     gpu=instance.spec.profile.gpu,
-                    requests=instance.ended,
-                    generated_tokens=instance.generated_tokens,
+                    requests=tally.requests,
+                    generated_tokens=tally.generated_tokens,
                     busy_s=instance.busy_s(end_s),
-                    preemptions=instance.preemptions,
+                    preemptions=tally.preemptions,
                 )
-                for instance in gateway.instances
+                for instance, tally in zip(self.instances, gateway.tallies, strict=True)
             ),
             duration_s=end_s,
-            samples=self.sampler.columns() if self.sampler is not None else {},
-            moves=move_columns(self.moves.log) if self.moves is not None else {},
+            samples=parts.sampler.columns() if parts.sampler is not None else {},
+            moves=move_columns(parts.moves.log) if parts.moves is not None else {},
             decisions=gateway.decisions.rows if gateway.decisions is not None else [],
             counters=counters,
         )
+
+
+def _plant(scenario: Scenario) -> Plant:
+    """What moves must know of the pool."""
+    limits = [spec.limits for spec in scenario.instances]
+    return Plant(
+        kv_bytes_per_token=[spec.profile.deployment.kv_bytes_per_token for spec in scenario.instances],
+        longest_tokens=[min(limit.max_model_len, limit.kv_blocks * limit.block_size) for limit in limits],
+        link=(scenario.link or LinkConfig()).resolve(),
+    )
 
 
 def static_view(instances: tuple[InstanceSpec, ...]) -> StaticView:

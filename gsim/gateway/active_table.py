@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,7 @@ from gsim.core import ActiveRequests, BatchPredictor, Predictor, Request
 from gsim.core.answers import all_tokens_of, title
 from gsim.core.view import Bools, Floats, Ints
 from gsim.gateway.active import Active
-
-if TYPE_CHECKING:
-    from gsim.cluster.instance import Instance
-
+from gsim.gateway.backend import Backend
 
 _COLUMNS = (
     *("_request_id", "_instance", "_prompt", "_before", "_moves", "_previous", "_tokens", "_seen"),
@@ -82,15 +79,15 @@ class ActiveTable:
         if active.slot >= 0:
             self._moving[active.slot] = moving
 
-    def follow(self, instances: Sequence[Instance], now_s: float) -> Ints:
+    def follow(self, backends: Sequence[Backend], now_s: float) -> Ints:
         """Take in what is new and which counts changed on every instance; the instances' decode clocks at ``now_s``."""
         self._write()
         clocks: list[int] = []
         slots: list[int] = []
         tokens: list[int] = []
         decoding: list[bool] = []
-        for index, instance in enumerate(instances):
-            clock, changed = instance.streams(now_s)
+        for index, backend in enumerate(backends):
+            clock, changed = backend.streams(now_s)
             clocks.append(clock)
             for _, count, decodes, active in changed:
                 # Others have ended or left since: nobody counts their tokens here any more.

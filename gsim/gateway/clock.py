@@ -6,12 +6,19 @@ which no longer count when they come up, and compare them as tuples. Here an ala
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import simpy
 from simpy.events import NORMAL
+
+T = TypeVar("T")
+
+#: What goes on beside other things: it yields what it waits for (``Clock.timeout``, ``Clock.event``).
+Steps = Generator[simpy.Event, Any, T]
+#: Something that happens once, at a time or when somebody says so (``succeed``).
+Event = simpy.Event
 
 
 class Alarm:
@@ -97,6 +104,16 @@ class Clock(simpy.Environment):
     def __init__(self) -> None:
         super().__init__()
         self.alarms = Alarms()
+
+    def start(self, steps: Steps[Any]) -> None:
+        """Let something go on from now on."""
+        self.process(steps)
+
+    def after(self, delay_s: float, do: Callable[[Event], None]) -> Event:
+        """Call ``do`` once, in ``delay_s`` seconds, with the event that is returned."""
+        timeout = simpy.Timeout(self, delay_s)
+        timeout.callbacks.append(do)
+        return timeout
 
     def step(self) -> None:
         """Let the next alarm ring, or process the next event of SimPy's."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from math import isnan, nan
 from typing import Any, Final
 
-from gsim.cluster.instance import Instance
-from gsim.cluster.scenario import Scenario, needs_of
 from gsim.core import (
     HOLD,
     REJECT,
@@ -30,10 +28,14 @@ from gsim.core.answers import instance_of, title, tokens_of
 from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
 from gsim.gateway.held import HeldQueue
+from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.prefix_index import PrefixIndex
+from gsim.gateway.records import Tally
 from gsim.gateway.request_log import DecisionLog, RequestLog
+from gsim.gateway.telemetry_config import TelemetryConfig
 
 _WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
 _COUNTED = (
@@ -50,51 +52,70 @@ OnEnd = Callable[[Job, Status, float], None]
 OnDispatch = Callable[[Job, float], None]
 
 
+class Ends:
+    """Who is told when a request is first sent to an instance, and when it has ended (with its job as it arrived)."""
+
+    def __init__(self, dispatched: OnDispatch, ended: OnEnd) -> None:
+        self.dispatched = dispatched
+        self.ended = ended
+
+
 class Gateway:
     """Routes what arrives, follows it to its end, and is the only one who writes the view's local signals."""
 
-    def __init__(self, env: Clock, scenario: Scenario, view: ClusterView) -> None:
-        self.env = env
+    def __init__(
+        self,
+        clock: Clock,
+        view: ClusterView,
+        policies: Policies,
+        make_backend: MakeBackend,
+        ends: Ends,
+        table: ActiveTable | None,
+        telemetry: TelemetryConfig,
+        max_hold_s: float,
+    ) -> None:
+        self.clock = clock
         self.view = view
         self.log = RequestLog()
         self.active: dict[int, Active] = {}
         """Every request that has arrived and not ended, by id."""
-        self.instances = [Instance(env, i, spec, self._on_event) for i, spec in enumerate(scenario.instances)]
-        self.table: ActiveTable | None = None
+        self.backends: list[Backend] = [make_backend(i, self._on_event) for i in range(len(view))]
+        """The instances, in the view's order."""
+        self.tallies = [Tally() for _ in self.backends]
+        """What ended on each of them."""
+        self.table = table
         """Rows for whoever follows the requests in flight (estimator, rectifier); None where nobody does."""
         self.counters = dict.fromkeys(_COUNTED, 0)
-        self.decisions = DecisionLog() if scenario.telemetry.log_decisions else None
-        self.on_end: OnEnd = _nobody
-        self.on_dispatch: OnDispatch | None = None
+        self.decisions = DecisionLog() if telemetry.log_decisions else None
+        self._on_end = ends.ended
+        self._on_dispatch = ends.dispatched
         self.ended_s = 0.0
         self._in_flight = int_cells(view.in_flight)
         self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
         self._in_flight_tokens = float_cells(view.in_flight_tokens)
         self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
-        self._scenario = scenario
-        self._router: Any = scenario.router
-        self._router_title = title("router", scenario.router)
-        self._estimator = scenario.estimator
-        needs = scenario.needs
-        self._predictor: Any = scenario.predictor
-        self._predictor_title = title("predictor", scenario.predictor)
+        self._router: Any = policies.router
+        self._router_title = title("router", policies.router)
+        self._estimator = policies.estimator
+        needs = policies.needs
+        self._predictor: Any = policies.predictor
+        self._predictor_title = title("predictor", policies.predictor)
         self._estimates = "estimates" in needs
         self._predicts = "prediction" in needs
-        self._scrapes = "scrape" in needs and scenario.telemetry.in_flight_correction
-        self._oracle = scenario.predictor if isinstance(scenario.predictor, Oracle) else None
-        policies: list[object] = [scenario.router, scenario.rectifier]
-        self._learners: list[Learner] = [policy for policy in policies if isinstance(policy, Learner)]
-        self._placed: list[Placed] = [policy for policy in policies if isinstance(policy, Placed)]
-        self._observe = scenario.predictor.observe
-        self._held = HeldQueue(env, scenario.router, scenario.max_hold_s, self._give_up)
+        self._scrapes = "scrape" in needs and telemetry.in_flight_correction
+        self._oracle = policies.predictor if isinstance(policies.predictor, Oracle) else None
+        deciding: list[object] = [policies.router, policies.rectifier]
+        self._learners: list[Learner] = [policy for policy in deciding if isinstance(policy, Learner)]
+        self._placed: list[Placed] = [policy for policy in deciding if isinstance(policy, Placed)]
+        self._observe = policies.predictor.observe
+        self._held = HeldQueue(clock, policies.router, max_hold_s, self._give_up)
         self.prefix_index: PrefixIndex | None = None
         if "prefix" in needs:
-            telemetry = scenario.telemetry
             capacity = view.static.kv_capacity_tokens
             self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
             view.prefix_tokens = self.prefix_index.match
         view.predict = self._predict
-        self._router_view = PolicyView.on(view, self._router_title, needs_of(scenario.router))
+        self._router_view = PolicyView.on(view, self._router_title, needs_of(policies.router))
 
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:
@@ -112,7 +133,7 @@ class Gateway:
     def place(self, active: Active) -> None:
         """Ask the router where a request goes, and do it."""
         view = self._router_view
-        self.view.now_s = view.now_s = now_s = self.env.now
+        self.view.now_s = view.now_s = now_s = self.clock.now
         request = active.job.request
         self.counters["decisions"] += 1
         decision: object = self._router.route(request, view)
@@ -123,7 +144,7 @@ class Gateway:
         elif decision is REJECT:
             self.end(active, Status.REJECTED, now_s)
         else:
-            instance = instance_of(decision, len(self.instances), self._router_title, active.request_id)
+            instance = instance_of(decision, len(self.backends), self._router_title, active.request_id)
             if view.available[instance]:
                 self.dispatch(active, instance)
             else:
@@ -133,7 +154,7 @@ class Gateway:
 
     def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None:
         """Send a request to an instance (``kv_tokens``: leading tokens whose KV is already there)."""
-        now_s = self.env.now
+        now_s = self.clock.now
         job = active.job
         request = job.request
         first_time = isnan(active.dispatched_s)
@@ -158,9 +179,9 @@ class Gateway:
         if self.table is not None:
             self.table.add(active, now_s)
         self.counters["dispatches"] += 1
-        self.instances[instance].submit(job, now_s, kv_tokens, active)
-        if first_time and self.on_dispatch is not None:
-            self.on_dispatch(job, now_s)
+        self.backends[instance].send(job, now_s, kv_tokens, active)
+        if first_time:
+            self._on_dispatch(job, now_s)
 
     # ----------------------------------------------------------------------------------------------- observation
     def _on_event(self, instance: int, event: EngineEvent) -> None:
@@ -173,7 +194,7 @@ class Gateway:
             self._finished(active, time_s, generated_tokens)
         elif kind is _PREEMPTED:
             active.preemptions += 1
-            self.instances[instance].preemptions += 1
+            self.tallies[instance].preemptions += 1
         else:
             self._leave(active)
             self.end(active, Status.REJECTED, time_s)
@@ -231,12 +252,12 @@ class Gateway:
 
         Afterwards the request is nowhere: the caller places it again (``dispatch`` or ``place``).
         """
-        now_s = self.env.now
+        now_s = self.clock.now
         if active.instance >= 0:
-            self.instances[active.instance].sync(now_s)
+            self.backends[active.instance].sync(now_s)
         if active.instance < 0:
             return None
-        progress = self.instances[active.instance].abort(active.request_id, now_s)
+        progress = self.backends[active.instance].abort(active.request_id, now_s)
         self._resume(active, progress.generated_tokens)
         return progress
 
@@ -249,11 +270,11 @@ class Gateway:
 
     def crash(self, instance: int, *, retry: bool) -> None:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
-        now_s = self.env.now
-        self.instances[instance].sync(now_s)
-        streamed = dict(zip(*self.instances[instance].progress(now_s), strict=True))
+        now_s = self.clock.now
+        self.backends[instance].sync(now_s)
+        streamed = dict(zip(*self.backends[instance].progress(now_s), strict=True))
         self.view.available[instance] = False
-        self.instances[instance].crash(now_s)
+        self.backends[instance].forget(now_s)
         if self.prefix_index is not None:
             self.prefix_index.clear(instance)
         lost = [active for active in self.active.values() if active.instance == instance]
@@ -285,14 +306,14 @@ class Gateway:
         if now_s > self.ended_s:
             self.ended_s = now_s
         if active.instance >= 0:
-            instance = self.instances[active.instance]
-            instance.ended += 1
-            instance.generated_tokens += active.generated_before
+            tally = self.tallies[active.instance]
+            tally.requests += 1
+            tally.generated_tokens += active.generated_before
         self.log.ended(active, status, now_s)
         if self.decisions is not None:
             self.decisions.ended(active, status, now_s)
         active.instance = -1
-        self.on_end(origin, status, now_s)
+        self._on_end(origin, status, now_s)
         if self._held:
             self.ask_held()
 
@@ -310,7 +331,7 @@ class Gateway:
         self._held.ask(self.place)
 
     def _give_up(self, active: Active) -> None:
-        self.end(active, Status.REJECTED, self.env.now)
+        self.end(active, Status.REJECTED, self.clock.now)
 
     # ------------------------------------------------------------------------------------------------ predictions
     def _predict(self, request: Request) -> float:
@@ -336,7 +357,3 @@ def _check_whole(job: Job) -> None:
             if type(count) is not int:
                 kind = type(count).__name__
                 raise TraceError("trace", None, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")
-
-
-def _nobody(job: Job, status: Status, now_s: float) -> None:
-    """Nobody waits for the end of this request."""

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-import simpy
-
 from gsim.core import ClusterView, QueueOrder, Router
 from gsim.core.answers import key_of, title
 from gsim.gateway.active import Active
+from gsim.gateway.clock import Clock
 
 
 class HeldQueue:
@@ -20,10 +19,8 @@ class HeldQueue:
     Whenever something changes, the head is asked again; the first one that is held again ends the round (head of line).
     """
 
-    def __init__(
-        self, env: simpy.Environment, router: Router, max_hold_s: float, give_up: Callable[[Active], None]
-    ) -> None:
-        self._env = env
+    def __init__(self, clock: Clock, router: Router, max_hold_s: float, give_up: Callable[[Active], None]) -> None:
+        self._clock = clock
         self._order: Any = router if isinstance(router, QueueOrder) else None
         self._max_hold_s = max_hold_s
         self._give_up = give_up
@@ -44,9 +41,8 @@ class HeldQueue:
         heapq.heappush(self._heap, (key, request.request_id, active))
         if not active.held:
             active.held = True
-            self._until_s[request.request_id] = self._env.now + self._max_hold_s
-            timeout = simpy.Timeout(self._env, self._max_hold_s)
-            timeout.callbacks.append(lambda _event: self._expire(active))
+            self._until_s[request.request_id] = self._clock.now + self._max_hold_s
+            self._clock.after(self._max_hold_s, lambda _event: self._expire(active))
 
     def ask(self, place: Callable[[Active], None]) -> None:
         """Ask again, in order, until one is held again."""
@@ -67,7 +63,7 @@ class HeldQueue:
 
     def _expire(self, active: Active) -> None:
         # A request may have been sent and held again since: then a later timer counts.
-        if self._env.now < self._until_s.get(active.origin.request.request_id, inf):
+        if self._clock.now < self._until_s.get(active.origin.request.request_id, inf):
             return
         for position, (_, _, held) in enumerate(self._heap):
             if held is active:

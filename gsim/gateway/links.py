@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from functools import partial
 from math import inf
-from typing import Any
-
-import simpy
 
 from gsim.core import SimulationError
+from gsim.gateway.clock import Clock, Event, Steps
 from gsim.migration import Link
 
 #: A direction of an instance's port, or the one link of the pool: who shares it.
@@ -21,14 +18,14 @@ class _Flow:
 
     __slots__ = ("done", "left_bytes", "ports", "rate_bytes_per_s", "settled_s", "speed", "timer")
 
-    def __init__(self, done: simpy.Event, ports: tuple[_Port, ...], left_bytes: float, speed: float) -> None:
+    def __init__(self, done: Event, ports: tuple[_Port, ...], left_bytes: float, speed: float) -> None:
         self.done = done
         self.ports = ports
         self.left_bytes = left_bytes
         self.speed = speed
         self.rate_bytes_per_s = 0.0
         self.settled_s = 0.0
-        self.timer: simpy.Event | None = None
+        self.timer: Event | None = None
 
 
 class LinkNetwork:
@@ -38,8 +35,8 @@ class LinkNetwork:
     source's outgoing and the target's incoming side. With ``scope=pool`` all transfers share one link equally.
     """
 
-    def __init__(self, env: simpy.Environment, link: Link) -> None:
-        self._env = env
+    def __init__(self, clock: Clock, link: Link) -> None:
+        self._clock = clock
         self._link = link
         self._flows: dict[_Port, dict[_Flow, None]] = {}
         """The transfers of each port, in order of their start."""
@@ -52,10 +49,8 @@ class LinkNetwork:
         """Transfers under way."""
         return self._under_way
 
-    def transfer(
-        self, source: int, target: int, size_bytes: float, load: float = 0.0
-    ) -> Generator[simpy.Event, Any, bool]:
-        """Move bytes; a SimPy process yields from it. True: all arrived; False: an end went down meanwhile.
+    def transfer(self, source: int, target: int, size_bytes: float, load: float = 0.0) -> Steps[bool]:
+        """Move bytes; a process yields from it. True: all arrived; False: an end went down meanwhile.
 
         ``load`` in [0, 1] is how busy the busier end is: it scales the transfer's speed down to ``busy_factor``.
         """
@@ -66,8 +61,8 @@ class LinkNetwork:
             ports: tuple[_Port, ...] = (("out", source), ("in", target))
             if self._link.scope == "pool":
                 ports = (("pool", 0), *ports)
-            flow = _Flow(self._env.event(), ports, float(size_bytes), speed)
-            flow.settled_s = self._env.now
+            flow = _Flow(self._clock.event(), ports, float(size_bytes), speed)
+            flow.settled_s = self._clock.now
             for port in ports:
                 self._flows.setdefault(port, {})[flow] = None
             self._under_way += 1
@@ -77,15 +72,15 @@ class LinkNetwork:
             if not arrived:
                 return False
         if self._link.latency_s:
-            yield self._env.timeout(self._link.latency_s)
+            yield self._clock.timeout(self._link.latency_s)
         return True
 
-    def message(self, size_bytes: float) -> Generator[simpy.Event, Any, None]:
+    def message(self, size_bytes: float) -> Steps[None]:
         """Send some kilobytes (token ids): packets between those of the flows, which neither slow it nor notice it."""
         delay_s = size_bytes / (self._link.rate_bytes_per_s * self._factor) + self._link.latency_s
         self.carried_bytes += size_bytes
         if delay_s > 0:
-            yield self._env.timeout(delay_s)
+            yield self._clock.timeout(delay_s)
 
     def degrade(self, factor: float) -> None:
         """From now on every link carries ``factor`` (> 0) of its bandwidth; 1 restores it."""
@@ -113,7 +108,7 @@ class LinkNetwork:
 
     def _settle(self, flow: _Flow) -> None:
         """Account for what was carried since the transfer's speed last changed."""
-        now_s = self._env.now
+        now_s = self._clock.now
         flow.left_bytes -= (now_s - flow.settled_s) * flow.rate_bytes_per_s
         flow.settled_s = now_s
 
@@ -128,11 +123,9 @@ class LinkNetwork:
                 continue
             self._settle(flow)
             flow.rate_bytes_per_s = share
-            timer = simpy.Timeout(self._env, max(flow.left_bytes / share, 0.0))
-            timer.callbacks.append(partial(self._wake, flow))
-            flow.timer = timer
+            flow.timer = self._clock.after(max(flow.left_bytes / share, 0.0), partial(self._wake, flow))
 
-    def _wake(self, flow: _Flow, timer: simpy.Event) -> None:
+    def _wake(self, flow: _Flow, timer: Event) -> None:
         # An earlier timer of a transfer whose speed has changed since is ignored.
         if timer is flow.timer:
             self._end(flow, arrived=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any, Protocol
 
-import simpy
-
-from gsim.cluster.scenario import needs_of
 from gsim.core import Migration, PolicyView, Predictor, Rectifier
 from gsim.core.answers import interval_of, migrations_of, title
+from gsim.gateway.clock import Steps
 from gsim.gateway.gateway import Gateway
+from gsim.gateway.policies import needs_of
 
 
 class Mover(Protocol):
@@ -24,7 +22,7 @@ class Monitor:
 
     def __init__(self, gateway: Gateway, rectifier: Rectifier, predictor: Predictor | None, mover: Mover) -> None:
         self.reviews = 0
-        self.next_review_s = gateway.env.now + interval_of(rectifier, title("rectifier", rectifier))
+        self.next_review_s = gateway.clock.now + interval_of(rectifier, title("rectifier", rectifier))
         self._gateway = gateway
         self._rectifier: Any = rectifier
         self._title = title("rectifier", rectifier)
@@ -33,14 +31,14 @@ class Monitor:
         """Re-predicts every active request; None where the rectifier does not ask for predictions."""
         self._mover = mover
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """The SimPy process."""
-        env = self._gateway.env
+    def run(self) -> Steps[None]:
+        """The process."""
+        clock = self._gateway.clock
         while True:
             interval_s = interval_of(self._rectifier, self._title)
-            self.next_review_s = env.now + interval_s
-            yield env.timeout(interval_s)
-            self.review(env.now)
+            self.next_review_s = clock.now + interval_s
+            yield clock.timeout(interval_s)
+            self.review(clock.now)
 
     def review(self, now_s: float) -> None:
         """One review of everything in flight."""
@@ -49,9 +47,9 @@ class Monitor:
             return
         self.reviews += 1
         # A request that finished at this very instant must not be reviewed as active.
-        for instance in gateway.instances:
-            instance.sync(now_s)
-        clocks = gateway.table.follow(gateway.instances, now_s)
+        for backend in gateway.backends:
+            backend.sync(now_s)
+        clocks = gateway.table.follow(gateway.backends, now_s)
         active = gateway.table.snapshot(clocks, self._predictor)
         view = self._view
         gateway.view.now_s = view.now_s = now_s

@@ -7,13 +7,11 @@ which the gateway has: it is never lost and never in two places.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
-import simpy
+from collections.abc import Sequence
 
 from gsim.core import Migration, Outcome
 from gsim.gateway.active import Active
+from gsim.gateway.clock import Steps
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.links import LinkNetwork
 from gsim.gateway.move_log import COUNTERS, Move
@@ -30,7 +28,8 @@ class Moves:
         gateway: Gateway,
         mechanism: Mechanism,
         network: LinkNetwork,
-        kv_bytes_per_token: list[int],
+        kv_bytes_per_token: Sequence[int],
+        longest_tokens: Sequence[int],
     ) -> None:
         self.log: list[Move] = []
         self._gateway = gateway
@@ -38,18 +37,17 @@ class Moves:
         self._network = network
         self._kv_bytes_per_token = kv_bytes_per_token
         self._owner: dict[int, Move] = {}
-        self._lives = [0] * len(gateway.instances)
+        self._lives = [0] * len(gateway.backends)
         """How often each instance has crashed: what was copied to or from an earlier life is lost."""
         self._static = gateway.view.static
-        limits = [instance.spec.limits for instance in gateway.instances]
-        self._longest = [min(limit.max_model_len, limit.kv_blocks * limit.block_size) for limit in limits]
+        self._longest = longest_tokens
 
     def start(self, migration: Migration) -> None:
         """Begin to carry out a migration (it is refused, and logged, where it makes no sense by now)."""
         gateway = self._gateway
         active = gateway.active.get(migration.request_id)
         source = active.instance if active is not None else -1
-        move = Move(migration.request_id, source, migration.target, gateway.env.now)
+        move = Move(migration.request_id, source, migration.target, gateway.clock.now)
         self.log.append(move)
         mechanism = self._mechanism_for(source, migration.target)
         if active is None or active.moving or mechanism is None or not self._takes(active, migration.target):
@@ -59,7 +57,7 @@ class Moves:
         move.carries_kv = mechanism.carries_kv
         self._owner[move.request_id] = move
         self._set_moving(active, True)
-        gateway.env.process(self._run(active, move, mechanism))
+        gateway.clock.start(self._run(active, move, mechanism))
 
     def close(self) -> None:
         """The run is over, and every request has ended: so have the moves that were still under way."""
@@ -92,11 +90,15 @@ class Moves:
         return min(longest, self._longest[active.instance]) <= self._longest[target]
 
     def _has_room(self, target: int, tokens: int) -> bool:
-        gauges = self._gateway.instances[target].gauges(self._gateway.env.now)
-        return tokens <= float(self._static.kv_capacity_tokens[target]) * (1.0 - gauges.kv_usage)
+        return tokens <= float(self._static.kv_capacity_tokens[target]) * (1.0 - self._kv_usage(target))
+
+    def _kv_usage(self, instance: int) -> float:
+        """The share of KV in use, as read now; where it cannot be read, as it was scraped last."""
+        gauges = self._gateway.backends[instance].gauges(self._gateway.clock.now)
+        return gauges.kv_usage if gauges is not None else float(self._gateway.view.kv_usage[instance])
 
     # -------------------------------------------------------------------------------------------------- carry out
-    def _run(self, active: Active, move: Move, mechanism: Mechanism) -> Generator[simpy.Event, Any, None]:
+    def _run(self, active: Active, move: Move, mechanism: Mechanism) -> Steps[None]:
         copied = yield from self._copy_live(active, move, mechanism)
         if copied is not None:
             yield from self._stop_and_move(active, move, mechanism, copied)
@@ -107,7 +109,7 @@ class Moves:
         if move.outcome is Outcome.MOVED and move.back:
             self._gateway.counters["moves_back"] += 1
 
-    def _copy_live(self, active: Active, move: Move, mechanism: Mechanism) -> Generator[simpy.Event, Any, int | None]:
+    def _copy_live(self, active: Active, move: Move, mechanism: Mechanism) -> Steps[int | None]:
         """The stages during which the request runs on. Tokens copied; None if the move is over."""
         block = self._static.block_size
         copied = 0
@@ -133,16 +135,14 @@ class Moves:
                 return None
             copied += fresh
 
-    def _stop_and_move(
-        self, active: Active, move: Move, mechanism: Mechanism, copied: int
-    ) -> Generator[simpy.Event, Any, None]:
+    def _stop_and_move(self, active: Active, move: Move, mechanism: Mechanism, copied: int) -> Steps[None]:
         gateway = self._gateway
         lives = self._lives[move.source], self._lives[move.target]
         progress = gateway.detach(active)
         if progress is None:
             move.outcome = Outcome.ENDED
             return
-        move.stopped_s = gateway.env.now
+        move.stopped_s = gateway.clock.now
         request = active.job.request
         move.context_tokens = request.prompt_tokens
         # The newest token has been sampled, not computed (the iteration that was to compute it is lost).
@@ -166,7 +166,7 @@ class Moves:
 
     def _arrive(self, active: Active, move: Move, kv_tokens: int) -> None:
         gateway = self._gateway
-        move.submitted_s = gateway.env.now
+        move.submitted_s = gateway.clock.now
         move.outcome = Outcome.MOVED
         move.back = active.moved_from == move.target
         active.moved_from = move.source
@@ -176,12 +176,12 @@ class Moves:
         self._release(active, move)
         gateway.dispatch(active, move.target, kv_tokens)
 
-    def _transfer(self, move: Move, mechanism: Mechanism, tokens: int) -> Generator[simpy.Event, Any, bool]:
+    def _transfer(self, move: Move, mechanism: Mechanism, tokens: int) -> Steps[bool]:
         """One stage: control messages and descriptors, then the bytes."""
         gateway = self._gateway
         overhead_s = mechanism.overhead_s(blocks_of(tokens, self._static.block_size))
         if overhead_s > 0:
-            yield gateway.env.timeout(overhead_s)
+            yield gateway.clock.timeout(overhead_s)
         available = gateway.view.available
         if not (available[move.source] or not mechanism.carries_kv) or not available[move.target]:
             return False
@@ -191,14 +191,13 @@ class Moves:
         if not mechanism.carries_kv:
             yield from self._network.message(size_bytes)
             return True
-        now_s = gateway.env.now
-        load = max(gateway.instances[end].gauges(now_s).kv_usage for end in (move.source, move.target))
+        load = max(self._kv_usage(move.source), self._kv_usage(move.target))
         return (yield from self._network.transfer(move.source, move.target, size_bytes, load))
 
     # ------------------------------------------------------------------------------------------------------- state
     def _kv_tokens(self, active: Active) -> int:
         """Tokens of the request whose KV is complete on its instance (0 before its first token there)."""
-        ids, tokens = self._gateway.instances[active.instance].progress(self._gateway.env.now)
+        ids, tokens = self._gateway.backends[active.instance].progress(self._gateway.clock.now)
         request = active.job.request
         here = dict(zip(ids, tokens, strict=True)).get(request.request_id, 0)
         # The newest token has been sampled, not computed.

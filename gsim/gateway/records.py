@@ -1,9 +1,8 @@
-"""What a run leaves: one row per request and per session, in columns (a row costs about 130 bytes)."""
+"""Rows that a gateway writes down, in columns (a request's row costs about 130 bytes)."""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,6 @@ Columns = dict[str, NDArray[Any]]
 
 #: NumPy's types of the codes that ``struct`` packs.
 _TYPES = {"q": np.int64, "b": np.int8, "d": np.float64}
-# Name and type code of each column; the order is that of the row.
-_SESSION_COLUMNS = (
-    ("session_id", "q"),
-    ("jobs", "q"),
-    ("arrival_s", "d"),
-    ("finished_s", "d"),
-    ("slo_s", "d"),
-    ("missed", "q"),
-)
-
 
 _BLOCK_ROWS = 4096
 
@@ -58,44 +47,14 @@ class Table:
         return columns
 
 
-class SessionLog(Table):
-    """One row per session of several requests, or with an objective of its own (open when the run stopped: NaN)."""
+class Tally:
+    """What ended on one instance."""
+
+    __slots__ = ("generated_tokens", "preemptions", "requests")
 
     def __init__(self) -> None:
-        super().__init__(_SESSION_COLUMNS)
-
-
-@dataclass(frozen=True)
-class InstanceSummary:
-    """What one instance did in a run."""
-
-    name: str
-    gpu: str
-    requests: int
-    """Requests that ended here."""
-    generated_tokens: int
-    busy_s: float
-    preemptions: int
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What one run leaves."""
-
-    requests: Columns
-    """One row per request, sorted by ``request_id``; times in seconds, NaN where a thing did not happen; ``task`` is a
-    code into ``tasks``, ``instance`` an index into ``instances`` (-1: none), ``status`` a ``Status``."""
-    tasks: tuple[str, ...]
-    sessions: Columns
-    """One row per session of several requests, sorted by ``session_id``; ``missed`` counts requests out of time."""
-    instances: tuple[InstanceSummary, ...]
-    duration_s: float
-    """Simulated time at which the last request ended, or the run was stopped."""
-    samples: Columns = field(default_factory=dict)
-    """State of the instances over time (only with ``telemetry.sample_interval_s``)."""
-    moves: Columns = field(default_factory=dict)
-    """One row per migration that was decided, in time order (fields of ``moves.Move``); empty without a rectifier."""
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    """What happened to requests and what the router saw (only with ``telemetry.log_decisions``), in time order."""
-    counters: dict[str, int] = field(default_factory=dict)
-    """Counts of work: routing decisions, wake-ups, reviews, migrations ... (for guards against accidental cost)."""
+        self.requests = 0
+        """Requests that ended here."""
+        self.generated_tokens = 0
+        """Of those, wherever they were generated."""
+        self.preemptions = 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from math import inf
-from typing import Any
+from math import nan
 
 import numpy as np
-import simpy
 
 from gsim.core import Estimator
+from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.clock import Steps
 from gsim.gateway.gateway import Gateway
+from gsim.gateway.monitor import Monitor
 from gsim.gateway.records import Columns
 
 
@@ -21,24 +21,25 @@ class Scraper:
     right before its reviews are made.
     """
 
-    def __init__(self, gateway: Gateway, interval_s: float) -> None:
+    def __init__(self, gateway: Gateway, interval_s: float, only_reader: Monitor | None = None) -> None:
         self._gateway = gateway
         self._interval_s = interval_s
-        self.next_reader_s: Callable[[], float] = lambda: -inf
-        """When somebody reads next: a scrape that is replaced before that time is left out."""
+        self._only_reader = only_reader
+        """Where nobody else reads: a scrape that is replaced before its next review is left out."""
         self.scrapes = 0
-        self.lost = np.zeros(len(gateway.instances), dtype=np.bool_)
+        self.lost = np.zeros(len(gateway.backends), dtype=np.bool_)
         """Instances whose metrics cannot be read at present (a fault)."""
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """The SimPy process."""
-        env = self._gateway.env
+    def run(self) -> Steps[None]:
+        """The process."""
+        clock = self._gateway.clock
         while True:
-            if self.next_reader_s() <= env.now + self._interval_s:
-                self.scrape(env.now)
+            reader = self._only_reader
+            if reader is None or reader.next_review_s <= clock.now + self._interval_s:
+                self.scrape(clock.now)
             else:
                 self._gateway.ask_held()
-            yield env.timeout(self._interval_s)
+            yield clock.timeout(self._interval_s)
 
     def scrape(self, now_s: float) -> None:
         """Read every instance that answers."""
@@ -46,12 +47,16 @@ class Scraper:
         readable = np.flatnonzero(view.available & ~self.lost)
         if not len(readable):
             return
-        gauges = [self._gateway.instances[i].gauges(now_s) for i in readable.tolist()]
-        running, waiting, kv_usage = zip(*gauges, strict=True)
-        view.running[readable] = running
-        view.waiting[readable] = waiting
-        view.kv_usage[readable] = kv_usage
-        view.scraped_s[readable] = now_s
+        read = [self._gateway.backends[i].gauges(now_s) for i in readable.tolist()]
+        gauges = [one for one in read if one is not None]
+        if len(gauges) < len(read):
+            readable = readable[[one is not None for one in read]]
+        if gauges:
+            running, waiting, kv_usage = zip(*gauges, strict=True)
+            view.running[readable] = running
+            view.waiting[readable] = waiting
+            view.kv_usage[readable] = kv_usage
+            view.scraped_s[readable] = now_s
         self.scrapes += 1
         self._gateway.ask_held()
 
@@ -59,25 +64,24 @@ class Scraper:
 class StreamObserver:
     """Hands the tokens that streamed through the gateway to the estimator, per instance and interval."""
 
-    def __init__(self, gateway: Gateway, estimator: Estimator, interval_s: float) -> None:
+    def __init__(self, gateway: Gateway, table: ActiveTable, estimator: Estimator, interval_s: float) -> None:
         self._gateway = gateway
+        self._table = table
         self._estimator = estimator
         self._interval_s = interval_s
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """The SimPy process."""
-        env = self._gateway.env
+    def run(self) -> Steps[None]:
+        """The process."""
+        clock = self._gateway.clock
         while True:
-            yield env.timeout(self._interval_s)
-            self._observe(env.now)
-            self._estimator.refresh(env.now)
+            yield clock.timeout(self._interval_s)
+            self._observe(clock.now)
+            self._estimator.refresh(clock.now)
 
     def _observe(self, now_s: float) -> None:
-        gateway = self._gateway
-        table = gateway.table
-        assert table is not None, "who needs estimates has a table"
+        table = self._table
         # Only streams that were decoding during the whole interval say how fast decoding is.
-        streams, tokens = table.streamed(table.follow(gateway.instances, now_s))
+        streams, tokens = table.streamed(table.follow(self._gateway.backends, now_s))
         for index in np.flatnonzero(tokens > 0).tolist():
             self._estimator.streamed(index, int(tokens[index]), self._interval_s * int(streams[index]), now_s)
 
@@ -90,16 +94,16 @@ class Sampler:
         self._interval_s = interval_s
         self._rows: list[tuple[float, ...]] = []
 
-    def run(self) -> Generator[simpy.Event, Any, None]:
-        """The SimPy process."""
-        env = self._gateway.env
+    def run(self) -> Steps[None]:
+        """The process."""
+        clock = self._gateway.clock
         view = self._gateway.view
         while True:
-            for i, instance in enumerate(self._gateway.instances):
-                running, waiting, kv_usage = instance.gauges(env.now)
+            for i, backend in enumerate(self._gateway.backends):
+                running, waiting, kv_usage = backend.gauges(clock.now) or (nan, nan, nan)
                 learned = (view.queue_s[i], view.prefill_s_per_token[i], view.tpot_s[i])
-                self._rows.append((env.now, i, running, waiting, kv_usage, int(view.in_flight[i]), *learned))
-            yield env.timeout(self._interval_s)
+                self._rows.append((clock.now, i, running, waiting, kv_usage, int(view.in_flight[i]), *learned))
+            yield clock.timeout(self._interval_s)
 
     def columns(self) -> Columns:
         """The samples, a row per time and instance; the last three are the gateway's estimates."""

@@ -92,10 +92,10 @@ def assert_sound(result: RunResult, run: _Run, n: int, *, may_fail: bool = False
     assert np.all(r["generated_tokens"] <= r["output_tokens"])
     assert np.all(r["recomputed_tokens"] >= 0)
     # 3: every block has returned.
-    for instance in run.gateway.instances:
-        ids, _ = instance.progress(run.env.now)
+    for instance in run.instances:
+        ids, _ = instance.progress(run.clock.now)
         assert ids == []
-        gauges = instance.gauges(run.env.now + 1e6)
+        gauges = instance.gauges(run.clock.now + 1e6)
         assert (gauges.running, gauges.waiting, gauges.kv_usage) == (0, 0, 0.0)
     view = run.gateway.view
     assert not view.in_flight.any()

@@ -237,5 +237,5 @@ def assert_sound_without_moves(result, run, n, *, may_fail=False):
     assert np.array_equal(r["generated_tokens"][finished], r["output_tokens"][finished])
     assert np.all(r["finished_s"][finished] >= r["first_token_s"][finished])
     assert not run.gateway.view.in_flight.any()
-    for instance in run.gateway.instances:
-        assert instance.gauges(run.env.now + 1e6) == (0, 0, 0.0)
+    for instance in run.instances:
+        assert instance.gauges(run.clock.now + 1e6) == (0, 0, 0.0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gsim.core import SimulationError
+from gsim.gateway.clock import Clock
 from gsim.gateway.links import LinkNetwork
 from gsim.migration import Link
 
@@ -18,7 +18,7 @@ UNIT = Link("unit", bandwidth_bytes_per_s=100.0, efficiency=1.0, latency_s=0.0, 
 
 def ends(transfers, link=UNIT, faults=()):
     """(start, source, target, bytes[, load]) -> when each ended and whether it arrived; ``faults``: (time, call)."""
-    env = simpy.Environment()
+    env = Clock()
     network = LinkNetwork(env, link)
     found = {}
 

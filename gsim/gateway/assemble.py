@@ -1,0 +1,100 @@
+"""A gateway put together: its parts made in the order in which each needs the others, then started.
+
+Simulation and live serving differ in the clock's pace and in what makes the backends, and in nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gsim.core import ClusterView, Randomised, Streams
+from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.backend import MakeBackend
+from gsim.gateway.clock import Clock
+from gsim.gateway.gateway import Ends, Gateway
+from gsim.gateway.links import LinkNetwork
+from gsim.gateway.monitor import Monitor
+from gsim.gateway.moves import Moves
+from gsim.gateway.policies import Policies, needs_of
+from gsim.gateway.telemetry import Sampler, Scraper, StreamObserver
+from gsim.gateway.telemetry_config import TelemetryConfig
+from gsim.migration import Link, MoveCosts
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What a gateway must know of its instances beyond the view, to move requests between them."""
+
+    kv_bytes_per_token: Sequence[int]
+    longest_tokens: Sequence[int]
+    """Prompt and output tokens that a request may have at most, per instance."""
+    link: Link
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A gateway and what works beside it. Of what nobody asked for there is none."""
+
+    gateway: Gateway
+    scraper: Scraper
+    sampler: Sampler | None
+    network: LinkNetwork | None
+    moves: Moves | None
+    monitor: Monitor | None
+
+
+def assemble(
+    clock: Clock,
+    view: ClusterView,
+    policies: Policies,
+    make_backend: MakeBackend,
+    plant: Plant,
+    streams: Streams,
+    ends: Ends,
+    *,
+    telemetry: TelemetryConfig,
+    scrape_interval_s: float,
+    scrapes_for_reviews_only: bool = False,
+    max_hold_s: float = 600.0,
+) -> Assembly:
+    """Make and start a gateway on ``view``.
+
+    ``scrapes_for_reviews_only``: nobody but the rectifier reads gauges, so a scrape that is replaced before the next
+    review may be left out. At equal times what was scheduled first happens first: at time 0 the scraper, the observer
+    of streams, the sampler and the monitor, in this order, before whatever the caller starts afterwards.
+    """
+    for name, policy in policies.by_group.items():
+        if isinstance(policy, Randomised):
+            policy.seed(streams.stream(name))
+    policies.estimator.attach(view)
+    needs, moving = policies.needs, policies.reviews
+    if moving:
+        assert policies.mechanism is not None, "who reviews has a mechanism"
+        kv_bytes = np.array(plant.kv_bytes_per_token, dtype=np.float64)
+        MoveCosts(policies.mechanism, plant.link, kv_bytes).attach(view)
+    table = ActiveTable() if "estimates" in needs or moving else None
+    gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s)
+    network = moves = monitor = None
+    if moving:
+        assert policies.mechanism is not None
+        assert policies.rectifier is not None
+        network = LinkNetwork(clock, plant.link)
+        moves = Moves(gateway, policies.mechanism, network, plant.kv_bytes_per_token, plant.longest_tokens)
+        predictor = policies.predictor if "prediction" in needs_of(policies.rectifier) else None
+        monitor = Monitor(gateway, policies.rectifier, predictor, moves)
+    scraper = Scraper(gateway, scrape_interval_s, monitor if scrapes_for_reviews_only else None)
+    if "scrape" in needs:
+        clock.start(scraper.run())
+    if "estimates" in needs:
+        assert table is not None
+        clock.start(StreamObserver(gateway, table, policies.estimator, telemetry.stream_interval_s).run())
+    sampler = None
+    if telemetry.sample_interval_s is not None:
+        sampler = Sampler(gateway, telemetry.sample_interval_s)
+        clock.start(sampler.run())
+    if monitor is not None:
+        clock.start(monitor.run())
+    return Assembly(gateway, scraper, sampler, network, moves, monitor)

@@ -1,0 +1,61 @@
+"""What a gateway sends requests to: one instance, be it a simulated engine or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mypy_extensions import mypyc_attr
+
+from gsim.core import EngineEvent, Gauges, Job, Progress, StreamCount
+
+#: Tells the gateway what happened on the instance of this index: first token, finish, preemption, refusal.
+Report = Callable[[int, EngineEvent], None]
+
+
+# A protocol would do, but calls through one are looked up by name; a server's backend need not be compiled.
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Backend:
+    """One instance, as a gateway knows it: a base class, all of whose methods are to be written.
+
+    A backend is made by a ``MakeBackend``, which hands it the gateway's ``Report``. It reports every event of a request
+    with the ``ticket`` that came with it, in time order, and nothing of a request that was aborted or forgotten. Times
+    are the gateway's clock's, simulated or real.
+    """
+
+    def send(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
+        """A request comes here. ``kv_tokens``: leading tokens whose KV was copied here; ``ticket``: see above.
+
+        Of the job a server's backend uses the request; the true output length is known in simulation only.
+        """
+        raise NotImplementedError
+
+    def abort(self, request_id: int, now_s: float) -> Progress:
+        """Take a request out; what it has generated here. The gateway calls ``sync`` first."""
+        raise NotImplementedError
+
+    def sync(self, now_s: float) -> None:
+        """Report everything that has happened up to ``now_s`` and was not reported yet."""
+        raise NotImplementedError
+
+    def forget(self, now_s: float) -> None:
+        """The instance has lost everything that was sent to it (it crashed)."""
+        raise NotImplementedError
+
+    def gauges(self, now_s: float) -> Gauges | None:
+        """What the instance's metrics say now; None where they cannot be read."""
+        raise NotImplementedError
+
+    def progress(self, now_s: float) -> tuple[list[int], list[int]]:
+        """Request ids here, and the output tokens that each has streamed."""
+        raise NotImplementedError
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """A decode clock, and the stream counts whose rule changed since the last call (see ``StreamCount``).
+
+        Who counts every token by itself (a server's backend) answers 0 and every count that changed.
+        """
+        raise NotImplementedError
+
+
+#: Makes the backend of the instance of this index.
+MakeBackend = Callable[[int, Report], Backend]
