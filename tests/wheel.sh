@@ -28,7 +28,7 @@ if [ -n "$compiled" ]; then
     "$work/venv/bin/python" -c "import gsim, sys; sys.exit(None if gsim.compiled else gsim.compiled_why)"
 fi
 "$work/venv/bin/python" -m gsim trace.requests=50 seeds=1 >run.log 2>&1 || { cat run.log; exit 1; }
-"$work/venv/bin/python" -m gsim experiment=goodput_vs_rps trace.requests=40 seeds=2 'router=round_robin,fastest' \
+"$work/venv/bin/python" -m gsim experiment=goodput_vs_rps warmup_s=0 until_s=4 drain_s=2 seeds=2 'router=round_robin,fastest' \
     trace.rate_per_s=10,40 >study.log 2>&1 || { cat study.log; exit 1; }
 test -s results/goodput_vs_rps/results.csv || { echo "no results.csv from the wheel"; cat study.log; exit 1; }
 echo "wheel: ok"

@@ -58,7 +58,7 @@ def small(words):
     given = {word.partition("=")[0] for word in words}
     extra = [word for word in SMALL if word.partition("=")[0] not in given - {"seeds"}]
     if "experiment=goodput_vs_rps" in words:
-        extra += ONE_RATE
+        extra += [*ONE_RATE, "until_s=3", "drain_s=1"]
     if any("knee" in word for word in words):
         extra.append("knee.resolution=0.4")
     words = [word for word in words if not word.startswith("seeds=")]
