@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from gsim.metrics import Paired, interval_of, paired_difference
-from gsim.run.store import RunStore
+from gsim.run.store import RunStore, encoding
 from gsim.study.grid import Cell
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -
     writer = None
     for table in _one_ahead(lambda run: _run_table(store, *run), runs):
         if writer is None:
-            writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer = pq.ParquetWriter(temporary, table.schema, **encoding(table.schema))
         writer.write_table(table.cast(writer.schema))
     if writer is not None:
         writer.close()

@@ -11,9 +11,6 @@ from gsim.workload.play import Play, Turn, Wait
 from gsim.workload.report import Report
 from gsim.workload.slo import SloRule
 
-# The NamedTuples' own constructors are Python functions, of which a session would call four per request.
-_new = tuple.__new__
-
 
 def session_of(
     play: Play, arrival_s: float, session_id: int, first_id: int, cap: int, slo: SloRule, rng: np.random.Generator
@@ -26,12 +23,12 @@ def session_of(
     rule = slo.slo_s
     for i, (prompt, output, waits, content, output_segment, task, text, slo_s) in enumerate(play.turns):
         at_s = nan if waits else arrival_s
-        asked = (first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text, 0)
-        slo_s = rule(_new(Request, asked), output, rng)
-        request = _new(Request, (first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text, 0))
-        after = tuple([_new(Dependency, (first_id + place, delay_s, kind)) for place, delay_s, kind in waits])
-        jobs.append(_new(Job, (request, output, output_segment, after)))
-    return _new(Session, (session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo)))
+        asked = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
+        slo_s = rule(asked, output, rng)
+        request = Request(first_id + i, at_s, prompt, cap, slo_s, task, session_id, i, content, text)
+        after = tuple([Dependency(first_id + place, delay_s, kind) for place, delay_s, kind in waits])
+        jobs.append(Job(request, output, output_segment, after))
+    return Session(session_id, arrival_s, tuple(jobs), _session_slo_s(play, jobs, slo))
 
 
 def _session_slo_s(play: Play, jobs: list[Job], slo: SloRule) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count
-from math import inf
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from gsim.workload.play import Turn, Wait, segment
 
 #: No limit on a draw: more tokens than any context holds.
 _MANY = 1 << 40
-
-# The NamedTuples' own constructors are Python functions, of which drawing would call several per request.
-_new = tuple.__new__
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ class Agents:
                 break
             segment_id = next(fresh)
             here = len(turns)
-            turns.append(_new(Turn, (tokens, output, after, content, segment_id, name, None, inf)))
-            after = (_new(Wait, (here, gap.next(), True)),)
+            turns.append(Turn(tokens, output, after, content, segment_id, name))
+            after = (Wait(here, gap.next()),)
             if i + 1 < len(outputs) and calls and self._rng.random() < calls:
                 after = self._spawn(turns, here) or after
             appended = append.next()
