@@ -23,6 +23,8 @@ class DecodeSet:
     """Sequences that compute one token per iteration, with their clock."""
 
     __slots__ = (
+        "_counted_at",
+        "_counted_blocks",
         "_leavers",
         "_longest",
         "_residues",
@@ -53,6 +55,9 @@ class DecodeSet:
         self.held = 0
         """Blocks that the pool has booked for them; what they hold in truth is ``blocks()``."""
         self._residues = [0] * self.block_size
+        # Blocks that they hold at some clock, now or before; of who has joined since, as if it had decoded since then.
+        self._counted_at = self.clock
+        self._counted_blocks = 0
         self._leavers: list[int] = []
         self._slots: list[Sequence | None] = []
         self._vacant: list[int] = []
@@ -75,7 +80,7 @@ class DecodeSet:
         self.size += 1
         self.context_tokens += computed
         self.held += sequence.blocks
-        self._residues[(computed - clock) % self.block_size] += 1
+        self._count(computed, 1)
         if self._longest is not None:
             heappush(self._longest, (clock - computed, sequence.number, sequence))
         self.tell(sequence)
@@ -98,7 +103,13 @@ class DecodeSet:
         self.size -= 1
         self.context_tokens -= computed
         self.held -= blocks
-        self._residues[(computed - clock) % size] -= 1
+        self._count(computed, -1)
+
+    def _count(self, computed: int, sequences: int) -> None:
+        """One more, or one less, that has so many tokens now."""
+        size = self.block_size
+        self._residues[(computed - self.clock) % size] += sequences
+        self._counted_blocks += sequences * -((self.clock - self._counted_at - computed) // size)
 
     def run(self, iterations: int) -> None:
         """So many iterations are over."""
@@ -153,16 +164,23 @@ class DecodeSet:
 
     def blocks(self, iterations: int = 0) -> int:
         """Blocks that they hold after so many iterations more (a shared block counts for each of them)."""
-        size = self.block_size
-        shift = (self.clock + iterations) % size
-        # Room in the last block of who has residue r: -(r + shift) modulo the size.
-        residues = self._residues
-        room = 0
-        for residue in range(size):
-            count = residues[residue]
-            if count:
-                room += count * ((size - residue - shift) % size)
-        return (self.context_tokens + iterations * self.size + room) // size
+        clock = self.clock
+        self._counted_blocks += self._growth(self._counted_at, clock - self._counted_at)
+        self._counted_at = clock
+        return self._counted_blocks + self._growth(clock, iterations) if iterations else self._counted_blocks
+
+    def _growth(self, clock: int, iterations: int) -> int:
+        """Blocks that so many iterations add, the first of them at ``clock``."""
+        size, residues = self.block_size, self._residues
+        blocks = iterations // size * self.size
+        # The iteration at count k adds one for whoever has residue -k.
+        residue = -clock % size
+        for _ in range(iterations % size):
+            blocks += residues[residue]
+            residue -= 1
+            if residue < 0:
+                residue = size - 1
+        return blocks
 
     def blocks_at_most(self, iterations: int = 0) -> int:
         """An upper bound of ``blocks``, at once."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from cluster_cases import paper_pool
+import pytest
+from cluster_cases import paper_pool, simulate_on
 
 from benchmarks.counting import calls
 from benchmarks.scale import scenario
-from gsim.cluster import simulate
+from gsim.cluster import TelemetryConfig, simulate
 from gsim.cluster.simulation import static_view
 from gsim.core import ActiveRequests, ClusterView, Streams, build
 
@@ -51,6 +52,23 @@ def test_a_request_costs_as_much_in_a_large_batch():
     """At 60 requests/s some 100 sequences decode together on an instance, at 2 requests/s a handful."""
     few, many = (calls_per_request(1, rate_per_s=rate, requests=300) for rate in (2.0, 60.0))
     assert many < 1.25 * few
+
+
+@pytest.mark.parametrize("router", ["round_robin", "cache_aware"])
+def test_a_long_prompt_costs_as_much_in_small_blocks(router):
+    """Agents' prompts of thousands of tokens that share prefixes: what is cached is kept by runs, not by blocks."""
+    trace = build("trace", "mix", rate_per_s=20.0, requests=150)
+    sessions = list(trace.sessions(Streams(0), build("slo", "fixed", seconds=6.0)))
+
+    def run_calls(block_size: int) -> int:
+        telemetry = TelemetryConfig(prefix_block_tokens=block_size)
+        # A sixth of the cards' KV cache, so that runs are evicted and requests preempted.
+        pool = paper_pool(block_size=block_size, kv_blocks=20_480 // block_size, max_model_len=20_480)
+        return calls(lambda: simulate_on(pool, iter(sessions), router, telemetry=telemetry))
+
+    run_calls(512)  # what is made once per process is not counted
+    large, small = run_calls(512), run_calls(16)
+    assert 0.9 * large < small < 1.1 * large
 
 
 def test_a_review_costs_as_much_with_ten_times_the_requests():
