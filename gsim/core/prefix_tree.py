@@ -147,22 +147,26 @@ class PrefixTree:
         What has been walked is common to both, so their pieces have the same places up to here.
         """
         ours, theirs = cursor.pieces, node.pieces
+        # Prompts of a session mostly hold the very same pieces: as objects, they are compared without being opened.
+        our_objects: tuple[object, ...] = ours
+        their_objects: tuple[object, ...] = theirs
         index, begin = cursor.index, cursor.begin
         upto = min(node.end, most)
         stop = upto * self.block_size
-        while True:
-            piece = ours[index]
-            other = theirs[index]
-            tokens = piece[1]
-            if piece is not other and piece != other:
-                if piece[0] == other[0]:
-                    begin += min(tokens, other[1])
-                return begin // self.block_size if begin < stop else upto
-            if begin + tokens >= stop:
-                return upto
-            begin += tokens
+        while our_objects[index] is their_objects[index] or ours[index] == theirs[index]:
+            end = begin + ours[index][1]
+            if end >= stop:
+                break
+            begin = end
             index += 1
-            cursor.index, cursor.begin = index, begin
+        else:
+            segment, tokens = ours[index]
+            other_segment, other_tokens = theirs[index]
+            parted = begin + min(tokens, other_tokens) if segment == other_segment else begin
+            if parted < stop:
+                upto = parted // self.block_size
+        cursor.index, cursor.begin = index, begin
+        return upto
 
     def add(self, parent: Node, cursor: Cursor, end: int) -> Node:
         """A new node after ``parent``: the prompt's blocks up to ``end``."""
