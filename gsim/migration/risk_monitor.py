@@ -87,14 +87,16 @@ class RiskMonitor:
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
         """The moves that save requests, given what is moving already."""
-        self._slots.refresh(active, len(view))
         remaining = np.maximum(active.predicted_tokens - active.generated_tokens, 1.0)
         source = active.instance
         finish_s = view.now_s + remaining * view.tpot_s[source]
-        finish_s += _wait_s(active, view)
+        _add_wait(finish_s, active, view)
         late = finish_s > active.deadline_s - self.margin_s
+        if not late.any():
+            return ()
+        self._slots.refresh(active, len(view))
         able = view.available & self._calm(late, source, len(view))
-        if not (late.any() and (able & (self._slots.free > 0)).any()):
+        if not (able & (self._slots.free > 0)).any():
             return ()
         outlook = self._savable(late, remaining, finish_s, able, active, view)
         return list(self._rescues(outlook, able, active, view))
@@ -207,16 +209,14 @@ class RiskMonitor:
         return int(targets[best]) if good[best] else None
 
 
-def _wait_s(active: ActiveRequests, view: ClusterView) -> Floats:
-    """What is left of queueing and prefill before a first token: the estimate for a request sent when this one was.
+def _add_wait(finish_s: Floats, active: ActiveRequests, view: ClusterView) -> None:
+    """Add what is left of queueing and prefill before a first token: the estimate for a request sent when this one was.
 
-    0 once tokens stream. A request that has waited longer than estimated is expected to need its prefill yet.
+    Nothing once tokens stream. A request that has waited longer than estimated is expected to need its prefill yet.
     """
-    wait_s = np.zeros(len(active))
     rows = np.flatnonzero(active.generated_tokens == 0)
     if len(rows):
         source = active.instance[rows]
         prefill_s = active.prompt_tokens[rows] * view.prefill_s_per_token[source]
         due_s = active.dispatched_s[rows] + view.queue_s[source] + prefill_s
-        wait_s[rows] = np.maximum(due_s - view.now_s, prefill_s)
-    return wait_s
+        finish_s[rows] += np.maximum(due_s - view.now_s, prefill_s)
