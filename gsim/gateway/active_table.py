@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gsim.core import ActiveRequests, BatchPredictor, Predictor, Request
+from gsim.core import ActiveRequests, Predictor, Request
 from gsim.core.answers import all_tokens_of, title
 from gsim.core.view import Bools, Floats, Ints
 from gsim.gateway.active import Active
@@ -211,7 +211,8 @@ def _repredicted(
     if predictor is None:
         return np.full(len(first), np.nan)
     asked: Any = predictor
-    if isinstance(predictor, BatchPredictor):
+    # By name: asking a Protocol costs more than the answer, once per review.
+    if hasattr(predictor, "repredict"):
         answer: object = asked.repredict(requests, generated, first)
     else:
         answer = [asked.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
