@@ -17,7 +17,8 @@ import numpy as np
 from gsim.metrics import Stationarity, interval_of
 from gsim.report.wording import level, number, place, title
 from gsim.study.knees import TARGET, PolicyKnee
-from gsim.study.results import Comparison, Measured, by_point
+from gsim.study.measured import Measured, by_point
+from gsim.study.results import Comparison
 from gsim.study.steadiness import has_no_level, steadiness
 
 #: The axis of a closed population: a fixed number of agents instead of a rate.

@@ -18,7 +18,7 @@ from gsim.report.knee_figure import knee_panel
 from gsim.report.wording import known, place, title
 from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
 from gsim.study.knees import TARGET, PolicyKnee, knees
-from gsim.study.results import Measured
+from gsim.study.measured import Measured
 from gsim.study.steadiness import steadiness
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.metrics import Interval, interval_of
 from gsim.report.wording import known, level, number
-from gsim.study.results import Measured, by_point
+from gsim.study.measured import Measured, by_point
 from gsim.study.steadiness import has_no_level
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gsim.report.wording import number
-from gsim.study.results import Measured
+from gsim.study.measured import Measured
 
 
 def window_sentences(name: str, results: Sequence[Measured], rule: str) -> list[str]:

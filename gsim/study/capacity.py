@@ -1,17 +1,21 @@
-"""Capacity: the highest rate that a router sustains on a pool, with intervals."""
+"""Capacity: the highest rate that a router sustains on a pool, with intervals.
+
+Sustained is a rate at which the pool has a level *and* meets the target (``gsim.study.load_search``). All policies are
+tried with the same seeds, in windows that hold enough requests for the strictest target.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, register
-from gsim.metrics import mean_interval, paired_difference
+from gsim.metrics import paired_difference
 from gsim.run.settings import Settings
-from gsim.study.rate_search import RateSearch, attainment_at, with_policy
+from gsim.study.load_search import Found, LoadSearch, prober, run_metrics
+from gsim.study.rate_search import with_policy
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 @register("study", "capacity")
 @dataclass(frozen=True)
 class Capacity:
-    """The highest request rate at which a share of the requests meets its SLO, per policy (bisection, paired seeds)."""
+    """The highest request rate that a pool sustains with a share of the requests in time, per policy (paired seeds)."""
 
     policies: tuple[str, ...] = ("goodserve+risk_monitor", "least_load", "least_request", "round_robin", "random")
     """Router, or ROUTER+RECTIFIER."""
@@ -31,7 +35,8 @@ class Capacity:
     lowest_rps: float = 1.0
     """Where to look from ..."""
     highest_rps: float = 400.0
-    """... to where: a capacity below the lowest rate is reported as 0, one above the highest as the highest."""
+    """... to where. A target that no rate reaches is a capacity of 0, one above the highest rate is that rate; ``said``
+    has it in words."""
     resolution: float = 0.01
     """The search ends when the rate is known to this fraction."""
 
@@ -46,48 +51,42 @@ class Capacity:
             raise ConfigError("policies is empty; give routers, or ROUTER+RECTIFIER")
 
     def run(self, context: Context) -> Findings:
-        """One search per policy and seed; all targets share its simulations."""
+        """One search per policy; all targets share its simulations."""
         import pandas as pd
 
-        searches = [
-            _Search(with_policy(context.settings, policy), seed, self)
-            for policy in self.policies
-            for seed in context.seeds
-        ]
-        found = context.map(_capacities, searches, "searches")
-        values: dict[tuple[str, float], list[float]] = {}
-        keys = [(policy, seed) for policy in self.policies for seed in context.seeds]
-        for (policy, _), capacities in zip(keys, found, strict=True):
-            for target, rate in capacities.items():
-                values.setdefault((policy, target), []).append(rate)
+        searches = [_Search(with_policy(context.settings, policy), context.seeds, self) for policy in self.policies]
+        found = dict(zip(self.policies, context.map(_capacities, searches, "searches"), strict=True))
         rows = []
-        for (policy, target), rates in values.items():
-            mean, low, high = mean_interval(rates)
-            row = {"policy": policy, "target": target, "capacity_rps": mean}
-            rows.append({**row, "capacity_rps_low": low, "capacity_rps_high": high, "seeds": len(rates)})
+        for policy, capacities in found.items():
+            for target, answer in capacities.items():
+                rate, low, high = answer.interval
+                row = {"policy": policy, "target": target, "capacity_rps": rate}
+                row |= {"capacity_rps_low": low, "capacity_rps_high": high, "next_rps_tried": answer.beyond_rps}
+                rows.append(row | {"seeds": len(answer.by_seed), "said": answer.said})
         frame = pd.DataFrame(rows)
+        values = {(policy, target): one.by_seed for policy, own in found.items() for target, one in own.items()}
         pairs = pd.DataFrame(_pairs(values, self))
-        notes = [*_nowhere(frame, self.lowest_rps), *_notes(pairs)]
-        return Findings({"capacity": frame, "paired": pairs}, {"capacity": _figure(frame)}, notes)
+        return Findings(
+            {"capacity": frame, "paired": pairs}, {"capacity": _figure(frame)}, [*_said(frame), *_notes(pairs)]
+        )
 
 
 @dataclass(frozen=True)
 class _Search:
     settings: Settings
-    seed: int
+    seeds: tuple[int, ...]
     study: Capacity
 
 
-def _capacities(search: _Search) -> dict[float, float]:
+def _capacities(search: _Search) -> dict[float, Found]:
     """The capacity for each target; they share their simulations."""
     study = search.study
-    ladder = RateSearch(
-        partial(attainment_at, search.settings, search.seed), study.lowest_rps, study.highest_rps, study.resolution
-    )
+    probe = prober(search.settings, search.seeds, max(study.targets), lambda work: [run_metrics(one) for one in work])
+    ladder = LoadSearch(probe, study.lowest_rps, study.highest_rps, study.resolution)
     return {target: ladder.highest(target) for target in sorted(study.targets)}
 
 
-def _pairs(values: Mapping[tuple[str, float], list[float]], study: Capacity) -> list[dict[str, Any]]:
+def _pairs(values: Mapping[tuple[str, float], Sequence[float]], study: Capacity) -> list[dict[str, Any]]:
     rows = []
     for target in study.targets:
         for first, second in combinations(study.policies, 2):
@@ -107,12 +106,10 @@ def _pairs(values: Mapping[tuple[str, float], list[float]], study: Capacity) -> 
     return rows
 
 
-def _nowhere(frame: pd.DataFrame, lowest_rps: float) -> list[str]:
-    """Policies that miss a target however light the load is: some of their requests go to cards that cannot make it."""
-    none = frame[frame["capacity_rps"] == 0].groupby("policy", sort=False)["target"].min()
-    return [
-        f"{policy} has not {target:.0%} in time even at {lowest_rps:g} requests/s" for policy, target in none.items()
-    ]
+def _said(frame: pd.DataFrame) -> list[str]:
+    """What is to be known of single answers: targets never reached, capacities above what was looked at."""
+    told = frame[frame["said"] != ""]
+    return [f"{row['policy']}, {row['target']:.0%} in time: {row['said']}" for row in told.to_dict("records")]
 
 
 def _notes(pairs: pd.DataFrame) -> list[str]:

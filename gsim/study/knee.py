@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from gsim.run.closure import sources
 from gsim.run.key import digest_of
 from gsim.run.schema import construct
 from gsim.run.settings import Settings, read_seeds
-from gsim.study import rate_search
+from gsim.study import load_search
 from gsim.study.kept import Kept
+from gsim.study.load_search import LoadSearch, prober, run_metrics
 from gsim.study.progress import say
-from gsim.study.rate_search import RateSearch, at_rate, attainment_at, with_policy
+from gsim.study.rate_search import at_rate, with_policy
 from gsim.study.study import Context
 
 RATE = "trace.rate_per_s"
@@ -35,7 +35,7 @@ class Knee:
     policy: str = "goodserve"
     """ROUTER or ROUTER+RECTIFIER whose knee it is: the strongest one that is quick to simulate."""
     target: float = 0.95
-    """The knee is the highest rate at which this share of the requests is in time (mean of three seeds)."""
+    """The knee is the highest rate that has a level with this share of the requests in time (mean of three seeds)."""
     lowest_rps: float = 1.0
     highest_rps: float = 2000.0
     """Where to look."""
@@ -82,24 +82,22 @@ def find(knee: Knee, values: Mapping[str, Any], folder: Path | None, context: Co
     # What the search asks depends on neither the rates to sweep nor the configured rate.
     search = replace(knee, at=())
     told = [at_rate(settings, 1.0).key(seed) for seed in seeds]
-    key = digest_of(told, asdict(search), sources().digest([rate_search.__name__]))
+    key = digest_of(told, asdict(search), sources().digest([load_search.__name__]))
     kept = Kept(folder, "knee")
     before = kept.get(key)
     if before is not None:
         return float(before["knee_rps"])
-    found = context.map(_knee, [(settings, seed, search) for seed in seeds], "knee")
-    knee_rps = sum(found) / len(found)
+    probe = prober(settings, seeds, search.target, lambda work: context.map(run_metrics, work, "knee"))
+    found = LoadSearch(probe, search.lowest_rps, search.highest_rps, search.resolution).highest(search.target)
+    knee_rps = found.rate_rps
     if not knee_rps > 0:
         raise ConfigError(
-            f"knee: {knee.policy} does not bring {knee.target:.0%} in time even at {knee.lowest_rps:g} requests/s; "
+            f"knee: {knee.policy} {found.said}, from {knee.lowest_rps:g} requests/s on; "
             "choose a lower knee.target or another knee.policy"
         )
-    say(f"the knee ({knee.target:.0%} in time under {knee.policy}) is at {knee_rps:.3g} requests/s")
-    kept.put(key, {"knee_rps": knee_rps, "by_seed": found})
+    say(
+        f"the knee ({knee.target:.0%} in time under {knee.policy}) is at {knee_rps:.3g} requests/s"
+        + (f" ({found.said})" if found.said else "")
+    )
+    kept.put(key, {"knee_rps": knee_rps, "by_seed": list(found.by_seed), "said": found.said})
     return knee_rps
-
-
-def _knee(work: tuple[Settings, int, Knee]) -> float:
-    settings, seed, knee = work
-    ask = partial(attainment_at, settings, seed)
-    return RateSearch(ask, knee.lowest_rps, knee.highest_rps, knee.resolution).highest(knee.target)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gsim.metrics import Interval, positive_interval
-from gsim.study.results import Measured
+from gsim.study.measured import Measured
 from gsim.study.steadiness import steadiness
 
 #: Axes that say how much is offered.

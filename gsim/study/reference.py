@@ -13,7 +13,8 @@ from typing import Any
 from gsim.core import GsimError
 from gsim.optimum import BoundConfig
 from gsim.study.bounds import Bounds
-from gsim.study.results import CellResult, by_point
+from gsim.study.measured import by_point
+from gsim.study.results import CellResult
 
 
 def with_bound(

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from gsim.metrics import Paired, interval_of, paired_difference
 from gsim.run.store import RunStore, encoding
 from gsim.study.grid import Cell
+from gsim.study.measured import by_point
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,17 +41,6 @@ COMPARED = (
 )
 
 
-class Measured(Protocol):
-    """A policy at a grid point, with one value per seed of every metric: what tables and figures are made of."""
-
-    @property
-    def label(self) -> str: ...  # noqa: D102
-    @property
-    def point(self) -> Mapping[str, Any]: ...  # noqa: D102
-    def metric(self, name: str) -> np.ndarray[Any, Any]: ...  # noqa: D102
-
-
-M = TypeVar("M", bound=Measured)
 T = TypeVar("T")
 Made = TypeVar("Made")
 
@@ -172,14 +162,6 @@ def compare(results: Sequence[CellResult], metrics: Iterable[str] = COMPARED) ->
             first, second = (r.metric(metric)[[r.cell.seeds.index(seed) for seed in seeds]] for r in (a, b))
             found.append(Comparison(a.point, metric, a.label, b.label, paired_difference(first, second)))
     return found
-
-
-def by_point(results: Sequence[M]) -> list[list[M]]:
-    """The cells of each grid point, in order."""
-    groups: dict[str, list[M]] = {}
-    for result in results:
-        groups.setdefault(repr(result.point), []).append(result)
-    return list(groups.values())
 
 
 def paired_rows(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gsim.metrics import DRIFTS, Stationarity, judge
-from gsim.study.results import Measured
+from gsim.study.measured import Measured
 
 
 def steadiness(cell: Measured) -> Stationarity:
