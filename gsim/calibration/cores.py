@@ -46,7 +46,7 @@ class CoreWatch:
         for pid in self._pids:
             for task in (_PROC / str(pid) / "task").glob("*"):
                 try:
-                    run, wait, _ = (task / "schedstat").read_text().split()
+                    run, wait, _ = (task / "schedstat").read_text(encoding="utf-8").split()
                 except OSError:
                     continue  # the thread ended meanwhile
                 found[task.name] = (int(run), int(wait))
@@ -58,7 +58,7 @@ class CoreWatch:
         for stat in _PROC.glob("[0-9]*/stat"):
             try:
                 # The name in brackets may hold anything; the parent is the second field behind it.
-                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                parent = int(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
             except OSError:
                 continue
             children.setdefault(parent, []).append(int(stat.parent.name))

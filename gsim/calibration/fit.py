@@ -70,7 +70,7 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
     errors = held_out_errors(kept, domain)
     overhead = request_overhead(kept)
     path = folder / PROFILE
-    path.write_text(profile_yaml(tables, domain, meta, kept, errors))
+    path.write_text(profile_yaml(tables, domain, meta, kept, errors), encoding="utf-8")
     (folder / FIT).write_text(
         json.dumps(
             {
@@ -81,7 +81,8 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
             },
             indent=1,
         )
-        + "\n"
+        + "\n",
+        encoding="utf-8",
     )
     return Fitted(path, tables, errors, overhead, meta, kept)
 
@@ -91,7 +92,7 @@ def read_overhead(folder: Path) -> RequestOverhead:
     path = folder / FIT
     if not path.exists():
         raise InputError(f"{folder} holds no fit (no {FIT}): run measure or fit first")
-    return RequestOverhead(**json.loads(path.read_text())["request_overhead_s"])
+    return RequestOverhead(**json.loads(path.read_text(encoding="utf-8"))["request_overhead_s"])
 
 
 def measured_domain(kept: list[Measurement], meta: dict[str, Any], name: str) -> Domain:

@@ -80,14 +80,14 @@ class RawStore:
                         f"{self.folder} holds measurements with {name} = {known.get(name)!r}, the server now has "
                         f"{meta[name]!r}: give another out=..."
                     )
-        path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n")
+        path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return self.read()
 
     def append(self, measurement: Measurement) -> None:
         """Keep one measurement; it is on disk when this returns."""
         # A line that a crash cut short stays apart from the next one.
         torn = self.journal.exists() and self.journal.stat().st_size > 0 and not self._ends_well()
-        with self.journal.open("a") as file:
+        with self.journal.open("a", encoding="utf-8") as file:
             file.write(("\n" if torn else "") + json.dumps(asdict(measurement)) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -101,7 +101,7 @@ class RawStore:
         """All measurements: from the journal, or from the Parquet file where only that was kept."""
         if self.journal.exists():
             found = []
-            for line in self.journal.read_text().splitlines():
+            for line in self.journal.read_text(encoding="utf-8").splitlines():
                 try:
                     found.append(Measurement(**json.loads(line)))
                 except (json.JSONDecodeError, TypeError):
@@ -118,7 +118,7 @@ class RawStore:
         """What was known of the server; raises ``InputError`` when the folder holds no measurements."""
         path = self.folder / META
         try:
-            loaded: dict[str, Any] = json.loads(path.read_text())
+            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{self.folder} holds no measurements (no {META}): run measure first") from None
         except json.JSONDecodeError as error:

@@ -21,7 +21,7 @@ def report_folder(folder: Path, name: str | None = None) -> str:
     fitted = fit_folder(folder, name)
     residual_plot(fitted).savefig(folder / PLOT, dpi=120)
     text = report_text(fitted, folder)
-    (folder / REPORT).write_text(text)
+    (folder / REPORT).write_text(text, encoding="utf-8")
     return text
 
 

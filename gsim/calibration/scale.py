@@ -24,7 +24,7 @@ def scale_profile(options: ScaleOptions) -> list[Path]:
     """
     source = Path(options.profile)
     profile = load_profile(source)
-    content = yaml.safe_load(source.read_text())
+    content = yaml.safe_load(source.read_text(encoding="utf-8"))
     if content["latency"]["kind"] != "iteration":
         raise InputError(f"{source}: only a profile of kind iteration can be scaled, not {content['latency']['kind']}")
     folder = Path(options.to)
@@ -35,7 +35,9 @@ def scale_profile(options: ScaleOptions) -> list[Path]:
         copy["name"] = f"{profile.name}-x{speed:g}"
         copy["gpu"] = f"{profile.gpu}-x{speed:g}"
         path = folder / f"{copy['name']}.yaml"
-        path.write_text(yaml.dump(copy, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True))
+        path.write_text(
+            yaml.dump(copy, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True), encoding="utf-8"
+        )
         load_profile(path)
         written.append(path)
     return written

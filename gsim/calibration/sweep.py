@@ -305,7 +305,7 @@ def sweep(options: SweepOptions) -> Path:
         columns = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
         _write(folder / "attention.csv", columns, run.attention())
     # JSON is YAML, and needs no package.
-    (folder / "meta.yaml").write_text(json.dumps(run.meta(), indent=1) + "\n")
+    (folder / "meta.yaml").write_text(json.dumps(run.meta(), indent=1) + "\n", encoding="utf-8")
     return folder
 
 
@@ -319,7 +319,7 @@ def _greedy(logits: Any) -> Any:
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in rows:

@@ -99,7 +99,7 @@ def _open_mappings(made: DictConfig) -> DictConfig:
 
 def _study_node(name: str, config: type) -> DictConfig:
     made = _open_mappings(OmegaConf.structured(tree(config)))
-    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "job", "cwd", "hydra"})
+    taken = sorted({str(key) for key in made} & {*TOP_LEVEL, *groups(), "extensions", "job", "cwd", "pid", "hydra"})
     if taken:
         raise ConfigError(f"study '{name}': field '{taken[0]}' is named like a standard key; choose another name")
     # An untyped mapping of typed nodes: it is merged into the root, which has other keys too.
@@ -140,6 +140,8 @@ def _main() -> dict[str, Any]:
         "job": {"cells": "", "runs": []},
         # Where the parent stands: its ./profiles and other relative paths are meant, in every worker.
         "cwd": os.getcwd(),
+        # The process whose workers jobs run in: they end with it.
+        "pid": os.getpid(),
         # Results are written by gsim; Hydra itself leaves nothing behind.
         "hydra": {
             "run": {"dir": here},

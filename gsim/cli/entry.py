@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import io
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,12 @@ from gsim.run.store import RunStore, writable
 from gsim.run.version import maker, provenance
 from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
+from gsim.study.folder import claimed, describe, published
 from gsim.study.grid import Cell, grid, resolved_sweep
 from gsim.study.progress import say, watching
 from gsim.study.study import Context, Findings, options_of
 from gsim.study.sweep import RUNS, cleared, dismiss_workers, missing_runs, sweep
+from gsim.study.workers import Stopped, stopping
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
 
@@ -36,14 +39,29 @@ _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completi
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 1 an error that was said, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _say_anything()
     try:
-        return run_command(words)
-    except KeyboardInterrupt:
+        with stopping():
+            status = run_command(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Who reads has read enough (``| head``); what was to be written is written before anything is printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt as stop:
         say("interrupted: finished runs are kept; the same command continues where this one stopped")
-        return 130
+        return 128 + int(stop.args[0]) if isinstance(stop, Stopped) else 130
     except (GsimError, HydraException, OmegaConfBaseException) as error:
         say(f"error: {message_of(error)}")
         return 1
+
+
+def _say_anything() -> None:
+    """What a terminal's or a file's encoding has no letter for is printed as a question mark, not as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def message_of(error: Exception) -> str:
@@ -146,22 +164,25 @@ def _cells(
     if dry:
         print(forecast(cells, RunStore(out / RUNS)))  # noqa: T201
         return 0
-    writable(out)
-    if multirun:
-        computed = sweep(hydra, config, cells, out)
-        if not more_to_come:
-            dismiss_workers(config)
-    else:
-        computed = _one(cells[0], out, str(values["name"]))
-    total = sum(len(cell.seeds) for cell in cells)
-    say(f"{computed} runs computed, {total - computed} were there already")
-    print(write_cells(values, cells, out))  # noqa: T201
-    if values["timeline"]:
-        _timeline(cells[0], out)
-    swept = resolved_sweep(values["sweep"] or {}, cells) or None
-    store = RunStore(out / RUNS)
-    made = [store.made(key) for cell in cells for key in cell.keys]
-    _describe({**values, "sweep": swept}, out, provenance(words, cells[0].seeds, made))
+    with claimed(writable(out), words):
+        if multirun:
+            computed = sweep(hydra, config, cells, out)
+            if not more_to_come:
+                dismiss_workers(config)
+        else:
+            computed = _one(cells[0], out, str(values["name"]))
+        total = sum(len(cell.seeds) for cell in cells)
+        say(f"{computed} runs computed, {total - computed} were there already")
+        with published(out) as stage:
+            shown = write_cells(values, cells, out, stage)
+            if values["timeline"]:
+                _timeline(cells[0], stage)
+            swept = resolved_sweep(values["sweep"] or {}, cells) or None
+            store = RunStore(out / RUNS)
+            made = [store.made(key) for cell in cells for key in cell.keys]
+            describe(_told({**values, "sweep": swept}), stage, provenance(words, cells[0].seeds, made))
+    # Everything is on disk before anything is printed: whoever stops reading loses nothing.
+    print(shown)  # noqa: T201
     _where(out)
     return 0
 
@@ -238,11 +259,13 @@ def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
         said = "" if told is None else f"\n{told(context)}"
         print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
         return 0
-    writable(out)
-    findings: Findings = study.run(context)
-    print(write_findings(findings, out))  # noqa: T201
-    made = {"code": context.settings.code(entry.cls.__module__, RUN), **maker()}
-    _describe(values, out, provenance(words, context.seeds, [made]))
+    with claimed(writable(out), words):
+        findings: Findings = study.run(context)
+        with published(out) as stage:
+            shown = write_findings(findings, stage)
+            made = {"code": context.settings.code(entry.cls.__module__, RUN), **maker()}
+            describe(_told(values), stage, provenance(words, context.seeds, [made]))
+    print(shown)  # noqa: T201
     _where(out)
     return 0
 
@@ -258,17 +281,13 @@ def write_findings(findings: Findings, out: Path) -> str:
         shown.append(frame_table(name, frame))
     for name, figure in findings.figures.items():
         save(figure, out / name)
-    (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes))
+    (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes), encoding="utf-8")
     return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
 
 
-def _describe(values: Mapping[str, Any], out: Path, story: Mapping[str, Any]) -> None:
-    """A results folder says what made it: the configuration and the provenance."""
-    import yaml
-
-    shown = {name: value for name, value in values.items() if name not in ("job", "small", "cwd")}
-    (out / "config.yaml").write_text(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None), encoding="utf-8")
-    (out / "provenance.json").write_text(json.dumps(story, indent=2) + "\n", encoding="utf-8")
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as a results folder keeps it: without what only jobs are told."""
+    return {name: value for name, value in values.items() if name not in ("job", "small", "cwd", "pid")}
 
 
 def _where(out: Path) -> None:

@@ -61,7 +61,7 @@ def _source(module: str) -> ast.Module:
     """A module's source; of a compiled module, that of the file beside it. Empty where there is none."""
     path = Path(getattr(sys.modules.get(module), "__file__", None) or "")
     file = path.parent / f"{path.name.partition('.')[0]}.py"
-    return ast.parse(file.read_text() if file.is_file() else "")
+    return ast.parse(file.read_text(encoding="utf-8") if file.is_file() else "")
 
 
 def _is(node: ast.AST, cls: type) -> TypeGuard[ast.ClassDef]:

@@ -46,7 +46,7 @@ def trace_events(result: RunResult) -> list[dict[str, Any]]:
 
 def write_timeline(result: RunResult, path: Path) -> None:
     """Write the Chrome trace as JSON."""
-    path.write_text(json.dumps({"traceEvents": trace_events(result), "displayTimeUnit": "ms"}))
+    path.write_text(json.dumps({"traceEvents": trace_events(result), "displayTimeUnit": "ms"}), encoding="utf-8")
 
 
 class _Lanes:

@@ -56,9 +56,9 @@ class Report:
 
 def read_section(folder: Path, command: str) -> Section:
     """A results folder as a section of the report."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     findings = folder / "findings.txt"
-    said = findings.read_text().splitlines() if findings.exists() else []
+    said = findings.read_text(encoding="utf-8").splitlines() if findings.exists() else []
     swept = config.get("study") is None
     return Section(
         name=str(config["name"]),

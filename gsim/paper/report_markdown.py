@@ -21,7 +21,7 @@ def write_markdown(report: Report, path: Path) -> None:
     for section in report.sections:
         for figure in section.figures:
             shutil.copyfile(figure, folder / _file(section, figure))
-    path.write_text(markdown_report(report))
+    path.write_text(markdown_report(report), encoding="utf-8")
 
 
 def markdown_report(report: Report) -> str:

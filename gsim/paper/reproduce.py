@@ -115,7 +115,7 @@ class Reproduce:
                 sections.append(_absent(plan, f"failed: {error}"))
         report = self._report(context, sections)
         page = context.out / "report.html"
-        page.write_text(html_report(report))
+        page.write_text(html_report(report), encoding="utf-8")
         if self.markdown is not None:
             write_markdown(report, Path(self.markdown))
         if failed:

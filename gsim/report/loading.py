@@ -40,7 +40,7 @@ class Results:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
-        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text())
+        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         return config
 
     @cached_property

@@ -49,8 +49,11 @@ _SHOWN = (
 )
 
 
-def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> str:
-    """Write results.csv, paired.csv, instances.csv, requests.parquet and the figure; returns the text to print."""
+def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, into: Path) -> str:
+    """Write results.csv, paired.csv, instances.csv, requests.parquet and the figure; returns the text to print.
+
+    ``out`` holds the runs and the bounds that are known; the outputs go ``into`` a folder.
+    """
     store = RunStore(out / "runs")
     name = str(values["name"])
     compared = [str(field) for field in values["compare"]]
@@ -59,22 +62,22 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
         from gsim.study.reference import with_bound
 
         results = with_bound(results, out / "bounds")
-    res.write_csv(out / "results.csv", res.cell_rows(name, results, steady_columns))
-    res.write_csv(out / "runs.csv", res.run_rows(name, results))
-    res.write_csv(out / "instances.csv", res.instance_rows(name, results))
-    res.write_requests(out / "requests.parquet", results, store)
+    res.write_csv(into / "results.csv", res.cell_rows(name, results, steady_columns))
+    res.write_csv(into / "runs.csv", res.run_rows(name, results))
+    res.write_csv(into / "instances.csv", res.instance_rows(name, results))
+    res.write_requests(into / "requests.parquet", results, store)
     if len(results) == 1:
         return "\n\n".join([_single(results[0]), *window_sentences(name, results, _rule(results))])
     comparisons = res.compare(results)
-    res.write_csv(out / "paired.csv", res.paired_rows(name, comparisons))
+    res.write_csv(into / "paired.csv", res.paired_rows(name, comparisons))
     metrics, axis = figure_metrics(values, results), figure_axis(values, results)
     from gsim.report.sweep_figure import sweep_figure
     from gsim.study.figure import save
 
-    save(sweep_figure(results, axis, metrics), out / name)
+    save(sweep_figure(results, axis, metrics), into / name)
     found = knees(results, axis)
     if found:
-        res.write_csv(out / "knees.csv", [one.row(name, str(axis)) for one in found])
+        res.write_csv(into / "knees.csv", [one.row(name, str(axis)) for one in found])
     said = [
         *window_sentences(name, results, _rule(results)),
         *_knee(values),
@@ -82,7 +85,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path) -> 
         *knee_sentences(found, str(axis)),
         *sweep_findings(results, comparisons, metrics, _rule(results)),
     ]
-    (out / "findings.txt").write_text("".join(f"{line}\n" for line in said))
+    (into / "findings.txt").write_text("".join(f"{line}\n" for line in said), encoding="utf-8")
     parts = [table.sweep_table(results, metric) for metric in metrics]
     lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in said]
     return "\n\n".join([*parts, *(["\n".join(["findings:", *lines])] if lines else [])])

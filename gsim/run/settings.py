@@ -16,6 +16,8 @@ from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import construct, plain_value
 
 DEFAULT_SEEDS = 5
+#: Results are kept per run: more runs of one cell are a typing error.
+MOST_SEEDS = 100_000
 
 #: A time that is chosen from the workload and a first look at the pool (``gsim.run.warmup``).
 AUTO: Literal["auto"] = "auto"
@@ -254,13 +256,15 @@ class Settings:
 
 def read_seeds(value: Any) -> tuple[int, ...]:
     """``5`` is five seeds 0 to 4, ``[3, 7]`` these two; raises ``ConfigError`` on anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SEEDS:
         return tuple(range(value))
-    if isinstance(value, list | tuple) and value and all(type(v) is int and v >= 0 for v in value):
+    if isinstance(value, list | tuple) and value and all(type(v) is int and 0 <= v < 1 << 63 for v in value):
         if len(set(value)) < len(value):
             raise ConfigError(f"seeds: {list(value)} has a seed twice; runs of equal seeds are equal")
         return tuple(value)
-    raise ConfigError(f"seeds must be a count (1 or more) or a list of numbers from 0, not {value!r}")
+    raise ConfigError(
+        f"seeds must be a count (1 to {MOST_SEEDS}) or a list of numbers from 0 to 2^63 - 1, not {str(value)[:80]}"
+    )
 
 
 def _number(values: Mapping[str, Any], name: str, default: float) -> float:

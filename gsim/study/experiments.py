@@ -74,7 +74,7 @@ def read_experiments(groups: set[str]) -> dict[str, Experiment]:
 def read_experiment(path: Path, groups: set[str]) -> Experiment:
     """One file; raises ``InputError`` naming the file and what is wrong with it."""
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

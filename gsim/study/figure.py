@@ -69,7 +69,8 @@ def plain_log_x(axis: Axes, values: Sequence[float]) -> None:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write PNG (200 dpi, for screens) and PDF (for papers), without dates: equal figures give equal bytes."""
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
+    # Appended, not replaced: a name may have dots.
+    paths = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.pdf")]
     figure.savefig(paths[0], dpi=200, metadata={"Software": None})
     figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return paths

@@ -187,7 +187,7 @@ def paired_rows(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows as CSV, numbers in nine significant digits: the same rows give the same bytes."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_text(row.get(name)) for name in names] for row in rows)
@@ -205,26 +205,26 @@ def _text(value: Any) -> str:
 
 def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -> None:
     """All requests of all runs, with the swept fields, router, rectifier and seed in front."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     heads = [
         {**r.cell.swept, "router": r.cell.value("router"), "rectifier": r.cell.value("rectifier")} for r in results
     ]
     kinds = {name: _kind([head.get(name) for head in heads]) for name in (heads[0] if heads else ())}
+    seeds = pa.int32() if all(seed < 1 << 31 for r in results for seed in r.cell.seeds) else pa.int64()
     runs = [
-        (key, {name: (_as(kinds[name], value), kinds[name]) for name, value in head.items()}, seed)
+        (key, {n: (_as(kinds[n], value), kinds[n]) for n, value in head.items()} | {"seed": (seed, seeds)})
         for result, head in zip(results, heads, strict=True)
         for seed, key in zip(result.cell.seeds, result.cell.keys, strict=True)
     ]
-    temporary = path.with_suffix(".tmp")
     writer = None
     for table in _one_ahead(lambda run: _run_table(store, *run), runs):
         if writer is None:
-            writer = pq.ParquetWriter(temporary, table.schema, **encoding(table.schema))
+            writer = pq.ParquetWriter(path, table.schema, **encoding(table.schema))
         writer.write_table(table.cast(writer.schema))
     if writer is not None:
         writer.close()
-        temporary.replace(path)
 
 
 def _one_ahead(make: Callable[[T], Made], items: Iterable[T]) -> Iterator[Made]:
@@ -240,13 +240,12 @@ def _one_ahead(make: Callable[[T], Made], items: Iterable[T]) -> Iterator[Made]:
             yield pending.result()
 
 
-def _run_table(store: RunStore, key: str, head: Mapping[str, tuple[Any, Any]], seed: int) -> pa.Table:
-    """The rows of a run behind columns of one value each: what it is (a value and its type), and its seed."""
+def _run_table(store: RunStore, key: str, head: Mapping[str, tuple[Any, Any]]) -> pa.Table:
+    """The rows of a run behind columns of one value each: what it is (a value and its type)."""
     import pyarrow as pa
 
     rows = store.rows(key)
     columns = {name: pa.repeat(pa.scalar(value, kind), len(rows)) for name, (value, kind) in head.items()}
-    columns["seed"] = pa.repeat(pa.scalar(seed, pa.int32()), len(rows))
     columns |= {name: _decoded(rows[name]) for name in rows.column_names}
     return pa.table(columns)
 

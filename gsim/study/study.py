@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gsim.run.extensions import enter
 from gsim.run.settings import Settings
+from gsim.study.workers import end_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class Context:
 
         job = delayed(_with_extensions)
         results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            job(function, item, os.getcwd(), self.extensions) for item in items
+            job(function, item, os.getcwd(), self.extensions, os.getpid()) for item in items
         )
         return list(tracked(results, description, len(items)))
 
@@ -110,7 +111,8 @@ class Study(Protocol):
         ...
 
 
-def _with_extensions(function: Callable[[T], R], item: T, folder: str, extensions: tuple[str, ...]) -> R:
+def _with_extensions(function: Callable[[T], R], item: T, folder: str, extensions: tuple[str, ...], parent: int) -> R:
+    end_with(parent)
     enter(folder, extensions)
     return function(item)
 

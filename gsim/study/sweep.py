@@ -28,6 +28,7 @@ from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell, literal
 from gsim.study.progress import say, watching
+from gsim.study.workers import end_with
 
 RUNS = "runs"
 
@@ -37,8 +38,9 @@ Run = tuple[int, int]
 
 def run_job(config: DictConfig) -> list[str]:
     """The task of one Hydra job (in a worker): compute its runs; what went wrong, per run (empty: nothing)."""
+    end_with(int(config.pid))
     enter(str(config.cwd), tuple(config.extensions))
-    cells = json.loads(Path(config.job.cells).read_text())
+    cells = json.loads(Path(config.job.cells).read_text(encoding="utf-8"))
     shelf = Shelf()
     problems: list[str] = []
     for place, seed in config.job.runs:
@@ -87,7 +89,8 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
     jobs = _jobs(missing, _workers(config))
     # Absolute: a worker may have another working directory.
     file = store.folder.resolve() / f".cells-{os.getpid()}.json"
-    file.write_text(json.dumps([{"settings": cell.settings.plain(), "code": cell.code} for cell, _ in missing]))
+    told = [{"settings": cell.settings.plain(), "code": cell.code} for cell, _ in missing]
+    file.write_text(json.dumps(told), encoding="utf-8")
     known = f"extensions={literal(list(config.extensions))}"
     overrides = [[known, f"job.cells='{file}'", f"job.runs={literal(job)}"] for job in jobs]
     try:

@@ -70,7 +70,7 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
     ecdf_plot(tables, simulated).savefig(folder / f"{options.name}.png", dpi=120)
     text = markdown(judged, options, max(replay.waited for replay in replays))
     text += "\n\n" + overlap_markdown(by_overlap(tables, simulated))
-    (folder / f"{options.name}.md").write_text(text + "\n")
+    (folder / f"{options.name}.md").write_text(text + "\n", encoding="utf-8")
     return text
 
 
