@@ -26,6 +26,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 # calls. What a module must keep to be listed: docs/design.md, "Compiled build".
 COMPILED = (
     "gsim.cluster.arrivals",
+    "gsim.cluster.door",
     "gsim.cluster.instance",
     "gsim.cluster.result",  # derives from a class in records, which only a compiled class can
     "gsim.cluster.simulation",

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from math import inf, nan
 
+from gsim.cluster.door import Door
 from gsim.cluster.horizon import Horizon
 from gsim.cluster.result import SessionLog
 from gsim.core import Job, Population, Session, Status, TraceError
@@ -82,6 +83,7 @@ class Arrivals:
         else:
             self._sessions = sessions
         self._since_s, self._until_s = (inf, inf) if horizon is None else (horizon.since_s, horizon.until_s)
+        self._door = Door()
         self._submit = submit
         self._refuse = refuse
         self._next: Session | None = None
@@ -104,12 +106,13 @@ class Arrivals:
         if self._next is not None:
             self._start(self._next)
         for session in self._sessions:
+            self._door.check(session)
             delay_s = session.arrival_s - clock.now
             if delay_s > 0:
                 self._next = session
                 self._alarm.set(delay_s)
                 return
-            if session.arrival_s < 0 or delay_s < -1e-9 * max(1.0, clock.now):
+            if delay_s < -1e-9 * max(1.0, clock.now):
                 reason = f"session {session.session_id} arrives at {session.arrival_s} s, before its predecessor"
                 raise TraceError("trace", None, reason)
             self._start(session)
@@ -160,7 +163,12 @@ class Arrivals:
             self.awaited -= 1
         dealer = self._dealer
         if dealer is not None:
-            self.clock.after(dealer.think_s, lambda _event: self._start(dealer.next(session_id, self.clock.now)))
+            self.clock.after(dealer.think_s, lambda _event: self._deal(dealer, session_id))
+
+    def _deal(self, dealer: _Dealer, session_id: int) -> None:
+        session = dealer.next(session_id, self.clock.now)
+        self._door.check(session)
+        self._start(session)
 
     def cut(self) -> list[Session]:
         """The run stops here: open sessions are logged as they are; those that the run still waited for."""

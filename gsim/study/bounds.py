@@ -63,6 +63,7 @@ class Bounds:
         """The bound of one run, computed where it is neither known nor on disk."""
         moves = most_moves(settings.scenario())
         values = [settings.told(_GROUPS), settings.code(__name__, groups=_GROUPS), settings.warmup_s, settings.until_s]
+        values += [settings.rule, settings.drain_s]
         key = digest_of(values, moves, seed, dataclasses.asdict(self.config))
         if key not in self.known:
             self.known[key] = self._requests(key, settings, seed)

@@ -1,0 +1,130 @@
+"""The door: every session is looked at as it comes in, so that no run waits for what can never happen.
+
+Traces from files were checked as they were read; a trace of one's own, or sessions made in a notebook, come here first.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from gsim.core import Dependency, Job, Session, TraceError
+
+_WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
+
+
+class Seen:
+    """Whole numbers that have come by: those in one run as its two ends, the others one by one."""
+
+    __slots__ = ("_end", "_first", "_others")
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._end = 0
+        self._others: set[int] = set()
+
+    def add(self, number: int) -> bool:
+        """Whether the number is new."""
+        if number == self._end:
+            self._end += 1
+            return not self._others or number not in self._others
+        if self._first <= number < self._end or number in self._others:
+            return False
+        if self._first == self._end:
+            # The first one of all need not be 0.
+            self._first, self._end = number, number + 1
+        else:
+            self._others.add(number)
+        return True
+
+
+class Door:
+    """Refuses, with a ``TraceError`` that names session and request, what could not be simulated to an end."""
+
+    __slots__ = ("_requests", "_sessions")
+
+    def __init__(self) -> None:
+        self._requests = Seen()
+        self._sessions = Seen()
+
+    def check(self, session: Session) -> None:
+        """Look at a session that has come, or is the next to come."""
+        # As objects: read by name they would be taken for integers, and fail without saying whose.
+        row: tuple[object, ...] = session
+        if type(row[0]) is not int:
+            raise TraceError("trace", None, f"session {row[0]}: session_id must be an int, not {row[0]!r}")
+        jobs = session.jobs
+        if not 0.0 <= session.arrival_s < inf:
+            raise _refused(session, f"arrives at {session.arrival_s} s; it must be a time from 0 on")
+        if not session.slo_s > 0.0:
+            raise _refused(session, f"slo_s must be greater than 0, not {session.slo_s}")
+        if not jobs:
+            raise _refused(session, "has no request")
+        if not self._sessions.add(session.session_id):
+            raise _refused(session, "comes a second time: every session has an id of its own")
+        alone = len(jobs) == 1 and session.slo_s == inf
+        waiting = False
+        for job in jobs:
+            self._check_job(session, job, alone)
+            if job.after:
+                waiting = True
+        if waiting:
+            _check_order(session)
+
+    def _check_job(self, session: Session, job: Job, alone: bool) -> None:
+        row: tuple[object, ...] = job.request
+        counts = (row[0], row[2], row[3], row[6], row[7], tuple(job)[1])
+        for name, count in zip(_WHOLE, counts):
+            if type(count) is not int:
+                kind = type(count).__name__
+                reason = f"request {row[0]}: {name} must be an int, not {count!r} ({kind})"
+                raise _refused(session, reason)
+        request = job.request
+        if not self._requests.add(request.request_id):
+            raise _refused(session, "comes a second time: every request has an id of its own", job)
+        if request.prompt_tokens < 1:
+            raise _refused(session, f"prompt_tokens must be 1 or more, not {request.prompt_tokens}", job)
+        if job.output_tokens < 1:
+            raise _refused(session, f"output_tokens must be 1 or more, not {job.output_tokens}", job)
+        if request.max_output_tokens < 1:
+            raise _refused(session, f"max_output_tokens must be 1 or more, not {request.max_output_tokens}", job)
+        if not request.slo_s > 0.0:
+            raise _refused(session, f"slo_s must be greater than 0, not {request.slo_s}", job)
+        if not job.after and not 0.0 <= request.arrival_s < inf:
+            raise _refused(session, f"arrives at {request.arrival_s} s; it must be a time from 0 on", job)
+        if not alone and request.session_id != session.session_id:
+            raise _refused(session, f"says that it belongs to session {request.session_id}", job)
+
+
+def _check_order(session: Session) -> None:
+    """Everything that a request waits for is in its session, and can happen before it."""
+    before: set[int] = set()
+    in_order = True
+    for job in session.jobs:
+        for dependency in job.after:
+            if not 0.0 <= dependency.delay_s < inf:
+                raise _refused(session, f"waits for {dependency.delay_s} s; it must be a time from 0 on", job)
+            if dependency.request_id not in before:
+                in_order = False
+        before.add(job.request.request_id)
+    if in_order:
+        return
+    waiting: dict[int, list[Dependency]] = {}
+    for job in session.jobs:
+        waiting[job.request.request_id] = list(job.after)
+        unknown = [dependency.request_id for dependency in job.after if dependency.request_id not in before]
+        if unknown:
+            raise _refused(session, f"waits for request {unknown[0]}, which is not in its session", job)
+    while True:
+        free = [name for name in waiting if all(d.request_id not in waiting for d in waiting[name])]
+        for name in free:
+            del waiting[name]
+        if not waiting:
+            return
+        if not free:
+            names = ", ".join(str(name) for name in list(waiting)[:8])
+            raise _refused(session, f"requests {names} wait for one another; none can ever start")
+
+
+def _refused(session: Session, reason: str, job: Job | None = None) -> TraceError:
+    who = f"session {session.session_id}" + ("" if job is None else f", request {job.request.request_id}")
+    return TraceError("trace", None, f"{who}: {reason}")

@@ -1,0 +1,100 @@
+"""Invariant 15: every run ends, or says why it cannot; what never could is refused at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, nan
+
+import pytest
+from cluster_cases import paper_pool, simulate_on
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gsim.cluster.door import Door, Seen
+from gsim.core import Dependency, Job, Request, Session, TraceError
+
+
+def request(number: int, session: int = 0, arrival_s: float = 0.0, **values: object) -> Request:
+    return Request(number, arrival_s, 100, 20, 6.0, session_id=session)._replace(**values)
+
+
+def turns(*after: tuple[int, ...], **values: object) -> Session:
+    """A session whose turns wait for the turns of these numbers."""
+    jobs = tuple(
+        Job(request(i, arrival_s=nan if waits else 0.0), 5, after=tuple(Dependency(w, 0.1) for w in waits))
+        for i, waits in enumerate(after)
+    )
+    return Session(0, 0.0, jobs)._replace(**values)
+
+
+def single(**values: object) -> Session:
+    return Session(0, 0.0, (Job(request(0, **values), 5),))
+
+
+def job(**values: object) -> Session:
+    return Session(0, 0.0, (Job(request(0), 5)._replace(**values),))
+
+
+REFUSED: list[tuple[Callable[[], list[Session]], str]] = [
+    (lambda: [turns((), (7,))], "session 0, request 1: waits for request 7, which is not in its session"),
+    (lambda: [turns((), (2,), (1,))], "session 0: requests 1, 2 wait for one another"),
+    (lambda: [turns((), (1,))], "session 0: requests 1 wait for one another"),
+    (lambda: [turns((1,), (0,))], "session 0: requests 0, 1 wait for one another"),
+    (lambda: [turns((), (0,)), turns((), (0,))], "session 0: comes a second time"),
+    (lambda: [single(), Session(1, 1.0, (Job(request(0, 1, 1.0), 5),))], "session 1, request 0: comes a second time"),
+    (lambda: [Session(0, inf, (Job(request(0), 5),))], "session 0: arrives at inf s"),
+    (lambda: [Session(0, nan, (Job(request(0), 5),))], "session 0: arrives at nan s"),
+    (lambda: [Session(0, -1.0, (Job(request(0), 5),))], "session 0: arrives at -1.0 s"),
+    (lambda: [single(arrival_s=nan)], "session 0, request 0: arrives at nan s"),
+    (lambda: [single(arrival_s=inf)], "session 0, request 0: arrives at inf s"),
+    (lambda: [single(prompt_tokens=0)], "session 0, request 0: prompt_tokens must be 1 or more, not 0"),
+    (lambda: [single(prompt_tokens=-10)], "session 0, request 0: prompt_tokens must be 1 or more, not -10"),
+    (lambda: [single(max_output_tokens=0)], "session 0, request 0: max_output_tokens must be 1 or more, not 0"),
+    (lambda: [job(output_tokens=0)], "session 0, request 0: output_tokens must be 1 or more, not 0"),
+    (lambda: [single(prompt_tokens=10.5)], "request 0: prompt_tokens must be an int, not 10.5"),
+    (lambda: [single(slo_s=nan)], "session 0, request 0: slo_s must be greater than 0, not nan"),
+    (lambda: [single(slo_s=-1.0)], "session 0, request 0: slo_s must be greater than 0, not -1.0"),
+    (lambda: [turns((), (0,), slo_s=nan)], "session 0: slo_s must be greater than 0, not nan"),
+    (lambda: [turns((), (0,), session_id=4)], "session 4, request 0: says that it belongs to session 0"),
+    (lambda: [Session(0, 0.0, ())], "session 0: has no request"),
+    (lambda: [_delayed(inf)], "session 0, request 1: waits for inf s"),
+    (lambda: [_delayed(-1.0)], "session 0, request 1: waits for -1.0 s"),
+    (lambda: [_delayed(nan)], "session 0, request 1: waits for nan s"),
+]
+
+
+def _delayed(delay_s: float) -> Session:
+    after = (Dependency(0, delay_s),)
+    return Session(0, 0.0, (Job(request(0), 5), Job(request(1, arrival_s=nan), 5, after=after)))
+
+
+@pytest.mark.parametrize(("made", "said"), REFUSED, ids=[said.partition(": ")[2][:50] for _, said in REFUSED])
+@pytest.mark.parametrize("router", ["goodserve", "least_load"])
+def test_what_could_never_end_is_refused_with_session_and_request(
+    made: Callable[[], list[Session]], said: str, router: str
+) -> None:
+    with pytest.raises(TraceError) as caught:
+        simulate_on(paper_pool(), iter(made()), router)
+    assert said in str(caught.value)
+
+
+def test_turns_in_any_order_are_no_fault() -> None:
+    result = simulate_on(paper_pool(), iter([turns((2,), (0,), ())]), "least_load")
+    assert sorted(result.requests["request_id"].tolist()) == [0, 1, 2]
+    assert (result.requests["status"] == 0).all()
+
+
+@given(st.lists(st.integers(-5, 30), max_size=60))
+def test_seen_is_a_set(numbers: list[int]) -> None:
+    seen, known = Seen(), set()
+    for number in numbers:
+        assert seen.add(number) is (number not in known)
+        known.add(number)
+
+
+def test_ids_in_a_row_take_no_room() -> None:
+    door = Door()
+    for number in range(7, 1000):
+        door.check(Session(number, 0.0, (Job(request(number, number), 5),)))
+    assert not door._requests._others
+    assert not door._sessions._others
