@@ -1,13 +1,25 @@
-"""Writing files all or nothing: aside first, then in place under their name."""
+"""Files: written all or nothing (aside first, then in place under their name); read only where that can be repeated."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gsim.core import InputError
+
+
+def check_regular(path: Path | str) -> None:
+    """Raises ``OSError`` for what is there but no file that can be read again: a pipe, a device, a socket.
+
+    A run reads its inputs more than once (its key needs their bytes), and to open a pipe may wait for ever.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "a pipe or a device can be read only once; save it to a file, and name that")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from gsim.core.errors import ProfileError
+from gsim.core.files import check_regular
 
 
 class Fields:
@@ -122,6 +123,7 @@ class Fields:
 def read_yaml(path: Path) -> Fields:
     """The top-level fields of a YAML file; raises ``ProfileError`` with the line on a syntax error."""
     try:
+        check_regular(path)
         with path.open(encoding="utf-8") as file:
             values = yaml.safe_load(file)
     except yaml.YAMLError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core.errors import ProfileError
+from gsim.core.files import check_regular
 from gsim.latency.models import Experts, ModelShape
 
 #: Architectures whose layers are what gsim knows: attention with grouped queries, a gated MLP or experts.
@@ -47,6 +48,7 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
     ``name`` is what the model is called; otherwise it is the file's own ``_name_or_path``, or its folder's name.
     """
     try:
+        check_regular(path)
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror}") from None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
+from gsim.core.files import check_regular
 from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
@@ -124,6 +125,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     import pandas as pd
 
     try:
+        check_regular(path)
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read: {error}") from None

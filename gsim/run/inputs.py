@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import InputError
+from gsim.core.files import check_regular
 from gsim.latency.load import search_path
 
 #: A field whose name has one of these words may name a folder; any other field only a file (or a profile by name).
@@ -79,14 +80,13 @@ def _digest(place: str) -> str:
 
 
 def _file_digest(file: str) -> str:
-    told = os.stat(file)
-    if not stat.S_ISREG(told.st_mode):
-        raise InputError(f"{file}: a pipe or a device can be read only once; save it to a file, and name that")
-    memo = (str(Path(file).resolve()), told.st_mtime_ns, told.st_size, told.st_ino)
-    if memo not in _DIGESTS:
-        try:
+    try:
+        check_regular(file)
+        told = os.stat(file)
+        memo = (str(Path(file).resolve()), told.st_mtime_ns, told.st_size, told.st_ino)
+        if memo not in _DIGESTS:
             with open(file, "rb") as stream:
                 _DIGESTS[memo] = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
     return _DIGESTS[memo]

@@ -184,7 +184,8 @@ def compare(truth: GroundTruth, simulated: Replay, rows: NDArray[np.bool_] | Non
     real, ours = _real(truth, keep), _ours(truth, simulated, keep)
     table = []
     for metric, values in real.items():
-        for statistic in ("mean", *PERCENTILES):
+        # Where every request has one token, none has a TPOT.
+        for statistic in ("mean", *PERCENTILES) if len(values) else ():
             pair = [_statistic(statistic, x) * 1e3 for x in (values, ours[metric])]
             name = "mean" if statistic == "mean" else f"p{statistic}"
             table.append((metric, name, pair[0], pair[1], 100.0 * (pair[1] / pair[0] - 1.0)))
@@ -216,6 +217,8 @@ def figure(truth: GroundTruth, simulated: Replay) -> Figure:
     axes = drawing.subplots(1, 4)
     for axis, (metric, values) in zip(axes, real.items()):
         scale, unit = (1e3, "ms") if metric == "TPOT" else (1.0, "s")
+        if not len(values):
+            axis.text(0.5, 0.5, "one token each", ha="center", transform=axis.transAxes, color="0.4")
         for data, label in ((values, "vLLM"), (ours[metric], "gsim")):
             axis.step(np.sort(data) * scale, np.linspace(0, 1, len(data)), where="post", label=label, linewidth=1.2)
         axis.set_xlabel(f"{metric} ({unit})")

@@ -7,15 +7,16 @@ profile does not.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gsim.core.errors import InputError
 
 _LISTS = ("input_lens", "output_lens", "start_times", "ttfts", "itls")
+_MOST_TOKENS = 10_000_000
 
 
 def read_bench(path: Path) -> pd.DataFrame:
@@ -33,16 +34,29 @@ def read_bench(path: Path) -> pd.DataFrame:
     for i, (prompt, output, start, ttft, gaps) in enumerate(zip(*lists, strict=True)):
         if not output or not isinstance(gaps, list):
             raise InputError(f"{path}: request {i} failed (output_lens {output!r}): a run with failures is no anchor")
-        rows.append((prompt, output, start, ttft, ttft + float(np.sum(gaps))))
+        where = f"{path}: request {i}: "
+        tokens = [_tokens(f"{where}{name}", value) for name, value in (("input_lens", prompt), ("output_lens", output))]
+        times = [_seconds(f"{where}{name}", value) for name, value in (("start_times", start), ("ttfts", ttft))]
+        rows.append((*tokens, *times, times[1] + sum(_seconds(f"{where}itls", gap) for gap in gaps)))
     frame = pd.DataFrame(rows, columns=["input_tokens", "output_tokens", "arrival_s", "ttft_s", "e2e_s"])
-    if not np.isfinite(frame.to_numpy(dtype=np.float64)).all() or (frame.ttft_s < 0).any():
-        raise InputError(f"{path}: ttfts, itls and start_times must be finite, and not negative")
     frame = frame.sort_values("arrival_s", kind="stable", ignore_index=True)
     frame["arrival_s"] -= frame.arrival_s.iloc[0]
     frame["queued_s"] = frame["scheduled_s"] = frame.arrival_s
     frame["first_token_s"] = frame.arrival_s + frame.ttft_s
     frame["last_token_s"] = frame.arrival_s + frame.e2e_s
     return frame.drop(columns=["ttft_s", "e2e_s"])
+
+
+def _tokens(where: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _MOST_TOKENS:
+        raise InputError(f"{where} must be a whole number from 1 to {_MOST_TOKENS}, not {value!r}")
+    return value
+
+
+def _seconds(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"{where} must be a finite number of seconds, not negative; not {value!r}")
+    return float(value)
 
 
 def _detailed(path: Path, result: Any) -> list[list[Any]]:

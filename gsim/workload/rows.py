@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gsim.core.errors import TraceError
+from gsim.core.files import check_regular
 from gsim.workload.report import RowError, RowErrors
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ def text_lines(path: str) -> Iterator[str]:
     """
     row = -1
     try:
+        check_regular(path)
         with open(path, "rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
         row = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gsim.core import registry
+from gsim.core import ConfigError, InputError, registry
 from gsim.run import cell, closure
 from gsim.run.closure import PACKAGE, Sources, imports_by_parser, imports_by_pattern
 from gsim.run.extensions import extension_files, load_extensions
@@ -141,6 +142,24 @@ def test_an_input_file_changes_the_key(here: Path, prepare: Callable[[Path], Any
     assert made.key(1) != before
     change()
     assert made.key(0) != before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"trace": {"name": "mooncake", "path": "pipe"}},
+        {"pool": {"name": "paper", "instances": [{"profile": "./pipe", "count": 1}]}},
+        {"slo": {"name": "scaled", "profile": "./pipe"}},
+    ],
+    ids=["trace", "pool", "slo"],
+)
+def test_a_pipe_is_refused_without_being_opened(here: Path, values: dict[str, Any]) -> None:
+    os.mkfifo(here / "pipe")
+    made = settings(**values)
+    with pytest.raises(InputError, match="pipe: cannot be read: a pipe or a device can be read only once"):
+        made.key(0)
+    with pytest.raises((InputError, ConfigError), match="can be read only once"):
+        cell.run(made, 0)
 
 
 def test_a_file_that_no_field_names_changes_nothing(here: Path) -> None:

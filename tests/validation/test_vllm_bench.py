@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from gsim.cli.entry import main
 from gsim.core import InputError, Job, Request
 from gsim.engine import EngineConfig
 from gsim.latency import load_profile
@@ -55,7 +57,16 @@ def test_a_benchmark_of_the_profile_itself_shows_no_difference(tmp_path: Path) -
         ({"itls": None}, "itls is missing: run vllm bench serve with --save-detailed"),
         ({"ttfts": [0.1]}, "lists of one length"),
         ({"output_lens": [0] * 20}, "request 0 failed"),
-        ({"ttfts": [float("nan")] * 20}, "must be finite"),
+        ({"ttfts": [float("nan")] * 20}, "request 0: ttfts must be a finite number"),
+        ({"ttfts": [None] * 20}, "request 0: ttfts must be a finite number of seconds, not negative; not None"),
+        ({"start_times": [0.1] * 19 + ["0.5"]}, "request 19: start_times must be a finite number"),
+        ({"itls": [[0.1, None]] * 20}, "request 0: itls must be a finite number"),
+        ({"itls": [[0.1, -0.1]] * 20}, "request 0: itls must be a finite number"),
+        ({"input_lens": [0] * 20}, "request 0: input_lens must be a whole number from 1"),
+        ({"input_lens": [512] * 5 + ["512"] * 15}, "request 5: input_lens must be a whole number from 1"),
+        ({"input_lens": [512.5] * 20}, "request 0: input_lens must be a whole number from 1"),
+        ({"input_lens": [True] * 20}, "request 0: input_lens must be a whole number from 1"),
+        ({"output_lens": ["7"] * 20}, "request 0: output_lens must be a whole number from 1"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -72,3 +83,18 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(InputError, match="must hold an object, not list"):
         read_ground_truth(path)
+
+
+def test_a_benchmark_of_one_token_outputs_has_no_time_per_output_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = bench()
+    result |= {"output_lens": [1] * 20, "itls": [[] for _ in range(20)]}
+    Path("bench.json").write_text(json.dumps(result))
+    words = ["study=ground_truth", "ground_truth=bench.json", "profile.path=a40-llama-3.1-8b", "out=here"]
+    assert main(words) == 0
+    table = pd.read_csv("here/ground_truth.csv")
+    assert set(table["metric"]) == {"TTFT", "E2E"}
+    assert table["simulated"].notna().all()
+    assert "figures within 1 %" in capsys.readouterr().out

@@ -62,8 +62,8 @@ class GroundTruthStudy:
             str(fit),
             _within(tables["ground_truth"], "all requests"),
         ]
-        if not fit.refused:
-            held_out = fit.held_out(truth)
+        held_out = None if fit.refused else fit.held_out(truth)
+        if held_out is not None and held_out.any():
             tables["ground_truth_held_out"] = compare(truth, simulated, held_out)
             said = f"the {int(held_out.sum())} requests that the fit did not see (ground_truth_held_out)"
             notes.append(_within(tables["ground_truth_held_out"], said))
