@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import random
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -202,3 +205,21 @@ def test_a_session_stays_one_run_for_all_its_turns(size):
         pool.release(made)
         content = (*content, (-2 - turn, 100), (100 + turn, 300))
         assert len(list(nodes_of(pool))) == 1
+
+
+def test_what_is_evicted_is_freed_by_its_reference_counts():
+    """A run of the simulator lets the cycle collector rest: nodes and runs must not live on in cycles."""
+    rng = random.Random(0)
+    pool = RunPool(200, 4, True)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(600):
+            shared = rng.choice([((1, 50),), ((1, 50), (2, 21)), ((3, rng.randint(1, 90)),)])
+            made, _ = admit(pool, number, (*shared, (100 + number, rng.randint(1, 60))))
+            pool.release(made)
+        alive = len(list(nodes_of(pool)))
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
+    assert alive < 200
