@@ -37,7 +37,9 @@ def chosen(settings: Settings) -> Settings:
     that is chosen too is ``STAYS`` times as long as that, and at least ``SHORTEST_S``. Raises ``ConfigError`` where the
     warm-up found is not before the ``until_s`` given.
     """
-    still = settings.replace(**_PLAIN, **_STILL, warmup_s=0.0, until_s=LONGEST_S, count=AUTO, drain_s=0.0, goodput="")
+    still = settings.replace(**_PLAIN, **_STILL, warmup_s=0.0, until_s=LONGEST_S, drain_s=0.0, goodput="")
+    # By session, so that generated load goes on for as long as the pilot.
+    still = still.replace(count=AUTO if settings.closed else "by_session")
     settled_s, lasting_s = _pilot(json.dumps(still.plain(), sort_keys=True, default=str))
     warmup_s = settings.warmup_s
     if warmup_s == AUTO:
@@ -56,19 +58,24 @@ def _pilot(plain: str) -> tuple[float, float]:
     settings = Settings.read(json.loads(plain))
     length_s = SHORTEST_S
     while True:
-        settled_s, lasting_s = _followed(settings, length_s)
-        enough = math.isfinite(settled_s) and length_s >= STAYS * lasting_s
+        settled_s, lasting_s, over = _followed(settings, length_s)
+        enough = over or (math.isfinite(settled_s) and length_s >= STAYS * lasting_s)
         if enough or length_s >= LONGEST_S:
             return (settled_s if math.isfinite(settled_s) else 0.0), lasting_s
         length_s *= 2
 
 
-def _followed(settings: Settings, length_s: float) -> tuple[float, float]:
+def _followed(settings: Settings, length_s: float) -> tuple[float, float, bool]:
+    """When a pilot of this length has settled, how long its sessions last, and whether its load was over before."""
     result = simulate(settings.scenario(), settings.load(_SEED), _SEED, Horizon(length_s, length_s))
     requests = result.requests
+    latest_s = float(np.nanmax(requests["arrival_s"], initial=0.0))
+    # A recorded trace may end before: an empty pool is not a settled one.
+    over = not settings.closed and 0.0 < latest_s < 0.9 * length_s
+    length_s = latest_s if over else length_s
     followed = over_time(requests, Window(0.0, length_s, "by_session"), np.zeros(len(requests["status"]), dtype=bool))
     settled_s = choose_warmup(followed["time_s"][:-1], followed["sessions"])
-    return settled_s, _stay_s(requests, result.sessions, length_s)
+    return settled_s, _stay_s(requests, result.sessions, length_s), over
 
 
 def _stay_s(requests: Any, sessions: Any, length_s: float) -> float:
