@@ -43,6 +43,8 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m gsim experiment=router_scalability
 	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.outside
+	$(BIN)/python -m benchmarks.memory
 
 peers: $(STAMP)
 	$(BIN)/python -m benchmarks.peers
