@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, final
 
@@ -30,17 +31,34 @@ class Instance(Backend):
         """The engine's next event."""
         self._busy_before_s = 0.0
         self._speed = 1.0
+        self._api_s = spec.api_s
+        self._entering: deque[tuple[float, Job, int, object]] = deque()
+        """What the server's API has taken in and the engine has not: when it will have, job, KV tokens, ticket."""
+        self._submitted_s = 0.0
 
     def _fresh_engine(self) -> Engine:
         return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits)
 
     def send(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
-        """Queue a job on the engine."""
-        self._engine.submit(job, now_s, kv_tokens, ticket)
+        """Send a job: by way of the server's API, except where its KV came from another engine with it."""
+        if self._api_s > 0.0 and not kv_tokens:
+            self._entering.append((now_s + self._api_s, job, kv_tokens, ticket))
+        else:
+            self._queue(job, now_s, kv_tokens, ticket)
         self._arm(now_s)
+
+    def _queue(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
+        # Two ways lead to the engine, and their clocks may differ in the last bit.
+        self._submitted_s = max(self._submitted_s, now_s)
+        self._engine.submit(job, self._submitted_s, kv_tokens, ticket)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out. Call ``sync`` first: what happened before ``now_s`` must be told before."""
+        for entry in self._entering:
+            if entry[1].request.request_id == request_id:
+                self._entering.remove(entry)
+                self._arm(now_s)
+                return Progress(0, 0)
         progress = self._engine.abort(request_id, now_s)
         self._arm(now_s)
         return progress
@@ -73,6 +91,7 @@ class Instance(Backend):
         """Lose everything on the instance: a fresh, empty engine takes the old one's place."""
         self._busy_before_s += self._engine.busy_s(now_s)
         self._engine = self._fresh_engine()
+        self._entering.clear()
         if self._speed != 1.0:
             self._engine.set_speed(self._speed, now_s)
         self._arm(now_s)
@@ -83,6 +102,8 @@ class Instance(Backend):
 
     def _arm(self, now_s: float) -> None:
         due_s = self._engine.next_event_s()
+        if self._entering and self._entering[0][0] < due_s:
+            due_s = self._entering[0][0]
         if due_s == self._due_s:
             return
         self._due_s = due_s
@@ -99,5 +120,13 @@ class Instance(Backend):
     def _deliver(self, to_s: float) -> None:
         index = self.index
         report = self._report
+        while self._entering and self._entering[0][0] <= to_s:
+            entry = self._entering[0]
+            for event in self._engine.advance(entry[0]):
+                report(index, event)
+            # Told of an event, the gateway may have taken the request away.
+            if self._entering and self._entering[0] is entry:
+                self._entering.popleft()
+                self._queue(entry[1], entry[0], entry[2], entry[3])
         for event in self._engine.advance(to_s):
             report(index, event)

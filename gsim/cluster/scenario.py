@@ -24,6 +24,12 @@ class InstanceSpec:
     name: str
     profile: Profile
     engine: EngineConfig = field(default_factory=EngineConfig)
+    api_s: float = 0.0
+    """Seconds between the gateway's sending a request and the engine's having it: HTTP, tokenizer, hand-over."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.api_s < math.inf:
+            raise ConfigError(f"pool.api_s must be a finite number of seconds, 0 or more, not {self.api_s}")
 
     @property
     def limits(self) -> EngineLimits:

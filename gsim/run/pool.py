@@ -13,6 +13,9 @@ from gsim.core import ConfigError
 from gsim.engine import EngineConfig
 from gsim.latency import load_profile
 
+#: What a request spends in a vLLM server outside the engine: 15 to 20 ms on a quiet server (docs/profiles.md).
+API_S = 0.015
+
 
 @dataclass(frozen=True)
 class InstanceGroup:
@@ -33,6 +36,8 @@ class PoolConfig:
     """``[{profile: NAME, count: 2, engine: {max_num_seqs: 64}}, ...]``."""
     copies: int = 1
     """The whole list this many times: scales a pool without changing its mixture."""
+    api_s: float = API_S
+    """Seconds from the gateway's sending a request until the engine has it (HTTP, tokenizer); 0: none."""
 
     def __post_init__(self) -> None:
         if not self.instances:
@@ -64,7 +69,7 @@ class PoolConfig:
             profile = profiles[group.profile]
             name = f"{profile.gpu}-{seen[profile.gpu]}" if totals[profile.gpu] > 1 else profile.gpu
             seen[profile.gpu] += 1
-            specs.append(InstanceSpec(name, profile, options))
+            specs.append(InstanceSpec(name, profile, options, self.api_s))
         return tuple(specs)
 
 
