@@ -1,9 +1,12 @@
-"""Vidur's profiling CSVs as a profile, read in place.
+"""Vidur's profiling CSVs, and Frontier's of the same columns, as a profile, read in place.
 
-A folder ``.../compute/DEVICE/ORG/MODEL/`` holds ``mlp.csv`` (time of every linear operator of one layer, by tokens) and
-``attention.csv`` (prefill by chunk and KV cache, decode by batch and KV cache), milliseconds, columns
-``time_stats.OPERATOR.median`` (github.com/microsoft/vidur, ``data/profiling``). Vidur times kernels and no head: the
-head is modelled as reading its weights as fast as a layer of one token reads its own.
+A folder ``.../DEVICE/ORG/MODEL/`` or ``.../DEVICE/MODEL/`` holds ``mlp.csv`` or ``linear_op.csv`` (time of every linear
+operator of one layer, by tokens), ``attention.csv`` (prefill by chunk and KV cache, decode by batch and KV cache) and,
+where the model has experts, ``moe.csv``; each may be packed (``.gz``). Times are milliseconds in columns
+``time_stats.OPERATOR.median`` (github.com/microsoft/vidur, ``data/profiling``; github.com/NetX-lab/Frontier). A folder
+may hold several degrees of tensor parallelism: one is chosen, and more than one card needs ``all_reduce.csv``
+(num_workers, size in bytes). Where no head was timed it is modelled as reading its weights as fast as a layer of one
+token reads its own.
 """
 
 from __future__ import annotations
@@ -12,79 +15,79 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
-from gsim.core.files import check_regular
+from gsim.latency.cards import CARDS, Card, card
+from gsim.latency.communication import all_reduces
 from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
-from gsim.latency.models import ModelShape, model_shape
+from gsim.latency.models import ModelShape, catalogue_key, model_shape
 from gsim.latency.profile import Profile, Provenance
+from gsim.latency.vidur_tables import ATTENTION, LINEAR, Floats, find, read_all_reduce, read_attention, read_linear
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
-
-#: Linear operators of one layer, and how often each runs in it (two residual additions).
-LAYER_OPERATORS = {
-    "input_layernorm": 1,
-    "attn_pre_proj": 1,
-    "attn_rope": 1,
-    "attn_post_proj": 1,
-    "post_attention_layernorm": 1,
-    "mlp_up_proj": 1,
-    "mlp_act": 1,
-    "mlp_down_proj": 1,
-    "add": 2,
-}
-#: Operators that older files lack: they are taken as free, as Vidur takes them.
-_OPTIONAL = {"input_layernorm", "post_attention_layernorm", "add"}
-#: What a current engine takes beside its kernels: real vLLM on H100 against sums of kernels (7.0-7.5 to 5.8-6.3 ms).
-OVERHEAD_S = 1e-3
-#: Memory (GB) and whether vLLM's defaults for large cards apply, by Vidur's device names.
-DEVICES = {"a40": (48, False), "a100": (80, False), "h100": (80, True), "a30": (24, False), "t4": (16, False)}
+#: What a current engine takes beside its kernels: vLLM 0.21 on H100 takes 6.48 and 6.59 ms at one and four requests at
+#: once, the kernels 6.1 and 6.5 (docs/profiles.md).
+OVERHEAD_S = 0.2e-3
+#: Models that such folders call otherwise than their publishers.
+_OTHER_NAMES = {"qwen3-a3b-30b-moe": "qwen3-30b-a3b", "llama2-7b-dense-example": "llama-2-7b"}
 
 
 def is_vidur_folder(path: Path) -> bool:
     """True for a folder that holds Vidur's tables."""
-    return path.is_dir() and (path / "mlp.csv").is_file() and (path / "attention.csv").is_file()
+    return path.is_dir() and find(path, LINEAR) is not None and find(path, ATTENTION) is not None
 
 
-def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None) -> Profile:
+def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None, tp: int | None = None) -> Profile:
     """The profile of a folder; device and model are the folder's own names unless they are given.
 
+    ``tp`` is the degree of tensor parallelism; without it the least one that was measured and fits the card's memory.
     Raises ``ProfileError`` that names the file, the column and what there is.
     """
-    device = (gpu or folder.parents[1].name).lower()
-    if device not in DEVICES:
-        raise ProfileError(f"{folder}: device '{device}' is not known; there are: {', '.join(sorted(DEVICES))}")
+    device = _device(folder, gpu)
     shape = model_shape(model or _model_name(folder))
-    memory_gb, large = DEVICES[device]
-    deployment = Deployment(shape, device.upper())
-    kv_tokens = deployment.kv_tokens(memory_gb)
+    dtype = "fp8" if "fp8" in folder.name.lower() else "fp16"
+    linear = read_linear(folder, shape)
+    if tp is None:
+        tp = _least_that_fits(sorted(linear), shape, device, dtype)
+    if tp not in linear:
+        raise ProfileError(
+            f"{find(folder, LINEAR)}: no rows of tp {tp}; num_tensor_parallel_workers are {sorted(linear)}"
+        )
+    deployment = Deployment(shape, device.name, tp, weight_dtype=dtype)
+    kv_tokens = deployment.kv_tokens(device.memory_gb)
     if kv_tokens < 1:
-        raise ProfileError(f"{folder}: {deployment.too_large(memory_gb)}")
-    name = f"{device}-{shape.name}"
-    tokens, layer_s, head_s = _linear(folder / "mlp.csv", shape)
-    decode, prefill = _attention(folder / "attention.csv", shape)
+        raise ProfileError(f"{folder}: {deployment.too_large(device.memory_gb)}")
+    reduce_s = read_all_reduce(folder, deployment) if tp > 1 else None
+    tokens, layer_s, head_s = linear[tp]
+
+    def work_s(at: Floats) -> Floats:
+        """Everything of an iteration but attention, by its tokens."""
+        total: Floats = shape.layers * np.interp(at, tokens, layer_s) + np.interp(at, tokens, head_s)
+        return total if reduce_s is None else total + all_reduces(shape.layers, tp) * reduce_s(at)
+
+    decode, prefill = read_attention(folder, shape, tp, device.bandwidth_gb_per_s)
     batches, contexts = decode.index.to_numpy(), decode.columns.to_numpy()
     chunks, cached = prefill.index.to_numpy(), prefill.columns.to_numpy()
     square_s = shape.layers * float((prefill[0].to_numpy() @ chunks**2) / (chunks**2 @ chunks**2))
-    domain = Domain(
-        Extent(int(batches[-1]), int(chunks[-1]), int(max(contexts[-1], cached[-1]))),
-        Extent(max(1024, int(batches[-1])), max(16384, int(chunks[-1])), max(int(contexts[-1]), shape.max_position)),
-        name,
+    name = f"{device.name.split('-')[0].lower()}-{shape.name}" + (f"-tp{tp}" if tp > 1 else "")
+    measured = Extent(int(batches[-1]), int(chunks[-1]), int(max(contexts[-1], cached[-1])))
+    # So far a line through the last two points is believed; a small grid says little about large batches.
+    limit = Extent(
+        max(256, 8 * measured.sequences), 4 * measured.batch_tokens, max(measured.context_tokens, shape.max_position)
     )
+    domain = Domain(measured, limit, name)
     latency = IterationGrid(
         domain=domain,
         decode_batches=tuple(int(x) for x in batches),
         decode_contexts=tuple(int(x) for x in contexts),
-        decode_s=_whole(shape, decode, np.interp(batches, tokens, layer_s), head_s),
+        decode_s=_whole(shape, decode, work_s(batches.astype(np.float64))),
         prefill_tokens=tuple(int(x) for x in chunks),
         prefill_contexts=tuple(int(x) for x in cached),
-        prefill_s=_whole(shape, prefill, np.interp(chunks, tokens, layer_s), head_s),
+        prefill_s=_whole(shape, prefill, work_s(chunks.astype(np.float64))),
         square_token_s=square_s,
         overhead_s=OVERHEAD_S,
     )
@@ -93,14 +96,14 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
         deployment=deployment,
         latency=latency,
         kv_tokens=kv_tokens,
-        max_num_batched_tokens=8192 if large else 2048,
-        max_num_seqs=1024 if large else 256,
+        max_num_batched_tokens=min(device.max_num_batched_tokens, limit.batch_tokens),
+        max_num_seqs=min(device.max_num_seqs, limit.sequences, limit.batch_tokens),
         max_model_len=min(shape.max_position, kv_tokens),
         price_per_hour=0.0,
         price_source="not stated",
         provenance=Provenance(
-            source="Vidur (github.com/microsoft/vidur), data/profiling, read in place",
-            basis="derived: sum of measured operators; head modelled; 1 ms per iteration of engine overhead added",
+            source=f"profiling tables in {folder.name}, read in place (Vidur's columns)",
+            basis=f"derived: sum of measured operators; {OVERHEAD_S * 1e3:g} ms per iteration of engine overhead added",
             engine_version="Sarathi/FlashInfer kernels",
             date="2024",
             licence="MIT",
@@ -110,89 +113,33 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
     )
 
 
+def _least_that_fits(degrees: list[int], shape: ModelShape, device: Card, dtype: str) -> int:
+    """The fewest cards that hold the model, of what was measured; the most there is where none does."""
+    for tp in degrees:
+        if Deployment(shape, device.name, tp, weight_dtype=dtype).kv_tokens(device.memory_gb) > 0:
+            return tp
+    return degrees[-1]
+
+
+def _device(folder: Path, gpu: str | None) -> Card:
+    """The card: as given, or the nearest folder above that is called as one."""
+    if gpu is not None:
+        return card(gpu)
+    for name in [parent.name for parent in folder.parents][:2]:
+        try:
+            return card(name)
+        except ProfileError:
+            continue
+    names = " or ".join(parent.name for parent in folder.parents[:2])
+    raise ProfileError(f"{folder}: device '{names}' is not known; there are: {', '.join(CARDS)}")
+
+
 def _model_name(folder: Path) -> str:
-    return folder.name.replace("Meta-Llama-3-", "Llama-3.1-")
+    key = catalogue_key(folder.name.replace("_", "-"))
+    return _OTHER_NAMES.get(key, key)
 
 
-def _whole(shape: ModelShape, attention: pd.DataFrame, layer_s: Floats, head_s: float) -> tuple[tuple[float, ...], ...]:
-    """Iterations: all layers of linear operators and attention, and the head."""
-    table = shape.layers * (attention.to_numpy() + layer_s[:, None]) + head_s
+def _whole(shape: ModelShape, attention: pd.DataFrame, work_s: Floats) -> tuple[tuple[float, ...], ...]:
+    """Iterations: attention of all layers, and the rest."""
+    table = shape.layers * attention.to_numpy() + work_s[:, None]
     return tuple(tuple(row) for row in table.tolist())
-
-
-def _read(path: Path, columns: list[str]) -> pd.DataFrame:
-    # Only here: it takes longer to load than all of gsim, and most profiles are no tables of Vidur's.
-    import pandas as pd
-
-    try:
-        check_regular(path)
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ProfileError(f"{path}: cannot be read: {error}") from None
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise ProfileError(f"{path}: column {missing[0]} is missing; the columns are: {', '.join(frame.columns)}")
-    return frame[frame.num_tensor_parallel_workers == 1]
-
-
-def _linear(path: Path, shape: ModelShape) -> tuple[Floats, Floats, float]:
-    """Tokens, seconds of one layer's linear operators, seconds of the head."""
-    needed = [f"time_stats.{name}.median" for name in LAYER_OPERATORS if name not in _OPTIONAL]
-    frame = _read(path, ["num_tokens", "num_tensor_parallel_workers", "n_embd", "vocab_size", *needed])
-    frame = frame[frame.n_embd == shape.hidden].groupby("num_tokens").median(numeric_only=True)
-    if frame.empty:
-        raise ProfileError(f"{path}: no row has one worker and n_embd {shape.hidden} ({shape.name})")
-    total = np.zeros(len(frame))
-    for name, times in LAYER_OPERATORS.items():
-        column = f"time_stats.{name}.median"
-        if column in frame.columns:
-            total += times * np.nan_to_num(frame[column].to_numpy()) * 1e-3
-    if not (total > 0.0).all():
-        raise ProfileError(f"{path}: the operators at {frame.index[int(np.argmin(total))]} tokens take no time")
-    head_weights = float(frame.vocab_size.iloc[0]) * shape.hidden
-    layer_weights = (shape.parameters - 2 * head_weights) / shape.layers
-    return frame.index.to_numpy(dtype=np.float64), total, float(total[0] * head_weights / layer_weights)
-
-
-def _attention(path: Path, shape: ModelShape) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Seconds of one layer's attention: decode by batch and context, prefill by chunk and context."""
-    columns = [
-        "batch_size",
-        "prefill_chunk_size",
-        "kv_cache_size",
-        "num_tensor_parallel_workers",
-        "n_embd",
-        "n_kv_head",
-    ]
-    timed = ["time_stats.attn_prefill.median", "time_stats.attn_decode.median"]
-    frame = _read(path, columns + timed)
-    frame = frame[(frame.n_embd == shape.hidden) & (frame.n_kv_head == shape.kv_heads)]
-    saving = "time_stats.attn_kv_cache_save.median"
-    save = frame[saving].fillna(0.0) if saving in frame.columns else 0.0
-    decode = frame[frame.prefill_chunk_size == 0].assign(seconds=(frame[timed[1]] + save) * 1e-3)
-    prefill = frame[(frame.prefill_chunk_size > 0) & (frame.batch_size == 1)]
-    prefill = prefill.assign(seconds=(frame[timed[0]] + save) * 1e-3)
-    return (
-        _grid(path, decode, "batch_size", first_column=None),
-        _grid(path, prefill, "prefill_chunk_size", first_column=0),
-    )
-
-
-def _grid(path: Path, rows: pd.DataFrame, by: str, first_column: int | None) -> pd.DataFrame:
-    """A full grid by ``by`` and KV cache; what did not fit the card's memory carries on with the last slope."""
-    grid = rows.pivot_table(index=by, columns="kv_cache_size", values="seconds", aggfunc="median")
-    if grid.empty or (first_column is not None and first_column not in grid.columns):
-        what = "rows" if grid.empty else f"rows with kv_cache_size {first_column}"
-        raise ProfileError(f"{path}: there are no {what} for {by} (one worker, this model's shape)")
-    at = grid.columns.to_numpy(dtype=np.float64)
-    for key, row in grid.iterrows():
-        known = np.flatnonzero(row.notna().to_numpy())
-        if len(known) < 2 and len(at) > 1:
-            raise ProfileError(f"{path}: {by} {key} has {len(known)} KV cache sizes; at least 2 are needed")
-        values = row.to_numpy()[known]
-        filled = np.interp(at, at[known], values)
-        if len(known) > 1:
-            slope = max((values[-1] - values[-2]) / (at[known[-1]] - at[known[-2]]), 0.0)
-            filled += np.maximum(at - at[known[-1]], 0.0) * slope
-        grid.loc[key] = filled
-    return grid
