@@ -65,7 +65,8 @@ def read_linear(folder: Path, shape: ModelShape) -> dict[int, tuple[Floats, Floa
     if frame.empty:
         raise ProfileError(f"{path}: no row has n_embd {shape.hidden} and the intermediate size of {shape.name}")
     found = {}
-    for workers, rows in frame.groupby(_WORKERS):
+    for workers in _distinct(frame[_WORKERS]):
+        rows = frame[frame[_WORKERS] == workers]
         table = rows.groupby("num_tokens").median(numeric_only=True)
         total = np.zeros(len(table))
         for name, times in layer.items():
@@ -75,11 +76,11 @@ def read_linear(folder: Path, shape: ModelShape) -> dict[int, tuple[Floats, Floa
             raise ProfileError(f"{path}: the operators at {table.index[int(np.argmin(total))]} tokens take no time")
         tokens = table.index.to_numpy(dtype=np.float64)
         if experts is not None:
-            times_s = _read_experts(folder, experts, int(workers))
+            times_s = _read_experts(folder, experts, workers)
             if times_s is None:
                 continue
             total += np.interp(tokens, *times_s)
-        found[int(workers)] = (tokens, total, _head_s(table, shape, total))
+        found[workers] = (tokens, total, _head_s(table, shape, total))
     if not found:
         raise ProfileError(f"{folder}: moe.csv has no rows of {experts} on one expert-parallel device")
     return found
