@@ -56,24 +56,30 @@ def verdict(runs: Sequence[dict[str, float]]) -> Stationarity:
     return judge({name: [run[name] for run in runs] for name in runs[0]})
 
 
-def called(servers: int, load: float, seeds: int, cells: int, window_s: float) -> tuple[float, float]:
-    """Of so many cells, the shares that are called stationary and not stationary (the rest is not decided)."""
-    told = [
-        verdict([queue(1000 * i + seed, servers, load, WARMUP_S, WARMUP_S + window_s) for seed in range(seeds)])
+def cells_of(servers: int, load: float, seeds: int, cells: int, window_s: float) -> list[list[dict[str, float]]]:
+    """So many cells of so many runs."""
+    return [
+        [queue(1000 * i + seed, servers, load, WARMUP_S, WARMUP_S + window_s) for seed in range(seeds)]
         for i in range(cells)
     ]
-    return tuple(sum(one.stationary is what for one in told) / cells for what in (True, False))  # type: ignore[return-value]
+
+
+def called(cells: Sequence[Sequence[dict[str, float]]]) -> tuple[float, float]:
+    """The shares of the cells that are called stationary, and not stationary (the rest is not decided)."""
+    told = [verdict(runs).stationary for runs in cells]
+    return told.count(True) / len(told), told.count(False) / len(told)
 
 
 if __name__ == "__main__":
     options = read_options(sys.argv[1:], servers="20", cells="200", window_s="100,300", seeds="3,5")
     windows = [float(text) for text in options["window_s"].split(",")]
     seeds = [int(text) for text in options["seeds"].split(",")]
-    heads = [f"{window:.0f} s, {n} seeds: steady, not" for window in windows for n in seeds]
-    print("| load | " + " | ".join(heads) + " |")
+    heads = [f"{window:.0f} s, {n} seeds" for window in windows for n in seeds]
+    print("| load (called steady, not steady) | " + " | ".join(heads) + " |")
     print("|---|" + "---|" * len(heads))
     for load in LOADS:
-        shares = [
-            called(int(options["servers"]), load, n, int(options["cells"]), window) for window in windows for n in seeds
-        ]
-        print(f"| {load:g} | " + " | ".join(f"{yes:.1%}, {no:.1%}" for yes, no in shares) + " |", flush=True)
+        shares = []
+        for window in windows:
+            cells = cells_of(int(options["servers"]), load, max(seeds), int(options["cells"]), window)
+            shares += [called([runs[:n] for runs in cells]) for n in seeds]
+        print(f"| {load:g} | " + " | ".join(f"{yes:.0%}, {no:.0%}" for yes, no in shares) + " |", flush=True)

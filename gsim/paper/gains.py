@@ -11,6 +11,7 @@ import numpy as np
 from gsim.metrics import paired_difference
 from gsim.report.loading import LoadedCell, Results
 from gsim.report.wording import known, level, place
+from gsim.study.steadiness import has_no_level
 
 #: The labels under which experiments run GoodServe as published (just enough, and migration), and without migration.
 GOODSERVE = "GoodServe"
@@ -40,12 +41,13 @@ class Gain:
 def gains(results: Results, of: str = GOODSERVE, metric: str = "goodput_rps") -> list[Gain]:
     """Of one policy over every other at every grid point that both have, in the study's order.
 
-    A control that serves next to nobody (a twentieth of the policy's own goodput) is no base for a percentage.
+    Points at which one of the two has no level are left out where sessions come. A control that serves next to nobody
+    (a twentieth of the policy's own goodput) is no base for a percentage.
     """
     found = []
     for cell in results.cells:
         own = next((c for c in results.cells if c.label == of and known(c.point) == known(cell.point)), None)
-        if own is None or cell.label == of:
+        if own is None or cell.label == of or _beyond(own, cell):
             continue
         first, second = _paired(own, cell, metric)
         base = float(np.mean(second)) if len(second) else 0.0
@@ -53,6 +55,11 @@ def gains(results: Results, of: str = GOODSERVE, metric: str = "goodput_rps") ->
             result = paired_difference(first, second)
             found.append(Gain(cell.label, cell.point, result.mean / base, result.low / base, result.high / base))
     return found
+
+
+def _beyond(first: LoadedCell, second: LoadedCell) -> bool:
+    """Of sessions (whose goodput depends on how long one looks): a policy that has no level gains and loses nothing."""
+    return bool(np.isfinite(first.metric("session_attainment")).any()) and (has_no_level(first) or has_no_level(second))
 
 
 def _paired(first: LoadedCell, second: LoadedCell, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,11 +88,13 @@ def least(found: list[Gain]) -> Gain:
 
 def gain_rows(results: Results) -> list[list[str]]:
     """A row per other policy: the largest and (of several) the least gain, each with its interval and grid point."""
+    groups = by_policy(gains(results))
+    several = any(len(found) > 1 for found in groups.values())
     rows = []
-    for policy, found in by_policy(gains(results)).items():
+    for policy, found in groups.items():
         row = [policy]
-        for gain in (largest(found), least(found)) if len(found) > 1 else found:
+        for gain in (largest(found), least(found)) if several else found:
             row.append(f"{gain.share:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
-            row += [", ".join(level(value) for value in known(gain.point).values())] if len(found) > 1 else []
+            row += [", ".join(level(value) for value in known(gain.point).values())] if several else []
         rows.append(row)
     return rows

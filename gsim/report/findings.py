@@ -58,7 +58,8 @@ def verdicts(results: Sequence[Measured], comparisons: Sequence[Comparison], met
             text = f"only {level[0].label} has a level" if level else ""
         else:
             text = _verdict(group, comparisons, metric)
-            text += "; of this window alone: beyond capacity it depends on how long that is" if text else ""
+            why = "beyond capacity it depends on how long that is" if rule != "by_completion" else "its numbers drift"
+            text += f"; of this window alone: {why}" if text else ""
         if text:
             said.setdefault(text, []).append(group[0].point)
     return [": ".join(filter(None, (place(points), text))) for text, points in said.items()]
@@ -157,10 +158,11 @@ def knee_sentences(found: Sequence[PolicyKnee], axis: str) -> list[str]:
     for one in found:
         lines.setdefault(place([one.point]), []).append(one)
     unit = title(axis).partition(" (")[2].rstrip(")")
+    about = ", ".join(filter(None, (f"{TARGET:.0%} in time, with a level", unit)))
     said = []
     for where, own in lines.items():
         told = ", ".join(f"{one.policy} {_where(one)}" for one in sorted(own, key=PolicyKnee.rank, reverse=True))
-        said.append(": ".join(filter(None, (where, f"knee ({TARGET:.0%} in time, with a level; {unit}): {told}"))))
+        said.append(": ".join(filter(None, (where, f"knee ({about}): {told}"))))
     return said
 
 

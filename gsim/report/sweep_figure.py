@@ -35,7 +35,7 @@ _ALL = "All that is offered in time"
 _FACES: Mapping[str, Mapping[str, Any]] = {
     "level": {},
     "none": {"markerfacecolor": "white", "markeredgewidth": 1.1},
-    "unsaid": {"fillstyle": "bottom", "markerfacecoloralt": "white", "markeredgewidth": 0.8},
+    "unsaid": {"fillstyle": "left", "markerfacecoloralt": "white", "markeredgewidth": 0.8},
 }
 _MEANINGS = {
     "none": "hollow: no level (beyond capacity, or not steady)",
@@ -165,7 +165,9 @@ def _legend(figure: Figure, axis: Axes, faces: set[str], columns: int) -> None:
     if named:
         grey: dict[str, Any] = {"color": "#999999", "linewidth": 0.8, "linestyle": (0, (4, 3))}
         lines.pop(_ALL, None)
-        lines[f"all that is offered in time; {TARGET:.0%} in time"] = Line2D([], [], **grey)
+        diagonal = any(line.get_label() == _ALL for one in figure.axes for line in one.lines)
+        meaning = f"{TARGET:.0%} in time" + (", and all that is offered in time" if diagonal else "")
+        lines[meaning] = Line2D([], [], **grey)
         lines["from the knee to the next load tried"] = Line2D([], [], color="#BBBBBB", linewidth=5)
     where: dict[str, Any] = {"loc": "outside right center"}
     if named:

@@ -5,20 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.drift_test import called, queue, verdict
+from benchmarks.drift_test import called, cells_of, queue, verdict
 from gsim.metrics import choose_warmup, judge, latency_drift, window_drifts
 from gsim.metrics.drift import relative_drift, slope
 
 
 def test_far_below_its_capacity_a_queue_is_steady():
-    steady, drifting = called(20, 0.7, seeds=5, cells=25, window_s=100.0)
+    steady, drifting = called(cells_of(20, 0.7, 5, 25, 100.0))
     assert steady >= 0.92
     assert drifting <= 0.05
 
 
 def test_beyond_its_capacity_a_queue_is_never_steady():
-    assert called(20, 1.1, seeds=3, cells=15, window_s=100.0) == (0.0, 1.0)
-    steady, drifting = called(20, 1.05, seeds=5, cells=15, window_s=100.0)
+    assert called(cells_of(20, 1.1, 3, 15, 100.0)) == (0.0, 1.0)
+    steady, drifting = called(cells_of(20, 1.05, 5, 15, 100.0))
     assert steady == 0.0
     assert drifting >= 0.85
 
@@ -133,3 +133,11 @@ def test_a_run_that_stops_at_the_window_does_not_look_as_if_latency_fell():
     rows = {"arrival_s": arrival, "slo_s": np.full(1000, 20.0), "ended_s": ended}
     rows |= {"finished_s": np.where(ended < 100.0, ended, np.nan), "status": np.where(ended < 100.0, 0, 3)}
     assert latency_drift(rows, 0.0, 100.0) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_arrives_may_wander_where_nobody_waits_longer():
+    wandering = {"sessions_drift": [0.7, 0.1, 0.6], "growth_sessions_per_s": [0.1, 0.2, 0.15]}
+    assert judge(wandering | {"latency_drift": [0.03, -0.05, 0.01]}).stationary is True
+    assert judge(wandering | {"latency_drift": [0.3, 0.1, 0.2]}).stationary is False
+    filling = {"sessions_drift": [0.7, 0.6, 0.65], "growth_sessions_per_s": [1.0, 1.1, 1.0]}
+    assert judge(filling | {"latency_drift": [0.03, -0.05, 0.01]}).stationary is False

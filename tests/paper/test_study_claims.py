@@ -56,6 +56,16 @@ def test_gains_are_paired_and_a_control_that_serves_nobody_is_no_base(tmp_path):
     assert row[2:] == ["70", "+0.0% [+0.0%, +0.0%]", "10"]
 
 
+def test_where_sessions_come_there_is_no_gain_without_a_level(tmp_path):
+    goodput = {"GoodServe": [[10, 12], [66, 70]], "slow": [[9, 11], [55, 59]]}
+    grows = {"latency_drift": 1.2, "requests_drift": 1.2, "growth_requests_per_s": 2.0}
+    runs(tmp_path / "single", goodput, **grows)
+    assert len(gains(load(tmp_path / "single"))) == 2
+    runs(tmp_path / "agents", goodput, **grows, session_attainment=0.5)
+    assert gains(load(tmp_path / "agents")) == []
+    assert gain_rows(load(tmp_path / "agents")) == []
+
+
 def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
     base = [[10.0, 10.1, 9.9], [50.0, 51.0, 49.0]]
     goodput = {
