@@ -63,7 +63,9 @@ class Job(NamedTuple):
 
     def arriving(self, now_s: float) -> Job:
         """The same job, submitted at ``now_s``."""
-        return self._replace(request=self.request._replace(arrival_s=now_s))
+        # The constructors cost a fraction of what _replace does.
+        request = self.request
+        return Job(Request(request[0], now_s, *request[2:]), *self[1:])
 
     def resumed(self, generated_tokens: int) -> Job:
         """The job that continues this one elsewhere by token ids: what was generated becomes part of the prompt."""
