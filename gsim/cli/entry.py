@@ -6,18 +6,22 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.listing import listing, option_help
-from gsim.core import GsimError, lookup
+from gsim.cli.sweep import dismiss_workers, sweep
+from gsim.core import ConfigError, GsimError, lookup
+from gsim.core.errors import MissingFieldError
 from gsim.report.report_run import check_fields, write_cells
 from gsim.run.cell import compute
 from gsim.run.key import RUN
@@ -27,10 +31,10 @@ from gsim.run.version import maker, provenance
 from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
 from gsim.study.folder import claimed, describe, published
-from gsim.study.grid import Cell, grid, resolved_sweep
+from gsim.study.grid import Cell, resolved_sweep
+from gsim.study.missing import RUNS, cleared, missing_runs
 from gsim.study.progress import say, watching
 from gsim.study.study import Context, Findings, options_of
-from gsim.study.sweep import RUNS, cleared, dismiss_workers, missing_runs, sweep
 from gsim.study.workers import Stopped, stopping
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
@@ -233,7 +237,30 @@ def _context(config: DictConfig) -> Context:
         settings=Settings.read(values),
         n_jobs=int(config.hydra.launcher.get("n_jobs", 1)),
         extensions=tuple(values["extensions"]),
+        commands=_Commands(),
     )
+
+
+class _Commands:
+    """The command line as a study gets it: Hydra's errors in gsim's words."""
+
+    def run(self, words: Sequence[str]) -> None:
+        with _in_our_words():
+            run_command(list(words), more_to_come=True)
+
+    def forecast(self, words: Sequence[str]) -> Forecast | None:
+        with _in_our_words():
+            return forecast_of(words)
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except MissingMandatoryValue as error:
+        raise MissingFieldError(str(error.full_key)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(message_of(error)) from error
 
 
 def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> None:

@@ -80,7 +80,7 @@ def _default(field: dataclasses.Field[Any], own: Mapping[str, Any]) -> str:
 
 def _told(value: Any) -> str:
     from gsim.run.schema import plain_value
-    from gsim.study.grid import literal
+    from gsim.study.literal import literal
 
     made = plain_value(value)
     text = "mandatory" if made == "???" else literal(made)

@@ -13,7 +13,7 @@ from gsim.cli.field_docs import fields_of
 from gsim.core import registry
 from gsim.run.options import RUN_GROUPS, options
 from gsim.study.experiments import Experiment
-from gsim.study.grid import literal
+from gsim.study.literal import literal
 
 _NOT_SHOWN = ("name", "question", "paper")
 _HEAD = """\

@@ -21,6 +21,17 @@ class ConfigError(GsimError):
     """A configuration that cannot be simulated."""
 
 
+class MissingFieldError(ConfigError):
+    """A mandatory field of a configuration that has no value."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field} is mandatory: give it as {self.field}=VALUE"
+
+
 class InputError(GsimError):
     """A file, row or field that cannot be read."""
 

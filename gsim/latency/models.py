@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import MISSING, asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from gsim.core.errors import ProfileError
@@ -128,34 +126,6 @@ def shape_fields(shape: ModelShape) -> dict[str, Any]:
     if shape.experts is not None:
         values["experts"] = {k: v for k, v in values["experts"].items() if v}
     return values
-
-
-def model_shape(name: str, near: Path | None = None) -> ModelShape:
-    """The shape for a catalogue name (``llama-3.1-8b``, ``meta-llama/Llama-3.1-8B-Instruct``) or a ``config.json``.
-
-    A path ends in ``.json`` or is a folder that holds ``config.json``; relative to ``near`` where that has it. Raises
-    ``ProfileError`` that lists what there is.
-    """
-    from gsim.latency.catalogue import CATALOGUE
-    from gsim.latency.hf_config import shape_of_config
-
-    for base in (near, Path()) if near is not None else (Path(),):
-        path = base / name
-        if name.endswith(".json") or (path / "config.json").is_file():
-            file = path if name.endswith(".json") else path / "config.json"
-            if file.is_file():
-                return shape_of_config(file)
-    if name.endswith(".json"):
-        raise ProfileError(f"model '{name}': there is no such file")
-    key = catalogue_key(name)
-    if key not in CATALOGUE:
-        close = difflib.get_close_matches(key, CATALOGUE, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ProfileError(
-            f"unknown model '{name}'{hint}; the catalogue has: {', '.join(sorted(CATALOGUE))}; any other by the path "
-            "of its config.json"
-        )
-    return CATALOGUE[key]
 
 
 #: What publishers add to a name without changing the shape.

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hydra.errors import HydraException
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
 from gsim.core import ConfigError, GsimError, SimulationError, register
+from gsim.core.errors import MissingFieldError
 from gsim.paper.claims import claims
 from gsim.paper.report import Report, Section, read_section
 from gsim.paper.report_html import html_report
@@ -23,9 +21,9 @@ from gsim.paper.report_markdown import write_markdown
 from gsim.run.options import RUN_GROUPS
 from gsim.run.version import versions
 from gsim.study.experiments import Experiment, read_experiments
-from gsim.study.grid import literal
+from gsim.study.literal import literal
 from gsim.study.progress import clock, say
-from gsim.study.study import Context, Findings
+from gsim.study.study import Commands, Context, Findings
 
 #: In the order of the paper's figures, then sensitivity and ablation.
 ORDER = (
@@ -108,9 +106,9 @@ class Reproduce:
         for plan in _announced(planned):
             try:
                 sections.append(_section(plan, context))
-            except MissingMandatoryValue as error:
+            except MissingFieldError as error:
                 sections.append(_absent(plan, _needs_file(error)))
-            except (GsimError, HydraException, OmegaConfBaseException) as error:
+            except GsimError as error:
                 failed.append(plan.experiment.name)
                 sections.append(_absent(plan, f"failed: {error}"))
         report = self._report(context, sections)
@@ -125,15 +123,13 @@ class Reproduce:
 
     def forecast(self, context: Context) -> str:
         """What is to be computed, experiment by experiment, and about how long sweeps take."""
-        from gsim.cli.entry import forecast_of
-
         lines, total_s = [], 0.0
         for plan in self._planned():
             name = plan.experiment.name
             say(f"--- {name}")
             try:
-                found = forecast_of([*plan.words, f"out='{(context.out / name).resolve()}'"])
-            except MissingMandatoryValue as error:
+                found = _commands(context).forecast([*plan.words, f"out='{(context.out / name).resolve()}'"])
+            except MissingFieldError as error:
                 lines.append(f"  {name}: {_needs_file(error)}")
                 continue
             total_s += found.one_core_s if found is not None else 0.0
@@ -193,8 +189,14 @@ def _requests(values: Mapping[str, Any], small: Mapping[str, Any]) -> float:
     return cells * int(small.get("seeds", values.get("seeds", 5))) * each
 
 
-def _needs_file(error: MissingMandatoryValue) -> str:
-    return f"not run here: it needs {error.full_key}=FILE, which does not come with gsim; name it with further={{...}}"
+def _commands(context: Context) -> Commands:
+    if context.commands is None:
+        raise ConfigError("reproduce runs other experiments: start it as python -m gsim experiment=reproduce")
+    return context.commands
+
+
+def _needs_file(error: MissingFieldError) -> str:
+    return f"not run here: it needs {error.field}=FILE, which does not come with gsim; name it with further={{...}}"
 
 
 def _absent(plan: _Planned, reason: str) -> Section:
@@ -208,11 +210,9 @@ def _shown(plan: _Planned) -> str:
 
 
 def _section(plan: _Planned, context: Context) -> Section:
-    from gsim.cli.entry import run_command
-
     out = context.out / plan.experiment.name
     # What its own command would print is in the report.
     with contextlib.redirect_stdout(io.StringIO()):
         words = [*plan.words, f"out='{out.resolve()}'", f"hydra.launcher.n_jobs={context.n_jobs}"]
-        run_command(words, more_to_come=True)
+        _commands(context).run(words)
     return read_section(out, _shown(plan))

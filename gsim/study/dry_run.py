@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gsim.run.cell import run
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
-from gsim.study.sweep import missing_runs
+from gsim.study.missing import missing_runs
 
 _PROBES = 3
 

@@ -1,25 +1,16 @@
-"""The grid of a multirun: which cells there are, and the Hydra overrides that make each of them."""
+"""The grid of a multirun: its cells, and how they were swept."""
 
 from __future__ import annotations
 
-import itertools
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from dataclasses import field as own
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hydra._internal.hydra import Hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
-
-from gsim.cli.compose import plain
 from gsim.core import ConfigError
 from gsim.run.key import key_of
 from gsim.run.options import RUN_GROUPS
-from gsim.run.settings import Settings, read_seeds
+from gsim.run.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -66,43 +57,6 @@ def lookup(values: Mapping[str, Any], field: str) -> Any:
     return found["name"] if isinstance(found, Mapping) and field in RUN_GROUPS else found
 
 
-def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cell]:
-    """All cells, the last axis fastest. A list on the command line replaces the experiment's axis of that field.
-
-    Raises ``ConfigError`` (or Hydra's own error) where any cell cannot be composed, before anything runs.
-    """
-    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
-    axes: dict[str, list[dict[str, Any]]] = {}
-    for field, entries in (plain_sweep(config)).items():
-        axes[field] = [dict(entry) if isinstance(entry, Mapping) else {field: entry} for entry in entries]
-    fixed: list[str] = []
-    for override in parsed:
-        field = override.get_key_element()
-        if override.is_sweep_override():
-            axes[field] = [{field: _Raw(text)} for text in _swept_texts(override)]
-        else:
-            axes.pop(field, None)
-            fixed.append(str(override.input_line))
-    # Hydra keeps its own overrides in the main configuration and repeats them for each job.
-    fixed = [text for text in fixed if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    # What the command line sets, it sets for every entry; entries that are equal then are one.
-    given = {override.get_key_element() for override in parsed if not override.is_sweep_override()}
-    for name, entries in axes.items():
-        kept = [{key: value for key, value in entry.items() if key not in given} for entry in entries]
-        axes[name] = [entry for i, entry in enumerate(kept) if entry not in kept[:i]]
-    composer = _Composer(hydra, config, fixed)
-    points = itertools.product(*axes.values())
-    cells = [composer.cell({field: value for entry in point for field, value in entry.items()}) for point in points]
-    fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
-    return [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
-
-
-def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
-    """The experiment's ``sweep`` as plain values."""
-    sweep = plain(config).get("sweep") or {}
-    return {str(field): list(entries) for field, entries in sweep.items()}
-
-
 def resolved_sweep(sweep: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[Any]]:
     """The axes as they were swept: what the command line replaced or fixed, and fields of entries left out."""
     labels = {cell.label for cell in cells}
@@ -124,68 +78,3 @@ def _is_here(entry: Any, labels: set[str], values: Sequence[Any]) -> bool:
         return entry in values
     label = str(entry.get("label", ""))
     return label in labels if label else any(value in values for value in entry.values())
-
-
-class _Raw(str):
-    """Text that is in Hydra's override syntax already."""
-
-    __slots__ = ()
-
-
-def _swept_texts(override: Override) -> list[str]:
-    if not override.is_discrete_sweep():
-        raise ConfigError(f"{override.input_line}: give the values one by one (a,b,c), range(...) or glob(...)")
-    return [str(text) for text in override.sweep_string_iterator()]
-
-
-@dataclass
-class _Composer:
-    """Composes cells: with Hydra once per combination of options, with typed updates for the fields in between.
-
-    (Composing takes 50 to 100 ms, a grid has dozens of cells, and most of its axes change one number.)
-    """
-
-    hydra: Hydra
-    config: DictConfig
-    fixed: list[str]
-    composed: dict[tuple[str, ...], DictConfig] = own(default_factory=dict)
-
-    def cell(self, swept: Mapping[str, Any]) -> Cell:
-        label = str(swept.get("label", ""))
-        swept = {name: value for name, value in swept.items() if name != "label"}
-        # Groups first: an option replaces its whole node, a field then changes the new one.
-        options = [f"{name}={literal(value)}" for name, value in swept.items() if "." not in name]
-        fields = [f"{name}={literal(value)}" for name, value in swept.items() if "." in name]
-        key = (*options, *(name for name in swept if "." in name))
-        if key not in self.composed:
-            overrides = [*self.fixed, *options, *fields]
-            self.composed[key] = self.hydra.config_loader.load_sweep_config(self.config, overrides)
-        else:
-            update_fields(self.composed[key], fields)
-        values = plain(self.composed[key])
-        found = {name: lookup(values, name) for name in swept}
-        seeds = read_seeds(values["seeds"])
-        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), seeds, label)
-
-
-def update_fields(config: DictConfig, fields: Sequence[str]) -> None:
-    """Apply overrides of single fields to a composed configuration (typed: a wrong value raises Hydra's own error)."""
-    for override in OverridesParser.create().parse_overrides(list(fields)):
-        OmegaConf.update(config, override.get_key_element(), override.value(), merge=False)
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's override syntax."""
-    if isinstance(value, _Raw):
-        return str(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(literal(item) for item in value) + "]"
-    if isinstance(value, str):
-        return value if value.replace("_", "").isalnum() else json.dumps(value)
-    return repr(value)

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gsim.run.extensions import enter
 from gsim.run.settings import Settings
+from gsim.study.dry_run import Forecast
 from gsim.study.workers import end_with
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ class Findings:
     """What was found, in plain words made from the numbers."""
 
 
+class Commands(Protocol):
+    """The command line, for a study that is made of other experiments."""
+
+    def run(self, words: Sequence[str]) -> None:
+        """Run ``python -m gsim WORDS``; ``ConfigError`` (``MissingFieldError``) on a configuration that is refused."""
+        ...
+
+    def forecast(self, words: Sequence[str]) -> Forecast | None:
+        """What its runs would take; None for a study that is no grid of runs."""
+        ...
+
+
 @dataclass(frozen=True)
 class Context:
     """What a study is given."""
@@ -79,6 +92,8 @@ class Context:
     """Workers (``hydra.launcher.n_jobs``)."""
     extensions: tuple[str, ...] = ()
     """The user's extension files, which workers import too."""
+    commands: Commands | None = None
+    """The command line that the study was started from."""
 
     def track(self, items: Iterable[T], description: str = "", total: int | None = None) -> Iterator[T]:
         """The items, with a progress bar and the time left on standard error."""

@@ -10,7 +10,8 @@ import pytest
 
 from gsim.core.errors import ProfileError
 from gsim.latency.catalogue import CATALOGUE
-from gsim.latency.models import Experts, ModelShape, model_shape
+from gsim.latency.find_model import model_shape
+from gsim.latency.models import Experts, ModelShape
 
 #: Number of parameters that the publishers' checkpoints hold (the decoder's, without a vision part).
 PUBLISHED = {

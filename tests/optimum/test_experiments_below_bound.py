@@ -6,12 +6,13 @@ import json
 
 import pytest
 
+from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cluster import RunResult
 from gsim.metrics import summarise
 from gsim.run.cell import run
 from gsim.study.bounds import bound_of, most_moves
-from gsim.study.grid import Cell, grid
+from gsim.study.grid import Cell
 
 EXPERIMENTS = register_schema()
 SWEEPS = sorted(name for name, experiment in EXPERIMENTS.items() if "sweep" in experiment.values)

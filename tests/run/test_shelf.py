@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gsim.cli.sweep import _jobs
 from gsim.core import Job, Population, Request, Session
 from gsim.run.cell import run
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.settings import Settings
 from gsim.run.shelf import Kept, Shelf
-from gsim.study.sweep import _jobs
 
 
 def session(number: int, jobs: int = 1) -> Session:

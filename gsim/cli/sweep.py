@@ -26,11 +26,11 @@ from gsim.run.extensions import enter
 from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
-from gsim.study.grid import Cell, literal
-from gsim.study.progress import say, watching
+from gsim.study.grid import Cell
+from gsim.study.literal import literal
+from gsim.study.missing import RUNS, cleared, missing_runs
+from gsim.study.progress import watching
 from gsim.study.workers import end_with
-
-RUNS = "runs"
 
 Run = tuple[int, int]
 """A cell (its place in the list of cells) and a seed."""
@@ -52,21 +52,6 @@ def run_job(config: DictConfig) -> list[str]:
         else:
             problems.append("")
     return problems
-
-
-def missing_runs(cells: Sequence[Cell], store: RunStore) -> list[tuple[Cell, list[str]]]:
-    """The cells with runs that are not stored (whole), each with the keys of those runs."""
-    found = ((cell, [key for key in cell.keys if not store.sound(key)]) for cell in cells)
-    return [(cell, keys) for cell, keys in found if keys]
-
-
-def cleared(store: RunStore, keys: Sequence[str]) -> None:
-    """Remove what stands under these keys of runs to compute: files that were cut or changed."""
-    damaged = [store.path(key) for key in keys if store.has(key)]
-    for path in damaged:
-        path.unlink()
-    if damaged:
-        say(f"{len(damaged)} stored runs are not as they were written and are computed again ({damaged[0].name} ...)")
 
 
 def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) -> int:

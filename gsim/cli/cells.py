@@ -1,0 +1,99 @@
+"""The cells of a multirun, composed by Hydra: the product of what an experiment and the command line sweep."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as own
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from gsim.cli.compose import plain
+from gsim.core import ConfigError
+from gsim.run.settings import Settings, read_seeds
+from gsim.study.grid import Cell, lookup
+from gsim.study.literal import Literal, literal
+
+
+def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cell]:
+    """All cells, the last axis fastest. A list on the command line replaces the experiment's axis of that field.
+
+    Raises ``ConfigError`` (or Hydra's own error) where any cell cannot be composed, before anything runs.
+    """
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
+    axes: dict[str, list[dict[str, Any]]] = {}
+    for field, entries in (plain_sweep(config)).items():
+        axes[field] = [dict(entry) if isinstance(entry, Mapping) else {field: entry} for entry in entries]
+    fixed: list[str] = []
+    for override in parsed:
+        field = override.get_key_element()
+        if override.is_sweep_override():
+            axes[field] = [{field: Literal(text)} for text in _swept_texts(override)]
+        else:
+            axes.pop(field, None)
+            fixed.append(str(override.input_line))
+    # Hydra keeps its own overrides in the main configuration and repeats them for each job.
+    fixed = [text for text in fixed if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    # What the command line sets, it sets for every entry; entries that are equal then are one.
+    given = {override.get_key_element() for override in parsed if not override.is_sweep_override()}
+    for name, entries in axes.items():
+        kept = [{key: value for key, value in entry.items() if key not in given} for entry in entries]
+        axes[name] = [entry for i, entry in enumerate(kept) if entry not in kept[:i]]
+    composer = _Composer(hydra, config, fixed)
+    points = itertools.product(*axes.values())
+    cells = [composer.cell({field: value for entry in point for field, value in entry.items()}) for point in points]
+    fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
+    return [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
+
+
+def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
+    """The experiment's ``sweep`` as plain values."""
+    sweep = plain(config).get("sweep") or {}
+    return {str(field): list(entries) for field, entries in sweep.items()}
+
+
+def _swept_texts(override: Override) -> list[str]:
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: give the values one by one (a,b,c), range(...) or glob(...)")
+    return [str(text) for text in override.sweep_string_iterator()]
+
+
+@dataclass
+class _Composer:
+    """Composes cells: with Hydra once per combination of options, with typed updates for the fields in between.
+
+    (Composing takes 50 to 100 ms, a grid has dozens of cells, and most of its axes change one number.)
+    """
+
+    hydra: Hydra
+    config: DictConfig
+    fixed: list[str]
+    composed: dict[tuple[str, ...], DictConfig] = own(default_factory=dict)
+
+    def cell(self, swept: Mapping[str, Any]) -> Cell:
+        label = str(swept.get("label", ""))
+        swept = {name: value for name, value in swept.items() if name != "label"}
+        # Groups first: an option replaces its whole node, a field then changes the new one.
+        options = [f"{name}={literal(value)}" for name, value in swept.items() if "." not in name]
+        fields = [f"{name}={literal(value)}" for name, value in swept.items() if "." in name]
+        key = (*options, *(name for name in swept if "." in name))
+        if key not in self.composed:
+            overrides = [*self.fixed, *options, *fields]
+            self.composed[key] = self.hydra.config_loader.load_sweep_config(self.config, overrides)
+        else:
+            update_fields(self.composed[key], fields)
+        values = plain(self.composed[key])
+        found = {name: lookup(values, name) for name in swept}
+        seeds = read_seeds(values["seeds"])
+        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), seeds, label)
+
+
+def update_fields(config: DictConfig, fields: Sequence[str]) -> None:
+    """Apply overrides of single fields to a composed configuration (typed: a wrong value raises Hydra's own error)."""
+    for override in OverridesParser.create().parse_overrides(list(fields)):
+        OmegaConf.update(config, override.get_key_element(), override.value(), merge=False)

@@ -1,0 +1,36 @@
+"""Finding a model's shape: in the catalogue by name, or in the ``config.json`` that is published with it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from gsim.core.errors import ProfileError
+from gsim.latency.catalogue import CATALOGUE
+from gsim.latency.hf_config import shape_of_config
+from gsim.latency.models import ModelShape, catalogue_key
+
+
+def model_shape(name: str, near: Path | None = None) -> ModelShape:
+    """The shape for a catalogue name (``llama-3.1-8b``, ``meta-llama/Llama-3.1-8B-Instruct``) or a ``config.json``.
+
+    A path ends in ``.json`` or is a folder that holds ``config.json``; relative to ``near`` where that has it. Raises
+    ``ProfileError`` that lists what there is.
+    """
+    for base in (near, Path()) if near is not None else (Path(),):
+        path = base / name
+        if name.endswith(".json") or (path / "config.json").is_file():
+            file = path if name.endswith(".json") else path / "config.json"
+            if file.is_file():
+                return shape_of_config(file)
+    if name.endswith(".json"):
+        raise ProfileError(f"model '{name}': there is no such file")
+    key = catalogue_key(name)
+    if key not in CATALOGUE:
+        close = difflib.get_close_matches(key, CATALOGUE, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ProfileError(
+            f"unknown model '{name}'{hint}; the catalogue has: {', '.join(sorted(CATALOGUE))}; any other by the path "
+            "of its config.json"
+        )
+    return CATALOGUE[key]
