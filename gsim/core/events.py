@@ -38,6 +38,8 @@ class Progress(NamedTuple):
     generated_tokens: int
     computed_tokens: int
     """Tokens whose KV existed (0 while it waited)."""
+    cached_tokens: int = 0
+    """Of its prompt, what came out of the prefix cache."""
 
 
 class StreamCount(NamedTuple):

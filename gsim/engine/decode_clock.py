@@ -296,9 +296,9 @@ class DecodeClockEngine:
     def _progress_of(self, sequence: Sequence, now_s: float) -> Progress:
         if sequence.leaves:
             generated = sequence.base + self._clock_at(now_s)
-            return Progress(generated, sequence.prompt + generated - 1)
+            return Progress(generated, sequence.prompt + generated - 1, sequence.hit_tokens)
         in_flight = self.clocked.in_flight(sequence) if self._begun else 0
-        return Progress(sequence.generated, sequence.computed - in_flight)
+        return Progress(sequence.generated, sequence.computed - in_flight, sequence.hit_tokens)
 
 
 # Not as a decorator: a decorated class is not compiled to a native one.

@@ -64,7 +64,7 @@ class StepwiseEngine:
         else:
             computed -= self._step.scheduled.get(sequence, 0)
             sequence.aborted = True
-        return Progress(sequence.generated, computed)
+        return Progress(sequence.generated, computed, sequence.hit_tokens)
 
     def next_event_s(self) -> float:
         """The end of the iteration under way; just after its start where it is not formed yet; ``inf`` when idle."""

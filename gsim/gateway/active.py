@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from gsim.core import Job
+from gsim.core import Job, Progress
 
 if TYPE_CHECKING:
     from gsim.gateway.move_log import Move
@@ -20,7 +20,9 @@ class Active:
 
     __slots__ = (
         "cached_tokens",
+        "carried_tokens",
         "charged_tokens",
+        "computed_tokens",
         "dispatched_s",
         "first_token_s",
         "generated_before",
@@ -28,6 +30,7 @@ class Active:
         "instance",
         "instance_first_token_s",
         "job",
+        "lost_tokens",
         "migrations",
         "move",
         "moved_from",
@@ -65,8 +68,15 @@ class Active:
         self.charged_tokens = 0.0
         """What it added to ``in_flight_tokens``."""
         self.cached_tokens = 0
+        """Prompt tokens that came out of prefix caches, over all instances that it was on."""
+        self.computed_tokens = 0
+        """Prompt tokens that were computed, over all of them."""
         self.recomputed_tokens = 0
-        """Tokens that were computed again because the request moved or its instance crashed."""
+        """Of those, what had been computed before, on an instance that it left."""
+        self.carried_tokens = 0
+        """Leading tokens whose KV was copied to its instance with it."""
+        self.lost_tokens = 0
+        """Leading tokens whose KV existed where it was before, and did since it last showed a first token."""
         self.preemptions = 0
         self.migrations = 0
         self.moved_from = -1
@@ -84,9 +94,25 @@ class Active:
         self.moved_s = -inf
         """When that was."""
 
-    def resume(self, generated_tokens: int) -> None:
-        """It has left its instance, where it had generated so many tokens: they go into its prompt."""
-        self.generated_before += generated_tokens
-        self.job = self.job.resumed(generated_tokens)
+    def prefilled(self, tokens: int, cached_tokens: int) -> None:
+        """Account for the first ``tokens`` of its prompt on its instance, which found ``cached_tokens`` in its cache.
+
+        What is no hit and did not come with it was computed, and again so as far as its KV existed elsewhere before.
+        """
+        held = cached_tokens if cached_tokens > self.carried_tokens else self.carried_tokens
+        if tokens > held:
+            self.computed_tokens += tokens - held
+            self.recomputed_tokens += max(0, min(tokens, self.lost_tokens) - held)
+        self.cached_tokens += max(0, min(tokens, cached_tokens) - self.carried_tokens)
+
+    def resume(self, progress: Progress) -> None:
+        """It has left its instance: the tokens that it had generated there go into its prompt."""
+        if isnan(self.instance_first_token_s):
+            self.prefilled(progress.computed_tokens, progress.cached_tokens)
+        self.generated_before += progress.generated_tokens
+        self.job = self.job.resumed(progress.generated_tokens)
         self.prompt_tokens = self.job.request.prompt_tokens
+        # The newest token has been sampled, not computed (the iteration that was to compute it is lost).
+        self.lost_tokens = max(self.lost_tokens, min(progress.computed_tokens, self.prompt_tokens - 1))
+        self.carried_tokens = 0
         self.instance = -1

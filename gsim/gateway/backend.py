@@ -30,7 +30,10 @@ class Backend:
         raise NotImplementedError
 
     def abort(self, request_id: int, now_s: float) -> Progress:
-        """Take a request out; what it has generated here. The gateway calls ``sync`` first."""
+        """Take a request out; what it has generated here. The gateway calls ``sync`` first.
+
+        Also asked for every request of an instance that has crashed, before ``forget``: what a client had seen of it.
+        """
         raise NotImplementedError
 
     def sync(self, now_s: float) -> None:

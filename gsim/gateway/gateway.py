@@ -160,6 +160,7 @@ class Gateway:
         first_time = isnan(active.dispatched_s)
         active.instance = instance
         active.dispatched_s = now_s
+        active.carried_tokens = min(kv_tokens, active.prompt_tokens - 1)
         active.instance_first_token_s = nan
         self._in_flight[instance] += 1
         self._in_flight_prefill_tokens[instance] += active.prompt_tokens
@@ -202,16 +203,15 @@ class Gateway:
     def _first_token(self, active: Active, time_s: float, cached_tokens: int) -> None:
         instance = active.instance
         active.instance_first_token_s = time_s
-        active.cached_tokens += cached_tokens
+        active.prefilled(active.prompt_tokens, cached_tokens)
+        active.lost_tokens = 0
         if isnan(active.first_token_s):
             active.first_token_s = time_s
         move = active.move
         if move is not None:
             # What the target had cached was not computed again.
             move.next_token_s = time_s
-            hit = min(cached_tokens, move.computed_tokens)
-            move.computed_tokens -= hit
-            active.recomputed_tokens -= hit
+            move.computed_tokens -= min(cached_tokens, move.computed_tokens)
             active.move = None
         self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
         if self._estimates:
@@ -258,12 +258,12 @@ class Gateway:
         if active.instance < 0:
             return None
         progress = self.backends[active.instance].abort(active.request_id, now_s)
-        self._resume(active, progress.generated_tokens)
+        self._resume(active, progress)
         return progress
 
-    def _resume(self, active: Active, generated_tokens: int) -> None:
+    def _resume(self, active: Active, progress: Progress) -> None:
         self._leave(active)
-        active.resume(generated_tokens)
+        active.resume(progress)
         active.move = None
         if self.table is not None:
             self.table.detach(active)
@@ -272,21 +272,19 @@ class Gateway:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
         now_s = self.clock.now
         self.backends[instance].sync(now_s)
-        streamed = dict(zip(*self.backends[instance].progress(now_s), strict=True))
         self.view.available[instance] = False
+        lost = [active for active in self.active.values() if active.instance == instance]
+        for active in lost:
+            self._resume(active, self.backends[instance].abort(active.request_id, now_s))
         self.backends[instance].forget(now_s)
         if self.prefix_index is not None:
             self.prefix_index.clear(instance)
-        lost = [active for active in self.active.values() if active.instance == instance]
-        for active in lost:
-            self._resume(active, streamed.get(active.origin.request.request_id, 0))
         for active in lost:
             if active.moving and self.table is not None:
                 self.table.set_moving(active, False)
             active.moving = False
             if retry:
                 self.counters["retries"] += 1
-                active.recomputed_tokens += active.job.request.prompt_tokens
                 self.place(active)
             else:
                 self.end(active, Status.FAILED, now_s)

@@ -160,7 +160,6 @@ class Moves:
         else:
             move.computed_tokens = computed
             move.outcome = Outcome.FELL_BACK
-            active.recomputed_tokens += computed
             self._release(active, move)
             gateway.place(active)
 
@@ -171,7 +170,6 @@ class Moves:
         move.back = active.moved_from == move.target
         active.moved_from = move.source
         active.migrations += 1
-        active.recomputed_tokens += move.computed_tokens
         active.move = move
         self._release(active, move)
         gateway.dispatch(active, move.target, kv_tokens)

@@ -49,8 +49,8 @@ def summarise(
     arrived = Window(start_s, until_s).requests(requests) if length_s > 0 and start_s >= 0 else counted
     served_s = _span(rows["finished_s"][finished], start_s)
     generated = rows["generated_tokens"]
-    # A request that moved has its prompt prefilled once more: only of those that stayed is this a share of the prompt.
-    stayed = rows["migrations"] == 0
+    # Over all instances that a request was on: one that moved or was retried has its prompt looked up there again.
+    cached, computed = int(rows["cached_tokens"].sum()), int(rows["computed_tokens"].sum())
     summary: dict[str, float] = {
         "requests": n,
         "completed": int(finished.sum()),
@@ -70,7 +70,7 @@ def summarise(
         "request_throughput": _ratio(int(finished.sum()), served_s),
         "request_goodput": _ratio(good, served_s),
         "output_throughput": _ratio(int(generated[finished].sum()), served_s),
-        "cached_fraction": _ratio(int(rows["cached_tokens"][stayed].sum()), int(rows["prompt_tokens"][stayed].sum())),
+        "cached_fraction": _ratio(cached, cached + computed),
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
     if sessions and (len(sessions["arrival_s"]) or window.rule != "by_arrival"):

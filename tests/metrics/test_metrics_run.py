@@ -24,7 +24,8 @@ def columns(**given):
         "status": [0, 0, 0, 0, 1],
         "prompt_tokens": [100, 100, 100, 100, 100],
         "generated_tokens": [11, 1, 6, 10, 0],
-        "cached_tokens": [0, 50, 0, 0, 0],
+        "cached_tokens": [0, 50, 0, 64, 0],
+        "computed_tokens": [100, 50, 100, 136, 0],
         "preemptions": [0, 0, 2, 0, 0],
         "migrations": [0, 0, 0, 1, 0],
     }
@@ -41,7 +42,7 @@ def test_counts_and_goodput_by_hand():
     assert row["request_goodput"] == pytest.approx(3 / 13.0)  # the last request ends at 13 s
     assert row["output_throughput"] == pytest.approx(28 / 13.0)
     assert (row["preempted"], row["preemptions"], row["migrations"]) == (1, 2, 1)
-    assert row["cached_fraction"] == pytest.approx(50 / 400)  # one of the five moved
+    assert row["cached_fraction"] == pytest.approx(114 / 500)  # the fourth moved, and hit 64 tokens there
 
 
 def test_latencies_by_hand():

@@ -26,6 +26,7 @@ ROWS = {
     "prompt_tokens": [10] * 7,
     "generated_tokens": [5, 5, 5, 5, 0, 5, 0],
     "cached_tokens": [0] * 7,
+    "computed_tokens": [0] * 7,
     "preemptions": [0] * 7,
     "migrations": [0] * 7,
 }
