@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as own
-from typing import Any
 
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,45 +15,38 @@ from omegaconf import DictConfig, OmegaConf
 from gsim.cli.compose import plain
 from gsim.core import ConfigError
 from gsim.run.settings import Settings, read_seeds
-from gsim.study.grid import Cell, lookup
-from gsim.study.literal import Literal, literal
+from gsim.study.axes import Entry, check_axes, command_line_axis, read_axes
+from gsim.study.grid import Cell, Grid, lookup, named
+from gsim.study.literal import literal
 
 
-def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> list[Cell]:
-    """All cells, the last axis fastest. A list on the command line replaces the experiment's axis of that field.
+def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> Grid:
+    """All cells. A list on the command line replaces the experiment's axis of that field.
 
     Raises ``ConfigError`` (or Hydra's own error) where any cell cannot be composed, before anything runs.
     """
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
-    axes: dict[str, list[dict[str, Any]]] = {}
-    for field, entries in (plain_sweep(config)).items():
-        axes[field] = [dict(entry) if isinstance(entry, Mapping) else {field: entry} for entry in entries]
+    values = plain(config, missing_ok=True)
+    axes = read_axes(values.get("sweep"))
     fixed: list[str] = []
     for override in parsed:
         field = override.get_key_element()
         if override.is_sweep_override():
-            axes[field] = [{field: Literal(text)} for text in _swept_texts(override)]
+            axes[field] = command_line_axis(field, _swept_texts(override), str(override.input_line))
         else:
             axes.pop(field, None)
             fixed.append(str(override.input_line))
     # Hydra keeps its own overrides in the main configuration and repeats them for each job.
     fixed = [text for text in fixed if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    # What the command line sets, it sets for every entry; entries that are equal then are one.
-    given = {override.get_key_element() for override in parsed if not override.is_sweep_override()}
-    for name, entries in axes.items():
-        kept = [{key: value for key, value in entry.items() if key not in given} for entry in entries]
-        axes[name] = [entry for i, entry in enumerate(kept) if entry not in kept[:i]]
+    # What the command line sets, it sets for every entry.
+    given = {override.get_key_element() for override in parsed}
+    made = tuple(axis if axis.name in given else axis.without(given) for axis in axes.values())
+    check_axes(made)
     composer = _Composer(hydra, config, fixed)
-    points = itertools.product(*axes.values())
-    cells = [composer.cell({field: value for entry in point for field, value in entry.items()}) for point in points]
+    cells = [composer.cell(entries) for entries in itertools.product(*(axis.entries for axis in made))]
     fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
-    return [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
-
-
-def plain_sweep(config: DictConfig) -> dict[str, list[Any]]:
-    """The experiment's ``sweep`` as plain values."""
-    sweep = plain(config).get("sweep") or {}
-    return {str(field): list(entries) for field, entries in sweep.items()}
+    cells = [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
+    return Grid(tuple(named(cells, made, [str(field) for field in values["compare"]])), made)
 
 
 def _swept_texts(override: Override) -> list[str]:
@@ -75,9 +67,8 @@ class _Composer:
     fixed: list[str]
     composed: dict[tuple[str, ...], DictConfig] = own(default_factory=dict)
 
-    def cell(self, swept: Mapping[str, Any]) -> Cell:
-        label = str(swept.get("label", ""))
-        swept = {name: value for name, value in swept.items() if name != "label"}
+    def cell(self, entries: Sequence[Entry]) -> Cell:
+        swept = {field: value for entry in entries for field, value in entry.values.items()}
         # Groups first: an option replaces its whole node, a field then changes the new one.
         options = [f"{name}={literal(value)}" for name, value in swept.items() if "." not in name]
         fields = [f"{name}={literal(value)}" for name, value in swept.items() if "." in name]
@@ -89,8 +80,8 @@ class _Composer:
             update_fields(self.composed[key], fields)
         values = plain(self.composed[key])
         found = {name: lookup(values, name) for name in swept}
-        seeds = read_seeds(values["seeds"])
-        return Cell((*self.fixed, *options, *fields), found, Settings.read(values), seeds, label)
+        settings, seeds = Settings.read(values), read_seeds(values["seeds"])
+        return Cell((*self.fixed, *options, *fields), found, settings, seeds, entries=tuple(entries))
 
 
 def update_fields(config: DictConfig, fields: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import node, plain_value, tree
 from gsim.study.experiments import Experiment, read_experiments
 from gsim.study.knee import Knee
+from gsim.study.literal import escaped
 
 MAIN = "config"
 
@@ -134,12 +135,12 @@ def _main() -> dict[str, Any]:
         ],
         **{name: default for name, (default, _) in TOP_LEVEL.items()},
         "study": None,
-        "extensions": list(extension_files()),
+        "extensions": [escaped(file) for file in extension_files()],
         # One job of a multirun: the file of all cells (their configurations, and the digests of their code as the
         # parent saw it), and its runs as pairs of a cell's place in that file and a seed.
         "job": {"cells": "", "runs": []},
         # Where the parent stands: its ./profiles and other relative paths are meant, in every worker.
-        "cwd": os.getcwd(),
+        "cwd": escaped(os.getcwd()),
         # The process whose workers jobs run in: they end with it.
         "pid": os.getpid(),
         # Results are written by gsim; Hydra itself leaves nothing behind.
@@ -187,9 +188,13 @@ def _keep_fields_of_chosen_options(given: Mapping[str, Any]) -> None:
     ConfigStore.instance().store(group="experiment", name=experiment.name, node=kept.node(), package="_global_")
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values, Hydra's own part left out; a missing value raises Hydra's own error."""
+def plain(config: DictConfig, *, missing_ok: bool = False) -> dict[str, Any]:
+    """The configuration as plain values, Hydra's own part left out.
+
+    A missing value raises Hydra's own error; with ``missing_ok`` (a sweep sets it cell by cell) it is ``"???"``.
+    """
     keys = [str(key) for key in config if key != "hydra"]
-    values = OmegaConf.to_container(OmegaConf.masked_copy(config, keys), resolve=True, throw_on_missing=True)
+    shown = OmegaConf.masked_copy(config, keys)
+    values = OmegaConf.to_container(shown, resolve=True, throw_on_missing=not missing_ok)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -24,6 +24,7 @@ from gsim.core import ConfigError, GsimError, lookup
 from gsim.core.errors import MissingFieldError
 from gsim.report.report_run import check_fields, write_cells
 from gsim.run.cell import compute
+from gsim.run.extensions import extension_files, load_extensions
 from gsim.run.key import RUN
 from gsim.run.settings import Settings, read_seeds
 from gsim.run.store import RunStore, writable
@@ -31,7 +32,7 @@ from gsim.run.version import maker, provenance
 from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
 from gsim.study.folder import claimed, describe, published
-from gsim.study.grid import Cell, resolved_sweep
+from gsim.study.grid import Cell, Grid, single
 from gsim.study.missing import RUNS, cleared, missing_runs
 from gsim.study.progress import say, watching
 from gsim.study.study import Context, Findings, options_of
@@ -109,8 +110,8 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
         if config.study is None:
             if multirun:
                 _place_rates(config, overrides, dry)
-            cells = grid(hydra, config, overrides) if multirun else [_single(plain(config))]
-            return _cells(hydra, config, cells, words, multirun, dry, more_to_come)
+            made = grid(hydra, config, overrides) if multirun else single(plain(config))
+            return _cells(hydra, config, made, words, multirun, dry, more_to_come)
     return _study(config, words, dry)
 
 
@@ -118,6 +119,7 @@ def _compare(words: list[str]) -> int:
     """Two results folders are compared as they are; two routers are run first, on the same seeds."""
     from gsim.report.comparing import as_sweep, compare_command
 
+    load_extensions(extension_files())
     prepared = as_sweep(words)
     if prepared is not None:
         overrides, words = prepared
@@ -141,10 +143,6 @@ def _hydra_itself(words: list[str]) -> int:
     return 0
 
 
-def _single(values: Mapping[str, Any]) -> Cell:
-    return Cell((), {}, Settings.read(values), read_seeds(values["seeds"]))
-
-
 def results_folder(values: Mapping[str, Any]) -> Path:
     """``out``, or ``results/NAME``."""
     out = values.get("out")
@@ -154,13 +152,14 @@ def results_folder(values: Mapping[str, Any]) -> Path:
 def _cells(
     hydra: Hydra,
     config: DictConfig,
-    cells: Sequence[Cell],
+    made: Grid,
     words: Sequence[str],
     multirun: bool,
     dry: bool,
     more_to_come: bool,
 ) -> int:
-    values = plain(config)
+    cells = made.cells
+    values = plain(config, missing_ok=multirun)
     out = results_folder(values)
     for cell in cells:
         cell.settings.scenario()  # every policy and profile is built once before anything runs
@@ -181,10 +180,10 @@ def _cells(
             shown = write_cells(values, cells, out, stage)
             if values["timeline"]:
                 _timeline(cells[0], stage)
-            swept = resolved_sweep(values["sweep"] or {}, cells) or None
             store = RunStore(out / RUNS)
-            made = [store.made(key) for cell in cells for key in cell.keys]
-            describe(_told({**values, "sweep": swept}), stage, provenance(words, cells[0].seeds, made))
+            makers = [store.made(key) for cell in cells for key in cell.keys]
+            told = _told({**values, "sweep": made.described()})
+            describe(told, stage, provenance(words, cells[0].seeds, makers))
     # Everything is on disk before anything is printed: whoever stops reading loses nothing.
     print(shown)  # noqa: T201
     _where(out)
@@ -218,12 +217,12 @@ def forecast_of(words: Sequence[str]) -> Forecast | None:
     register_schema()
     with hydra_session() as hydra:
         config, multirun = compose(hydra, words)
-        values = plain(config)
+        values = plain(config, missing_ok=multirun)
         if values["study"] is not None:
             return None
         if multirun:
             _place_rates(config, words, dry=True)
-        cells = grid(hydra, config, words) if multirun else [_single(values)]
+        cells = (grid(hydra, config, words) if multirun else single(values)).cells
         return forecast(cells, RunStore(results_folder(values) / RUNS))
 
 

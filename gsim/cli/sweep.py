@@ -27,7 +27,7 @@ from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
-from gsim.study.literal import literal
+from gsim.study.literal import escaped, literal, quoted
 from gsim.study.missing import RUNS, cleared, missing_runs
 from gsim.study.progress import watching
 from gsim.study.workers import end_with
@@ -77,7 +77,7 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
     told = [{"settings": cell.settings.plain(), "code": cell.code} for cell, _ in missing]
     file.write_text(json.dumps(told), encoding="utf-8")
     known = f"extensions={literal(list(config.extensions))}"
-    overrides = [[known, f"job.cells='{file}'", f"job.runs={literal(job)}"] for job in jobs]
+    overrides = [[known, f"job.cells={quoted(escaped(str(file)))}", f"job.runs={literal(job)}"] for job in jobs]
     try:
         with watching(str(OmegaConf.select(config, "name")), len(keys), lambda: sum(store.has(key) for key in keys)):
             results = launcher.launch(overrides, initial_job_idx=0)

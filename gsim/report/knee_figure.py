@@ -42,6 +42,7 @@ def knee_panel(
             axis.plot([one.knee], [i], look["marker"], color=look["color"], markersize=5)
     axis.set_yticks(range(len(order)), [one.policy for one in order])
     for text, one in zip(axis.get_yticklabels(), order, strict=True):
+        text.set_parse_math(False)  # a name's dollar signs are dollar signs
         text.set_color(looks[one.policy]["color"])
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(order) - 0.5, -0.5)

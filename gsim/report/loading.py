@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,14 @@ import numpy as np
 import yaml
 
 from gsim.core import InputError
+from gsim.study.policies import without_field
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+#: Columns of names, whatever they spell.
+_TEXT = ("experiment", "router", "rectifier", "policy", "instance", "gpu")
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,13 @@ class LoadedCell:
     def metric(self, name: str) -> np.ndarray[Any, Any]:
         """One value per seed (NaN where the runs have no such metric)."""
         return np.asarray(self.runs.get(name, np.full(len(self.runs), np.nan)), dtype=float)
+
+    def along(self, x: str | None) -> LoadedCell:
+        """The cell for a figure over ``x``: where that is a parameter of policies, one is all of its values."""
+        if x is None or x in self.point or x not in self.runs:
+            return self
+        value = self.runs[x].iloc[0]
+        return replace(self, label=without_field(self.label, x, value), point={x: value, **self.point})
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,7 @@ class Results:
     @cached_property
     def runs(self) -> pd.DataFrame:
         """One row per run (cell and seed): the swept fields, the policy, the seed, all metrics."""
-        import pandas as pd
-
-        return pd.read_csv(self.folder / "runs.csv")
+        return self._table("runs.csv")
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -56,6 +65,23 @@ class Results:
         import pandas as pd
 
         return pd.read_parquet(self.folder / "requests.parquet")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        """A table with text as it was written: a policy may be called ``1``, ``007`` or ``NA``."""
+        import pandas as pd
+
+        path = self.folder / name
+        head = pd.read_csv(path, nrows=0).columns
+        text = {column: str for column in head if column in _TEXT or self._is_text(column)}
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+
+    def _is_text(self, field: str) -> bool:
+        """Whether a swept field holds text, by the configuration."""
+        entries = (self.config.get("sweep") or {}).get(field) or ()
+        value: Any = self.config
+        for part in field.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return isinstance(value, str) or any(isinstance(entry, str) for entry in entries)
 
     @property
     def points(self) -> list[str]:
@@ -92,7 +118,8 @@ class Results:
         own = asked.get("y") or ["goodput_rps", "attainment"]
         shown = list(metrics) or ([own] if isinstance(own, str) else own)
         numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
-        return sweep_figure(self.cells, x or asked.get("x") or next(iter(numeric), None), shown)
+        axis = x or asked.get("x") or next(iter(numeric), None)
+        return sweep_figure([cell.along(axis) for cell in self.cells], axis, shown)
 
 
 def load(folder: str | Path) -> Results:

@@ -56,8 +56,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, int
     """
     store = RunStore(out / "runs")
     name = str(values["name"])
-    compared = [str(field) for field in values["compare"]]
-    results = res.collect(cells, store, compared)
+    results = res.collect(cells, store)
     if values["bound"]:
         from gsim.study.reference import with_bound
 
@@ -74,8 +73,9 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, int
     from gsim.report.sweep_figure import sweep_figure
     from gsim.study.figure import save
 
-    save(sweep_figure(results, axis, metrics), into / name)
-    found = knees(results, axis)
+    drawn = res.along(results, axis)
+    save(sweep_figure(drawn, axis, metrics), into / name)
+    found = knees(drawn, axis)
     if found:
         res.write_csv(into / "knees.csv", [one.row(name, str(axis)) for one in found])
     said = [
@@ -125,13 +125,19 @@ def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:
 
 
 def figure_axis(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> str | None:
-    """The swept field of the horizontal axis: ``figure.x`` where it varies, else the first numeric one of the grid."""
+    """The swept field of the horizontal axis: ``figure.x`` where it varies, else the first numeric one of the grid.
+
+    A parameter of the policies is the axis where nothing else is.
+    """
     asked = (values.get("figure") or {}).get("x")
-    swept = list(results[0].point)
+    swept = results[0].cell.swept
     if asked in swept:
         return str(asked)
-    numeric = (f for f in swept if all(type(result.point[f]) in (int, float) for result in results))
-    return next(numeric, None)
+    own = [field for field in swept if field not in results[0].point]
+    for field in [*results[0].point, *own]:
+        if all(type(result.cell.swept[field]) in (int, float) for result in results):
+            return str(field)
+    return None
 
 
 def figure_metrics(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> list[str]:

@@ -41,6 +41,8 @@ _MEANINGS = {
     "none": "hollow: no level (beyond capacity, or not steady)",
     "unsaid": "half: whether there is a level cannot be said",
 }
+#: Before a label, whose underscore at the start would hide it from the legend otherwise.
+_UNHIDDEN = "\u200b"
 
 
 def sweep_figure(results: Sequence[Measured], x: str | None, metrics: Sequence[str]) -> Figure:
@@ -88,7 +90,7 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
         for axis, metric in zip(own, metrics, strict=False):
             _panel(axis, here, x, metric, styles, faces)
             if facet:
-                axis.set_title(facet, loc="left")
+                axis.set_title(facet, loc="left").set_parse_math(False)
         if found:
             _knees(own[-1], [one for one in found if place([one.point]) == facet], x, own[0], styles)
     _legend(figure, axes[0], set(faces.values()), columns if found else 0)
@@ -132,7 +134,8 @@ def _panel(
         for face in dict.fromkeys(own):
             look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 4}
             axis.plot(at[own == face], mean[own == face], linestyle="", **look, **_FACES[face])
-        axis.plot([], [], color=style.colour, marker=style.marker, linestyle=style.dash, markersize=4, label=label)
+        look = {"color": style.colour, "marker": style.marker, "linestyle": style.dash, "markersize": 4}
+        axis.plot([], [], label=_UNHIDDEN + label, **look)
     _bound_line(axis, results, x, metric)
     values = sorted({float(result.point[x]) for result in results})
     if values[0] > 0 and len(values) > 2 and values[-1] / values[0] > 30:
@@ -173,7 +176,10 @@ def _legend(figure: Figure, axis: Axes, faces: set[str], columns: int) -> None:
     if named:
         where = {"loc": "outside lower center", "ncols": min(len(lines), columns)}
     if len(lines) > 1 or named:
-        figure.legend(list(lines.values()), list(lines), frameon=False, handlelength=2.6, **where)
+        legend = figure.legend(list(lines.values()), list(lines), frameon=False, handlelength=2.6, **where)
+        for text, label in zip(legend.get_texts(), lines, strict=True):
+            text.set_text(label.removeprefix(_UNHIDDEN))
+            text.set_parse_math(False)  # a name's dollar signs are dollar signs
     if len(lines) > 1 and not named:
         figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * max(map(len, lines)), figure.get_figheight())
     if named:
@@ -245,6 +251,8 @@ def _dot_chart(names: Sequence[str], metrics: Sequence[str]) -> tuple[Figure, li
     figure.set_size_inches(figure.get_figwidth() + 0.062 * longest, 1.1 + 0.22 * len(names))
     for axis, metric in zip(axes, metrics, strict=True):
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
+        for text in axis.get_yticklabels():
+            text.set_parse_math(False)  # a name's dollar signs are dollar signs
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axis.grid(axis="y", visible=False)

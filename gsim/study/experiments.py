@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from gsim.core import InputError
+from gsim.study.literal import escaped
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SWEEP_AXIS = "a field such as trace.rate_per_s, or a group, with a list of values"
@@ -97,8 +98,17 @@ def read_experiment(path: Path, groups: set[str]) -> Experiment:
         else:
             raise InputError(f"{path}: {key} must be an option's name or a mapping of fields, not {value!r}")
     _check_sweep(path, content.get("sweep"))
+    if "sweep" in values:
+        values["sweep"] = {axis: [_named(entry) for entry in entries] for axis, entries in values["sweep"].items()}
     question = " ".join(str(content.get("question", "")).split())
     return Experiment(path.stem, path, question, chosen, values)
+
+
+def _named(entry: Any) -> Any:
+    """An entry whose label is a name and nothing else: no number, nothing to interpolate."""
+    if not isinstance(entry, dict) or entry.get("label") is None:
+        return entry
+    return {**entry, "label": escaped(str(entry["label"]))}
 
 
 def _check_sweep(path: Path, sweep: Any) -> None:

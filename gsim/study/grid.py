@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from gsim.core import ConfigError
 from gsim.run.key import key_of
 from gsim.run.options import RUN_GROUPS
-from gsim.run.settings import Settings
+from gsim.run.settings import Settings, read_seeds
+from gsim.study.axes import Axis, Entry
+from gsim.study.policies import labels, policy_fields
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,16 @@ class Cell:
     seeds: tuple[int, ...]
 
     label: str = ""
-    """The policy's name in figures, where the experiment gives one."""
+    """The policy's name in tables and figures."""
+    policy: frozenset[str] = frozenset()
+    """The swept fields that belong to the policy; the others make the grid point."""
+    entries: tuple[Entry, ...] = ()
+    """The entry of every axis that made this cell."""
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """The swept fields that are not compared: the cell's grid point."""
+        return {field: value for field, value in self.swept.items() if field not in self.policy}
 
     def value(self, field: str) -> Any:
         """The value of a field here (of a group: the option's name); None where the chosen option has no such field."""
@@ -57,24 +68,45 @@ def lookup(values: Mapping[str, Any], field: str) -> Any:
     return found["name"] if isinstance(found, Mapping) and field in RUN_GROUPS else found
 
 
-def resolved_sweep(sweep: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[Any]]:
-    """The axes as they were swept: what the command line replaced or fixed, and fields of entries left out."""
-    labels = {cell.label for cell in cells}
-    together = {key for entries in sweep.values() for entry in entries if isinstance(entry, Mapping) for key in entry}
-    found: dict[str, list[Any]] = {}
-    for field in dict.fromkeys([*sweep, *cells[0].swept]):
-        values = [cell.swept.get(field) for cell in cells]
-        entries = [entry for entry in sweep.get(field, ()) if isinstance(entry, Mapping)]
-        named = [entry for entry in sweep.get(field, ()) if _is_here(entry, labels, values)]
-        if any(entry in named for entry in entries):
-            found[field] = named
-        elif field not in together or field in sweep:
-            found[field] = [value for i, value in enumerate(values) if value is not None and value not in values[:i]]
-    return {field: values for field, values in found.items() if values}
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a sweep, the last axis fastest, and the axes that made them."""
+
+    cells: tuple[Cell, ...]
+    axes: tuple[Axis, ...] = ()
+
+    def described(self) -> dict[str, list[Any]] | None:
+        """The axes as an experiment file would have them, with the values that were run (None: nothing was swept)."""
+        found: dict[str, list[Any]] = {}
+        for i, axis in enumerate(self.axes):
+            shown: list[Any] = []
+            for cell in self.cells:
+                entry = cell.entries[i]
+                plain_entry = not entry.label and list(entry.values) == [axis.name]
+                made = cell.swept[axis.name] if plain_entry else _resolved(entry, cell)
+                if made not in shown:
+                    shown.append(made)
+            found[axis.name] = shown
+        return found or None
 
 
-def _is_here(entry: Any, labels: set[str], values: Sequence[Any]) -> bool:
-    if not isinstance(entry, Mapping):
-        return entry in values
-    label = str(entry.get("label", ""))
-    return label in labels if label else any(value in values for value in entry.values())
+def _resolved(entry: Entry, cell: Cell) -> dict[str, Any]:
+    return {key: value if key == "label" else cell.value(key) for key, value in entry.plain().items()}
+
+
+def single(values: Mapping[str, Any]) -> Grid:
+    """The one cell of a configuration that sweeps nothing."""
+    cell = Cell((), {}, Settings.read(values), read_seeds(values["seeds"]))
+    return Grid(tuple(named([cell], (), [str(field) for field in values["compare"]])))
+
+
+def named(cells: Sequence[Cell], axes: Sequence[Axis], compared: Sequence[str]) -> list[Cell]:
+    """The cells with their policies' names, equal cells once; raises ``ConfigError`` where a name has two policies."""
+    fields = policy_fields(axes, compared, list(cells[0].swept))
+    found: dict[tuple[str, str], Cell] = {}
+    for cell, label in zip(cells, labels(cells, axes, compared, fields), strict=True):
+        own_cell = replace(cell, label=label, policy=fields)
+        first = found.setdefault((label, repr(own_cell.point)), own_cell)
+        if first is not own_cell and first.settings.plain() != own_cell.settings.plain():
+            raise ConfigError(f"two policies are called '{label}'; give each entry of the sweep a label of its own")
+    return list(found.values())

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from gsim.metrics import Paired, interval_of, paired_difference
 from gsim.run.store import RunStore, encoding
 from gsim.study.grid import Cell
 from gsim.study.measured import by_point
+from gsim.study.policies import without_field
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,26 +62,19 @@ class CellResult:
         return np.array([summary["metrics"].get(name, math.nan) for summary in self.summaries], dtype=float)
 
 
-def collect(cells: Sequence[Cell], store: RunStore, compared: Sequence[str]) -> list[CellResult]:
+def collect(cells: Sequence[Cell], store: RunStore) -> list[CellResult]:
     """Read the summaries of all cells, in the grid's order."""
-    varying = [f for f in compared if len({str(cell.value(f)) for cell in cells}) > 1] or list(compared)
-    fields = [f for f in compared if f in varying or f == "router"]
-    results = []
-    for cell in cells:
-        summaries = tuple(store.summary(key) for key in cell.keys)
-        point = {field: value for field, value in cell.swept.items() if field not in compared}
-        results.append(CellResult(cell, summaries, cell.label or _label(cell, fields), point))
-    return results
+    return [CellResult(cell, tuple(store.summary(key) for key in cell.keys), cell.label, cell.point) for cell in cells]
 
 
-def _label(cell: Cell, compared: Sequence[str]) -> str:
-    words = []
-    for field in compared:
-        value = cell.value(field)
-        if value in ("none", None):
-            continue
-        words.append(str(value) if isinstance(value, str) else f"{field.rpartition('.')[2]}={value}")
-    return " + ".join(words)
+def along(results: Sequence[CellResult], x: str | None) -> list[CellResult]:
+    """The cells for a figure over ``x``: where that is a parameter of the policies, a policy is all of its values."""
+    if x is None or not results or x in results[0].point:
+        return list(results)
+    return [
+        replace(r, label=without_field(r.label, x, r.cell.swept[x]), point={x: r.cell.swept[x], **r.point})
+        for r in results
+    ]
 
 
 def cell_rows(
@@ -96,6 +90,7 @@ def cell_rows(
         row.update({f: v for f, v in result.cell.swept.items() if f not in ("router", "rectifier")})
         row["router"] = result.cell.value("router")
         row["rectifier"] = result.cell.value("rectifier")
+        row["policy"] = result.label
         row["seeds"] = len(result.summaries)
         row |= told(result) if told is not None else {}
         names = dict.fromkeys(metric for summary in result.summaries for metric in summary["metrics"])
@@ -130,7 +125,7 @@ def instance_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, An
     """One row per cell and instance: its share of the requests and its utilisation, means over seeds."""
     rows = []
     for result in results:
-        head = {"experiment": name, **result.cell.swept, "router": result.cell.value("router")}
+        head = {"experiment": name, **result.cell.swept, "router": result.cell.value("router"), "policy": result.label}
         for runs in zip(*(summary["instances"] for summary in result.summaries), strict=True):
             row = {**head, "instance": runs[0]["name"], "gpu": runs[0]["gpu"]}
             for metric in ("requests", "share", "generated_tokens", "utilisation", "preemptions"):
@@ -209,7 +204,13 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -
     import pyarrow.parquet as pq
 
     heads = [
-        {**r.cell.swept, "router": r.cell.value("router"), "rectifier": r.cell.value("rectifier")} for r in results
+        {
+            **r.cell.swept,
+            "router": r.cell.value("router"),
+            "rectifier": r.cell.value("rectifier"),
+            "policy": r.label,
+        }
+        for r in results
     ]
     kinds = {name: _kind([head.get(name) for head in heads]) for name in (heads[0] if heads else ())}
     seeds = pa.int32() if all(seed < 1 << 31 for r in results for seed in r.cell.seeds) else pa.int64()
