@@ -17,14 +17,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gsim.core import ConfigError, InputError, registry
-from gsim.run.extensions import extension_files, load_extensions
+from gsim.run.extensions import extension_files, load_those_that_work
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import node, plain_value, tree
 from gsim.study.experiments import Experiment, read_experiments
 from gsim.study.knee import Knee
 from gsim.study.literal import escaped
+from gsim.study.progress import say
 
 MAIN = "config"
+#: Set for the jobs of a multirun, and told by no page.
+_INTERNAL = ("extensions", "job", "cwd", "pid")
 
 #: The top-level values beside the groups: name -> (default, what it says).
 TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
@@ -68,9 +71,12 @@ class _Shared(dict[str, Any]):
 def register_schema() -> dict[str, Experiment]:
     """Fill Hydra's config store from the registry and the experiment files; returns the experiments by name.
 
-    Imports the user's ``./extensions`` first. Raises ``ConfigError`` or ``InputError`` on what cannot be composed.
+    Imports the user's ``./extensions`` first. A file of the user that is broken is warned of on standard error: what
+    it registers is not there, and only who asks for it fails. Raises ``ConfigError`` on what cannot be composed.
     """
-    load_extensions(extension_files())
+    loaded, problems = load_those_that_work(extension_files())
+    for problem in problems:
+        say(f"warning: {problem}; what this file registers is not there")
     store = ConfigStore.instance()
     if not isinstance(store.repo, _Shared):
         store.repo = _Shared(store.repo)
@@ -81,11 +87,13 @@ def register_schema() -> dict[str, Experiment]:
     studies = registry.entries("study")
     for name, entry in studies.items():
         store.store(group="study", name=name, node=_study_node(name, entry.config), package="_global_")
-    experiments = read_experiments(set(groups()))
+    experiments = {name: _checked(experiment, studies) for name, experiment in read_experiments(set(groups())).items()}
     for experiment in experiments.values():
-        _check_keys(experiment, studies)
-        store.store(group="experiment", name=experiment.name, node=experiment.node(), package="_global_")
-    store.store(name=MAIN, node=_main())
+        if experiment.problem:
+            say(f"warning: {experiment.problem}; experiment={experiment.name} is not there")
+        else:
+            store.store(group="experiment", name=experiment.name, node=experiment.node(), package="_global_")
+    store.store(name=MAIN, node=_main(loaded))
     return experiments
 
 
@@ -110,17 +118,20 @@ def _study_node(name: str, config: type) -> DictConfig:
     return open_root
 
 
-def _check_keys(experiment: Experiment, studies: Mapping[str, registry.Entry]) -> None:
+def _checked(experiment: Experiment, studies: Mapping[str, registry.Entry]) -> Experiment:
+    """The experiment, with its problem where it has a key that there is not."""
     known = {*TOP_LEVEL, *groups(), "hydra"}
     study = experiment.groups.get("study")
     if study is not None and study in studies:
         known |= {f.name for f in dataclasses.fields(studies[study].config)}
     unknown = sorted(set(experiment.values) - known)
-    if unknown:
-        raise InputError(f"{experiment.path}: unknown key '{unknown[0]}'; allowed: {', '.join(sorted(known))}")
+    if unknown and not experiment.problem:
+        problem = f"{experiment.path}: unknown key '{unknown[0]}'; allowed: {', '.join(sorted(known))}"
+        return dataclasses.replace(experiment, problem=problem)
+    return experiment
 
 
-def _main() -> dict[str, Any]:
+def _main(extensions: Sequence[str]) -> dict[str, Any]:
     here = "."
     return {
         # _self_ first: what comes later (an experiment above all) must win over this file.
@@ -135,7 +146,7 @@ def _main() -> dict[str, Any]:
         ],
         **{name: default for name, (default, _) in TOP_LEVEL.items()},
         "study": None,
-        "extensions": [escaped(file) for file in extension_files()],
+        "extensions": [escaped(file) for file in extensions],
         # One job of a multirun: the file of all cells (their configurations, and the digests of their code as the
         # parent saw it), and its runs as pairs of a cell's place in that file and a seed.
         "job": {"cells": "", "runs": []},
@@ -166,12 +177,37 @@ def compose(hydra: Hydra, overrides: Sequence[str]) -> tuple[DictConfig, bool]:
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(overrides))
     swept = any(override.is_sweep_override() for override in parsed)
     _keep_fields_of_chosen_options({o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()})
+    _refuse_broken({o.get_key_element(): o.value() for o in parsed if not o.is_sweep_override()}.get("experiment"))
     config = hydra.compose_config(
         MAIN, list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=False, validate_sweep_overrides=False
     )
+    _check_top_level(config)
     multirun = swept or config.hydra.mode == RunMode.MULTIRUN or config.sweep is not None
     multirun = multirun or len(config.knee.at) > 0
     return config, multirun
+
+
+def _refuse_broken(name: Any) -> None:
+    """Say what is wrong with the experiment that is asked for, not that there is none."""
+    studies = registry.entries("study")
+    experiment = None if name is None else read_experiments(set(groups())).get(str(name))
+    if experiment is not None and (problem := _checked(experiment, studies).problem):
+        raise InputError(problem)
+
+
+def _check_top_level(config: DictConfig) -> None:
+    """What ``+`` adds to the configuration must be something that gsim reads."""
+    known = {*TOP_LEVEL, *groups(), *_INTERNAL, "hydra"}
+    if config.study is not None:
+        known |= {f.name for f in dataclasses.fields(registry.lookup("study", str(config.study)).config)}
+    unknown = sorted({str(key) for key in config} - known)
+    if unknown:
+        raise ConfigError(f"unknown key '{unknown[0]}'; allowed: {', '.join(sorted(known - {*_INTERNAL, 'hydra'}))}")
+    if OmegaConf.select(config, "hydra.launcher.n_jobs") == 0:
+        raise ConfigError("hydra.launcher.n_jobs must be a number of processes (-1: one per processor), not 0")
+    name = str(config.name)
+    if name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
+        raise ConfigError(f"name={name}: a name is a folder inside results; for another place give out=DIR")
 
 
 def _keep_fields_of_chosen_options(given: Mapping[str, Any]) -> None:

@@ -18,13 +18,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
-from gsim.cli.listing import listing, option_help
+from gsim.cli.listing import group_help, listing, option_help
 from gsim.cli.sweep import dismiss_workers, sweep
+from gsim.cli.words import as_given, unknown_key
 from gsim.core import ConfigError, GsimError, lookup
 from gsim.core.errors import MissingFieldError
 from gsim.report.report_run import check_fields, write_cells
 from gsim.run.cell import compute
-from gsim.run.extensions import extension_files, load_extensions
+from gsim.run.extensions import extension_files, load_those_that_work
 from gsim.run.key import RUN
 from gsim.run.settings import Settings, read_seeds
 from gsim.run.store import RunStore, writable
@@ -73,6 +74,9 @@ def message_of(error: Exception) -> str:
     """An error in words, with its cause where only that says what is wrong."""
     cause = error.__cause__
     text = str(error)
+    said = unknown_key(f"{text}\n{cause or ''}")
+    if said is not None:
+        return said
     if cause is not None and isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
         text = f"{text}\n{cause}"
     return text.strip()
@@ -90,23 +94,19 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
         return 0
     if any(word in ("--help", "-h") for word in words):
         named = [word for word in words if not word.startswith("-")]
-        print(option_help(*named) if len(named) == 2 else listing(experiments))  # noqa: T201
+        if len(named) == 2:
+            print(option_help(*named))  # noqa: T201
+        else:
+            print(group_help(named[0], experiments) if named else listing(experiments))  # noqa: T201
         return 0
     if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
         return _hydra_itself(words)
-    explain = bool(words) and words[0] == "explain"
+    if words and words[0] in ("explain", "timeline"):
+        return _look(words[0], words[1:])
     dry = "--dry-run" in words
-    overrides = [word for word in words[1 if explain else 0 :] if word not in ("--dry-run", "-m", "--multirun")]
-    request = next((word.partition("=")[2] for word in overrides if word.startswith("request=")), None)
-    if explain:
-        overrides = [word for word in overrides if not word.startswith("request=")]
+    overrides = as_given([word for word in words if word not in ("--dry-run", "-m", "--multirun")])
     with hydra_session() as hydra:
         config, multirun = compose(hydra, overrides)
-        if explain:
-            from gsim.inspect.explain import explain_command
-
-            print(explain_command(plain(config), request))  # noqa: T201
-            return 0
         if config.study is None:
             if multirun:
                 _place_rates(config, overrides, dry)
@@ -115,11 +115,44 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     return _study(config, words, dry)
 
 
+def _look(what: str, words: Sequence[str]) -> int:
+    """``explain`` and ``timeline``: one run looked at, of one policy at one grid point and of one seed."""
+    own = {word.partition("=")[0]: word.partition("=")[2] for word in words if _of_one_run(word)}
+    overrides = as_given([word for word in words if not _of_one_run(word)])
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, overrides)
+        if multirun:
+            _place_rates(config, overrides, dry=True)
+        made = grid(hydra, config, overrides) if multirun else single(plain(config))
+        values = plain(config, missing_ok=multirun)
+    cell = made.chosen(own.get("policy"))
+    seed = cell.seeds[0] if "seed" not in own else read_seeds([_whole(own["seed"])])[0]
+    if what == "explain":
+        from gsim.inspect.explain import explain_command
+
+        print(explain_command(cell.settings, seed, own.get("request")))  # noqa: T201
+        return 0
+    out = writable(results_folder(values))
+    _timeline(cell, out, seed)
+    print(f"{cell.label}, seed {seed}: {shlex.quote(str(out / 'timeline.json'))} (opens in Perfetto), timeline.png")  # noqa: T201
+    return 0
+
+
+def _of_one_run(word: str) -> bool:
+    return word.startswith(("request=", "policy=", "seed="))
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"seed={text}: must be a whole number from 0")
+    return int(text)
+
+
 def _compare(words: list[str]) -> int:
     """Two results folders are compared as they are; two routers are run first, on the same seeds."""
     from gsim.report.comparing import as_sweep, compare_command
 
-    load_extensions(extension_files())
+    load_those_that_work(extension_files())
     prepared = as_sweep(words)
     if prepared is not None:
         overrides, words = prepared
@@ -164,6 +197,8 @@ def _cells(
     for cell in cells:
         cell.settings.scenario()  # every policy and profile is built once before anything runs
     check_fields(values, cells)
+    if values["timeline"] and len(cells) > 1:
+        raise ConfigError(f"timeline=true draws one run: {made.ask()}")
     if dry:
         print(forecast(cells, RunStore(out / RUNS)))  # noqa: T201
         return 0
@@ -179,7 +214,7 @@ def _cells(
         with published(out) as stage:
             shown = write_cells(values, cells, out, stage)
             if values["timeline"]:
-                _timeline(cells[0], stage)
+                _timeline(cells[0], stage, cells[0].seeds[0])
             store = RunStore(out / RUNS)
             makers = [store.made(key) for cell in cells for key in cell.keys]
             told = _told({**values, "sweep": made.described()})
@@ -190,14 +225,14 @@ def _cells(
     return 0
 
 
-def _timeline(cell: Cell, out: Path) -> None:
-    """The run of the first cell and seed again, sampled and logged: a Perfetto trace and a figure."""
+def _timeline(cell: Cell, out: Path, seed: int) -> None:
+    """The run of this seed again, sampled and logged: a Perfetto trace and a figure."""
     from gsim.inspect.story import followed
     from gsim.inspect.timeline import timeline_figure, write_timeline
     from gsim.study.figure import save
 
     asked = cell.settings.choices["telemetry"].fields.get("sample_interval_s")
-    result = followed(cell.settings, cell.seeds[0], sample_interval_s=asked or 0.1)
+    result = followed(cell.settings, seed, sample_interval_s=asked or 0.1)
     write_timeline(result, out / "timeline.json")
     save(timeline_figure(result), out / "timeline")
 

@@ -1,4 +1,4 @@
-"""``python -m gsim --help``: what there is to choose, in one screen per group."""
+"""``python -m gsim --help``: what there is to choose: one screen that leads on to one per group."""
 
 from __future__ import annotations
 
@@ -15,40 +15,63 @@ _WIDTH = 100
 _USAGE = """\
 gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodput.
 
-  python -m gsim                                   one configuration, all its seeds
-  python -m gsim experiment=goodput_vs_rps         a study: its grid, its figure, its tables
+  python -m gsim experiment=goodput_vs_rps                          a study: grid, figure, tables
   python -m gsim router=random,goodserve trace.rate_per_s=40,80     a grid of your own
-  python -m gsim --dry-run experiment=NAME         what would run, and about how long
-  python -m gsim compare ROUTER ROUTER [...]       two routers on the same seeds, in pairs
-  python -m gsim compare DIR[:POLICY] DIR[:POLICY] two results folders, or two policies of them
-  python -m gsim explain request=ID [...]          one request's story in words
-  python -m gsim reference                         every option and field on one page (Markdown)
-  python -m gsim --cfg job [...]                   the composed configuration
+  python -m gsim compare ROUTER ROUTER [...]                        two routers on the same seeds
+  python -m gsim explain request=ID [...]                           one request's story
+  python -m gsim timeline [...]                                     one run, for Perfetto
+  ... --dry-run                                                     what would run, how long
 
-Every field is GROUP.FIELD=VALUE (router.margin_s=0.5); a list of values a,b,c sweeps it. Own files are
-found first in ./experiments, ./profiles and ./extensions (Python files that register policies).
+GROUP=NAME chooses, GROUP.FIELD=VALUE sets a field, a,b,c sweeps. The groups (default; how many):
 """
+_MORE = """\
+
+python -m gsim --help GROUP          what there is to choose      (--help router)
+python -m gsim --help GROUP NAME     the fields of a choice       (--help router goodserve)
+python -m gsim --help experiment     the experiments and what each of them asks
+python -m gsim --help fields         seeds, warmup_s, out ...: fields beside the groups
+python -m gsim reference             all of it on one page        (also docs/reference.md)
+Own files: ./extensions/*.py (imported by every command), ./experiments/*.yaml, ./profiles/*.yaml"""
+_HIDDEN = ("name", "question", "paper", "sweep", "figure", "small")
 
 
 def listing(experiments: Mapping[str, Experiment]) -> str:
-    """The text of ``--help``."""
-    parts = [_USAGE]
-    for group, default in RUN_GROUPS.items():
-        parts.append(f"{group}=NAME")
-        for option in options(group).values():
-            mark = "*" if option.name == default else " "
-            parts.append(_line(f" {mark} {option.name}", option.summary))
-    parts.append("hydra/launcher=NAME")
-    parts.append(_line(" * joblib", "processes on this machine (hydra.launcher.n_jobs=N)"))
-    parts.append(_line("   ray", "a Ray cluster (needs the extra: pip install 'gsim[ray]')"))
-    parts.append("experiment=NAME")
-    parts += [_line(f"   {experiment.name}", experiment.question) for experiment in experiments.values()]
-    parts.append("top-level fields")
-    for name, (value, meaning) in TOP_LEVEL.items():
-        if name not in ("name", "question", "paper", "sweep", "figure", "small"):
-            parts.append(_line(f"   {name}={value}", meaning))
-    parts.append("(* marks the default; python -m gsim --help GROUP NAME shows the fields of an option)")
-    return "\n".join(parts)
+    """The text of ``--help``: one screen, and where to go on."""
+    lines = [_USAGE]
+    names = list(RUN_GROUPS.items())
+    half = -(-len(names) // 2)
+    for i in range(half):
+        pair = [names[i], *names[i + half : i + half + 1]]
+        lines.append("  " + "".join(f"{_group(group, default):<48}" for group, default in pair).rstrip())
+    lines.append(f"  experiment ({len(experiments)}), study ({len(registry.entries('study'))})")
+    return "\n".join([*lines, _MORE])
+
+
+def _group(group: str, default: str) -> str:
+    return f"{group:<11} {default} ({len(options(group))})"
+
+
+def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
+    """What there is to choose in one group; the experiments; or the fields beside the groups."""
+    if group == "experiment":
+        asked = [_line(f"   {e.name}", e.problem or e.question) for e in experiments.values()]
+        return "\n".join(["experiment=NAME", *asked])
+    if group == "fields":
+        told = [_line(f"   {name}={value}", text) for name, (value, text) in TOP_LEVEL.items() if name not in _HIDDEN]
+        launcher = [
+            _line("   hydra.launcher.n_jobs=N", "worker processes on this machine (-1: one per processor)"),
+            _line("   hydra/launcher=ray", "a Ray cluster (needs the extra: pip install 'gsim[ray]')"),
+        ]
+        return "\n".join(["FIELD=VALUE", *told, *launcher])
+    if group == "study":
+        return "\n".join(
+            ["study=NAME", *(_line(f"   {e.name}", e.summary) for e in registry.entries("study").values())]
+        )
+    if group not in RUN_GROUPS:
+        return f"unknown group '{group}'; there are: {', '.join([*RUN_GROUPS, 'experiment', 'study', 'fields'])}"
+    found = options(group).values()
+    lines = [_line(f" {'*' if o.name == RUN_GROUPS[group] else ' '} {o.name}", o.summary) for o in found]
+    return "\n".join([f"{group}=NAME", *lines, f"(* the default; python -m gsim --help {group} NAME shows fields)"])
 
 
 def option_help(group: str, name: str) -> str:

@@ -86,6 +86,13 @@ def register(group: str, name: str, *, config: type | None = None) -> Callable[[
     return decorate
 
 
+def forget(module: str) -> None:
+    """Take back what a module registered (one whose import failed half-way)."""
+    for names in _ENTRIES.values():
+        for name in [name for name, entry in names.items() if entry.cls.__module__ == module]:
+            del names[name]
+
+
 def groups() -> list[str]:
     """The names of all groups that can hold implementations."""
     return sorted(_HOMES)

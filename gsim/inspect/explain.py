@@ -11,7 +11,7 @@ from gsim.core import ConfigError, Outcome, Status
 from gsim.inspect.story import Story, followed, stories
 from gsim.report.table import render
 from gsim.report.wording import number
-from gsim.run.settings import Settings, read_seeds
+from gsim.run.settings import Settings
 
 _OUTCOMES = (
     "moved",
@@ -23,10 +23,8 @@ _OUTCOMES = (
 )
 
 
-def explain_command(values: Mapping[str, Any], request: str | None) -> str:
-    """Simulate the composed run (its first seed) and tell what happened to one request."""
-    settings = Settings.read(values)
-    seed = read_seeds(values["seeds"])[0]
+def explain_command(settings: Settings, seed: int, request: str | None) -> str:
+    """Simulate the run of this seed and tell what happened to one request."""
     result = followed(settings, seed)
     known = stories(result)
     if request is None or not request.isdigit() or int(request) not in known:

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from gsim.core.errors import ProfileError
+from gsim.core.errors import InputError, ProfileError
 from gsim.core.files import check_regular
+from gsim.core.plain_yaml import check_size
 
 
 class Fields:
@@ -132,4 +133,8 @@ def read_yaml(path: Path) -> Fields:
         raise ProfileError(f"{path}: cannot be read: {error}") from None
     if not isinstance(values, Mapping):
         raise ProfileError(f"{path}: must hold a mapping of fields, not {type(values).__name__}")
+    try:
+        check_size(path, values)
+    except InputError as error:
+        raise ProfileError(str(error)) from None
     return Fields(path, values)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from gsim.core import ConfigError
+from gsim.core import ConfigError, registry
 
 FOLDER = "extensions"
 
@@ -25,8 +25,25 @@ def enter(folder: str, files: Iterable[str]) -> None:
     load_extensions(files)
 
 
+def load_those_that_work(files: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files that could be imported, and what is wrong with the others: a broken one concerns who uses it alone."""
+    loaded: list[str] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            load_extensions([file])
+        except ConfigError as error:
+            problems.append(str(error))
+        else:
+            loaded.append(file)
+    return tuple(loaded), tuple(problems)
+
+
 def load_extensions(files: Iterable[str]) -> None:
-    """Import each file once per process; raises ``ConfigError`` naming the file that cannot be imported."""
+    """Import each file once per process; raises ``ConfigError`` naming the file that cannot be imported.
+
+    Of a file that cannot be imported nothing stays registered.
+    """
     for file in files:
         name = f"gsim_extension_{Path(file).stem}"
         if name in sys.modules and sys.modules[name].__file__ == file:
@@ -38,6 +55,7 @@ def load_extensions(files: Iterable[str]) -> None:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
+            registry.forget(name)
             raise ConfigError(f"{file}: {type(error).__name__}: {error}") from error

@@ -20,14 +20,14 @@ Files are looked up in ``./experiments`` first, then in the checkout, then in th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gsim.core import InputError
+from gsim.core.plain_yaml import read_plain_yaml
 from gsim.study.literal import escaped
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -45,6 +45,8 @@ class Experiment:
     """Group -> option."""
     values: Mapping[str, Any]
     """Everything else, as it is merged into the configuration."""
+    problem: str = ""
+    """What is wrong with the file; it is said to whoever asks for this experiment."""
 
     def node(self) -> dict[str, Any]:
         """The configuration node: Hydra's ``defaults`` with ``override`` entries, then the values."""
@@ -63,23 +65,24 @@ def search_path() -> list[Path]:
 
 
 def read_experiments(groups: set[str]) -> dict[str, Experiment]:
-    """All experiments by name, sorted; of equal names the first folder's. Raises ``InputError`` naming the file."""
+    """All experiments by name, sorted; of equal names the first folder's. One that cannot be read has a ``problem``."""
     found: dict[str, Experiment] = {}
     for folder in search_path():
         for path in sorted(folder.glob("*.yaml")):
             if path.stem not in found:
-                found[path.stem] = read_experiment(path, groups)
+                try:
+                    found[path.stem] = read_experiment(path, groups)
+                except InputError as error:
+                    found[path.stem] = Experiment(path.stem, path, "", {}, {}, str(error))
     return dict(sorted(found.items()))
 
 
 def read_experiment(path: Path, groups: set[str]) -> Experiment:
     """One file; raises ``InputError`` naming the file and what is wrong with it."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    content = read_plain_yaml(path) or {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path}: must be a mapping of names to values")
+    _check_secrets(path, content)
     chosen: dict[str, str] = {}
     values: dict[str, Any] = {}
     for key, value in content.items():
@@ -102,6 +105,18 @@ def read_experiment(path: Path, groups: set[str]) -> Experiment:
         values["sweep"] = {axis: [_named(entry) for entry in entries] for axis, entries in values["sweep"].items()}
     question = " ".join(str(content.get("question", "")).split())
     return Experiment(path.stem, path, question, chosen, values)
+
+
+def _check_secrets(path: Path, content: Any) -> None:
+    """Variables of the environment may be secrets, and what an experiment says stands in its results."""
+    if isinstance(content, str) and re.search(r"\$\{[^}]*\boc\.env\b", content):
+        raise InputError(
+            f"{path}: {content!r} would write a variable of the environment into config.yaml, tables and reports; "
+            "give the value on the command line"
+        )
+    if isinstance(content, dict | list):
+        for value in content.values() if isinstance(content, dict) else content:
+            _check_secrets(path, value)
 
 
 def _named(entry: Any) -> Any:

@@ -89,6 +89,30 @@ class Grid:
             found[axis.name] = shown
         return found or None
 
+    def chosen(self, policy: str | None = None) -> Cell:
+        """The one cell of this policy (of the only policy); raises ``ConfigError`` that asks for what is open."""
+        cells = [cell for cell in self.cells if policy in (None, cell.label)]
+        if len(cells) == 1:
+            return cells[0]
+        if not cells:
+            there = ", ".join(dict.fromkeys(cell.label for cell in self.cells))
+            raise ConfigError(f"policy={policy}: there is none; the policies are: {there}")
+        raise ConfigError(self.ask(policy))
+
+    def ask(self, policy: str | None = None) -> str:
+        """What must be said to choose one cell: the policy, and a value of every axis."""
+        labels = list(dict.fromkeys(cell.label for cell in self.cells))
+        open_fields = {
+            field: list(dict.fromkeys(str(cell.point[field]) for cell in self.cells if field in cell.point))
+            for field in dict.fromkeys(field for cell in self.cells for field in cell.point)
+        }
+        asked = [f"policy=... ({', '.join(labels)})"] if policy is None and len(labels) > 1 else []
+        asked += [f"{field}=... ({', '.join(values)})" for field, values in open_fields.items() if len(values) > 1]
+        return (
+            f"this sweep has {len(self.cells)} cells; say which one with python -m gsim explain or timeline, and "
+            f"{' and '.join(asked)}"
+        )
+
 
 def _resolved(entry: Entry, cell: Cell) -> dict[str, Any]:
     return {key: value if key == "label" else cell.value(key) for key, value in entry.plain().items()}

@@ -35,7 +35,7 @@ def literal(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text in double quotes, as Hydra's grammar has them: backslashes are doubled before a quote and at the end only."""
+    """Text in double quotes, as Hydra has them: a backslash is doubled before a quote and at the end only."""
     inside = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
     return f'"{inside}"'
 

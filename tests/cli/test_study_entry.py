@@ -172,8 +172,15 @@ def test_an_unwritable_folder_is_refused_before_anything_runs(tmp_path, capsys):
 def test_help_lists_what_there_is(capsys):
     assert run("--help") == 0
     said = capsys.readouterr().out
-    for name in ("round_robin", "goodput_vs_rps", "decode_clock", "paper", "warmup_s"):
+    for name in ("router", "goodserve (", "goodput_vs_rps", "decode_clock", "--help GROUP"):
         assert name in said
+    assert len(said.splitlines()) <= 30  # a screen
+    assert max(map(len, said.splitlines())) <= 100
+    for words, name in ((["router"], "round_robin"), (["experiment"], "agentic_goodput"), (["fields"], "warmup_s=")):
+        assert run("--help", *words) == 0
+        assert name in capsys.readouterr().out
+    assert run("--help", "gpu") == 0
+    assert "unknown group 'gpu'; there are: pool, trace" in capsys.readouterr().out
     assert run("--help", "router", "goodserve") == 0
     assert "router.margin_s" in capsys.readouterr().out
 
@@ -241,7 +248,9 @@ def test_a_router_a_trace_a_profile_and_an_experiment_are_one_file_each(tmp_path
 def test_a_broken_experiment_file_is_named(tmp_path, capsys, text, message):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "broken.yaml").write_text(text)
-    assert run(*SMALL) == 1
+    assert run("--help") == 0
+    assert "experiment=broken is not there" in capsys.readouterr().err
+    assert run(*SMALL, "experiment=broken") == 1
     said = capsys.readouterr().err
     assert "broken.yaml" in said
     assert message in said

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from matplotlib.text import Text
 
+from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cli.entry import main
 from gsim.core import ConfigError, registry
 from gsim.report import load
 from gsim.report.sweep_figure import sweep_figure
 from gsim.study.axes import read_axes
-from gsim.study.grid import grid
 
 ONE_WORKER = "hydra.launcher.n_jobs=1"
 TINY = [

@@ -1,0 +1,137 @@
+"""What is typed is what is meant: text, unknown keys, names, broken files of one's own, folders with odd names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gsim.cli.cells import grid
+from gsim.cli.compose import compose, hydra_session, plain, register_schema
+from gsim.cli.entry import main
+from gsim.cli.words import as_given
+from gsim.core import ConfigError, InputError, registry
+from gsim.core.plain_yaml import read_plain_yaml
+from gsim.study.experiments import read_experiment
+
+SMALL = ["trace.requests=5", "trace.rate_per_s=50", "warmup_s=0", "seeds=1", "hydra.launcher.n_jobs=1"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    for names in registry._ENTRIES.values():
+        for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
+            del names[name]
+    for name in [name for name in sys.modules if name.startswith("gsim_extension_")]:
+        del sys.modules[name]
+
+
+def composed(*words):
+    register_schema()
+    given = as_given(words)
+    with hydra_session() as hydra:
+        config, multirun = compose(hydra, given)
+        if not multirun:
+            return [plain(config)]
+        return [cell.settings.plain() for cell in grid(hydra, config, given).cells]
+
+
+def test_text_is_what_the_shell_gave():
+    texts = ["données.csv", "1e3", "007", "my file (1).csv", "a:b=c.csv", "x$y.csv", "it's.csv"]
+    for text in texts:
+        (values,) = composed("trace=azure", f"trace.path={text}", f"name={text}")
+        assert (values["trace"]["path"], values["name"]) == (text, text)
+    cells = composed("trace=azure", f"trace.path={','.join(texts)}")
+    assert [cell["trace"]["path"] for cell in cells] == texts
+    Path("a,b.csv").write_text("")
+    assert composed("trace=azure", "trace.path=a,b.csv")[0]["trace"]["path"] == "a,b.csv"
+    assert composed("trace=azure", "trace.path='q,r.csv'")[0]["trace"]["path"] == "q,r.csv"
+
+
+def test_numbers_are_written_as_numbers(tmp_path):
+    with pytest.raises(ConfigError, match="'1_02' is no number; write 102"):
+        as_given(["trace.requests=1_02"])
+    assert as_given(["trace.requests=1_000", "router=least_load"]) == ["trace.requests=1_000", "router=least_load"]
+    (tmp_path / "a.yaml").write_text("trace: {requests: 1_02}\n")
+    with pytest.raises(InputError, match="line 1: '1_02' is no number"):
+        read_plain_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["+autoscaler=simple"], "unknown key 'autoscaler'; allowed: bound, compare"),
+        (["++autoscaler=simple"], "unknown key 'autoscaler'"),
+        (["router=random,fastest", "+autoscaler=simple"], "unknown key 'autoscaler'"),
+        (["seed=3"], "unknown key 'seed' (did you mean seeds?)"),
+        (["trace.request=3"], "trace.request: trace has no such field here; its fields are: "),
+        (["name=../../x"], "a name is a folder inside results"),
+        (["name=.."], "a name is a folder inside results"),
+        (["hydra.launcher.n_jobs=0", "router=random,fastest"], "n_jobs must be a number of processes"),
+        (["timeline=true", "router=random,fastest"], "policy=... (random, fastest)"),
+    ],
+)
+def test_what_cannot_be_is_said_without_a_plus(words, message, capsys):
+    assert main([*SMALL[:-1], *words]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert "use +" not in said
+    assert not Path("results").exists()
+
+
+def test_explain_asks_for_policy_and_point(capsys):
+    grid_words = ["router=random,fastest", "trace.rate_per_s=20,90", "rectifier=none", *SMALL[:1], *SMALL[2:]]
+    assert main(["explain", "request=1", *grid_words]) == 1
+    said = capsys.readouterr().err
+    assert "policy=... (random, fastest)" in said
+    assert "trace.rate_per_s=... (20.0, 90.0)" in said
+    assert main(["explain", "request=1", "policy=slowest", *grid_words]) == 1
+    assert "the policies are: random, fastest" in capsys.readouterr().err
+    one = [word for word in grid_words if not word.startswith("trace.rate")]
+    assert main(["explain", "request=1", "policy=fastest", "trace.rate_per_s=90", "seed=3", *one]) == 0
+    assert "router=fastest, predictor=noisy, rectifier=none, seed 3" in capsys.readouterr().out
+    assert main(["timeline", "policy=random", "trace.rate_per_s=20", *one, "out=lines"]) == 0
+    assert Path("lines/timeline.json").is_file()
+
+
+def test_a_broken_file_of_ones_own_concerns_who_uses_it_alone(capsys):
+    for folder in ("extensions", "experiments"):
+        Path(folder).mkdir()
+    half = "from dataclasses import dataclass\nfrom gsim.core import register\n\n"
+    half += '@register("router", "half")\n@dataclass\nclass Half:\n    """x"""\n\nraise SystemExit(3)\n'
+    Path("extensions/broken.py").write_text(half)
+    Path("experiments/broken.yaml").write_text("router: [a\n")
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().err
+    assert "broken.py: SystemExit: 3; what this file registers is not there" in said
+    assert "experiment=broken is not there" in said
+    assert main(["router=half"]) == 1
+    assert main(["experiment=broken"]) == 1
+    assert "cannot be read as YAML" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_an_experiment_repeats_and_reads_is_bounded(tmp_path):
+    bomb = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    bomb += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    (tmp_path / "bomb.yaml").write_text("\n".join(bomb))
+    with pytest.raises(InputError, match="more than 200000 values"):
+        read_plain_yaml(tmp_path / "bomb.yaml")
+    (tmp_path / "loop.yaml").write_text("a: &a [*a]\n")
+    with pytest.raises(InputError, match="more than 200000 values"):
+        read_plain_yaml(tmp_path / "loop.yaml")
+    (tmp_path / "env.yaml").write_text("question: 'key ${oc.env:API_KEY}'\n")
+    with pytest.raises(InputError, match="variable of the environment"):
+        read_experiment(tmp_path / "env.yaml", set())
+
+
+@pytest.mark.parametrize("name", ["it's me", "x${y}z", "ä ö,(1)"])
+def test_a_working_folder_may_have_any_name(name, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    assert main([*SMALL, "router=random,round_robin", "rectifier=none"]) == 0
+    shown = yaml.safe_load(Path("results/default/config.yaml").read_text())
+    assert shown["sweep"] == {"router": ["random", "round_robin"]}
