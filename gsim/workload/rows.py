@@ -1,21 +1,23 @@
-"""Rows of trace files, plain or gzipped, one at a time: every failure names the file, the row and the reason."""
+"""Rows of trace files, plain or compressed, one at a time: every failure names the file, the row and the reason."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from gsim.core.errors import TraceError
 from gsim.core.files import check_regular
 from gsim.workload.report import RowError, RowErrors
 
 T = TypeVar("T")
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "xz": b"\xfd7zXZ", "bzip2": b"BZh"}
 Row = Mapping[str, Any]
 
 #: Nobody asks for more tokens in one request: a larger number is a wrong unit or a broken file.
@@ -25,24 +27,45 @@ MAX_SECONDS = 1e9
 
 
 def text_lines(path: str) -> Iterator[str]:
-    """Lines of a text file, gunzipped where its first bytes say so; a file that breaks is a ``TraceError``.
+    """Lines of a text file, unpacked (gzip, zstd) where its first bytes say so; a file that breaks is a ``TraceError``.
 
     Bytes that are no UTF-8 come as surrogates: ``readable`` refuses them where a row is used.
     """
     row = -1
     try:
         check_regular(path)
-        with open(path, "rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
+        packing = _packing(path)
         row = 0
-        opener = gzip.open if zipped else open
-        with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        with _opened(path, packing) as lines:
             for line in lines:
                 row += 1
                 yield str(line).removeprefix("\ufeff") if row == 1 else str(line)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TraceError(path, row + 1 if row >= 0 else None, f"cannot be read: {reason}") from None
+
+
+def _packing(path: str) -> str:
+    """How the file is compressed, by its first bytes; what is not read here is refused by name."""
+    with open(path, "rb") as raw:
+        head = raw.read(6)
+    found = next((name for name, magic in _MAGIC.items() if head.startswith(magic)), "")
+    if found in ("xz", "bzip2"):
+        raise TraceError(
+            path, None, f"is compressed with {found}; unpack it first (gzip and zstd are read as they are)"
+        )
+    return found
+
+
+def _opened(path: str, packing: str) -> IO[str]:
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    if packing == "gzip":
+        return gzip.open(path, "rt", **how)
+    if packing == "zstd":
+        import pyarrow as pa
+
+        return io.TextIOWrapper(pa.input_stream(path, compression="zstd"), **how)
+    return open(path, **how)
 
 
 def readable(line: str) -> str:
