@@ -58,14 +58,14 @@ def _packing(path: str) -> str:
 
 
 def _opened(path: str, packing: str) -> IO[str]:
-    how: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    if packing == "gzip":
-        return gzip.open(path, "rt", **how)
     if packing == "zstd":
         import pyarrow as pa
 
-        return io.TextIOWrapper(pa.input_stream(path, compression="zstd"), **how)
-    return open(path, **how)
+        raw = pa.input_stream(path, compression="zstd")
+        return io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="")
+    if packing == "gzip":
+        return gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape", newline="")
+    return open(path, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def readable(line: str) -> str:
