@@ -299,7 +299,7 @@ def _in_our_words() -> Iterator[None]:
 
 def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> None:
     """Where ``knee.at`` is given, the sweep's rates are multiples of the knee (unless the command line has rates)."""
-    values = plain(config)
+    values = plain(config, missing_ok=True)
     wanted = knee.asked(values)
     if not wanted.at or any(word.startswith(f"{knee.RATE}=") for word in overrides):
         return

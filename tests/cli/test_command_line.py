@@ -16,6 +16,7 @@ from gsim.core import ConfigError, InputError, registry
 from gsim.core.plain_yaml import read_plain_yaml
 from gsim.study.experiments import read_experiment
 
+ONE_WORKER = "hydra.launcher.n_jobs=1"
 SMALL = ["trace.requests=5", "trace.rate_per_s=50", "warmup_s=0", "seeds=1", "hydra.launcher.n_jobs=1"]
 
 
@@ -50,6 +51,13 @@ def test_text_is_what_the_shell_gave():
     Path("a,b.csv").write_text("")
     assert composed("trace=azure", "trace.path=a,b.csv")[0]["trace"]["path"] == "a,b.csv"
     assert composed("trace=azure", "trace.path='q,r.csv'")[0]["trace"]["path"] == "q,r.csv"
+
+
+def test_paths_on_the_command_line_are_a_grid(capsys):
+    for name in ("a.csv", "ä 1.csv"):
+        Path(name).write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.1,374,44\n")
+    assert main(["trace=azure", "trace.path=a.csv,ä 1.csv", "seeds=1", "--dry-run", ONE_WORKER]) == 0
+    assert "2 cells, 2 runs" in capsys.readouterr().out
 
 
 def test_numbers_are_written_as_numbers(tmp_path):

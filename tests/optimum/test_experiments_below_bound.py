@@ -33,7 +33,7 @@ def cells_of(name: str, *more: str) -> list[Cell]:
             words.append(f"{field}={entries[-1]}")
     with hydra_session() as hydra:
         config, _ = compose(hydra, words)
-        return grid(hydra, config, words)
+        return list(grid(hydra, config, words).cells)
 
 
 def good(cell: Cell, result: RunResult) -> int:
