@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gsim.core import ConfigError, InputError, registry
 from gsim.run.extensions import extension_files, load_those_that_work
+from gsim.run.limit import Limit
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import node, plain_value, tree
 from gsim.study.experiments import Experiment, read_experiments
@@ -38,6 +39,10 @@ TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "drain_s": (None, "by_session: how long the run goes on after until_s at most (null: as long as the window is)"),
     "goodput": ("", "further limits, as vllm bench serve --goodput: 'ttft:500 tpot:50 e2el:6000' (ms)"),
     "max_hold_s": (600.0, "a request that the router holds for longer is rejected"),
+    "limit": (
+        plain_value(Limit()),
+        "simulated_s, wall_s: a run that is still going on then is stopped with an error that says what it waits for",
+    ),
     "out": (None, "results folder (default: results/NAME)"),
     "name": ("default", "the experiment's name"),
     "question": ("", "what the experiment asks (shown by --help and in reports)"),

@@ -96,6 +96,11 @@ class Arrivals:
         self.awaited = 0
         """Open sessions that the run waits for (see ``Horizon``)."""
 
+    @property
+    def next_s(self) -> float:
+        """When the next session arrives, as far as that is known (inf: none is waited for)."""
+        return inf if self._next is None or self.finished else self._next.arrival_s
+
     def start(self) -> None:
         """Let the first session arrive when it is due, and each one its successor."""
         self._alarm.set(0.0)

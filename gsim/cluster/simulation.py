@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import nan
+from math import inf, nan
 
 import numpy as np
 
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.faults import Faults
+from gsim.cluster.guard import Guard
 from gsim.cluster.horizon import Horizon
 from gsim.cluster.instance import Instance
 from gsim.cluster.result import InstanceSummary, RunResult
@@ -46,21 +47,26 @@ def _collector_paused() -> Iterator[None]:
 
 
 def simulate(
-    scenario: Scenario, sessions: Iterator[Session] | Population, seed: int, horizon: Horizon | None = None
+    scenario: Scenario,
+    sessions: Iterator[Session] | Population,
+    seed: int,
+    horizon: Horizon | None = None,
+    limit_s: float = inf,
 ) -> RunResult:
     """Run ``sessions`` through ``scenario`` to the end of the last request, or to the ``horizon``.
 
     A population of agents goes on for ever, so it needs a horizon. A run that is stopped leaves a row for every request
     that had arrived, and for every request of the sessions that it waited for: those that had not ended are ``CUT``.
     The policies of a scenario keep what they learn, so a scenario is for one run. Equal scenario, sessions and seed
-    give equal results, bit by bit. Raises ``SimulationError`` where a policy fails or breaks its contract; it says
-    which one, and how.
+    give equal results, bit by bit. Raises ``TraceError`` for a session that could never end, and ``SimulationError``
+    where a policy fails or breaks its contract (it says which one, and how), and where a run cannot go on or is still
+    going on at ``limit_s`` (it says who waits for what).
     """
     if horizon is None and isinstance(sessions, Population):
         raise ConfigError("a population of agents goes on for ever: say when the run stops (until_s)")
     with _collector_paused():
         try:
-            return _Run(scenario, sessions, Streams(seed), horizon).result()
+            return _Run(scenario, sessions, Streams(seed), horizon, limit_s).result()
         except (Exception, SystemExit) as error:
             told = failure_of(error, scenario.policies.by_group)
             if told is None:
@@ -70,7 +76,12 @@ def simulate(
 
 class _Run:
     def __init__(
-        self, scenario: Scenario, sessions: Iterator[Session] | Population, streams: Streams, horizon: Horizon | None
+        self,
+        scenario: Scenario,
+        sessions: Iterator[Session] | Population,
+        streams: Streams,
+        horizon: Horizon | None,
+        limit_s: float,
     ) -> None:
         self.clock = clock = Clock()
         self.horizon = horizon
@@ -90,6 +101,7 @@ class _Run:
             scrapes_for_reviews_only=not scenario.routes_by_gauges and scenario.faults is None,
             max_hold_s=scenario.max_hold_s,
         )
+        loops = clock.due
         self.gateway = parts.gateway
         self.arrivals = Arrivals(clock, sessions, self.gateway.submit, self._refuse, self._check_done, horizon)
         self.faults: Faults | None = None
@@ -100,6 +112,9 @@ class _Run:
             )
             self.faults.start()
         self.arrivals.start()
+        # Faults and a horizon are due for ever, or end the run themselves.
+        told = loops if self.faults is None and horizon is None else None
+        Guard(clock, self.gateway, self.arrivals, told, limit_s).start()
         if horizon is not None:
             clock.after(horizon.until_s, lambda _event: self._check_done())
             clock.after(horizon.end_s, lambda _event: self._stop())

@@ -115,6 +115,16 @@ class Clock(simpy.Environment):
         timeout.callbacks.append(do)
         return timeout
 
+    def is_still(self, loops: int) -> bool:
+        """Whether nothing is due but so many loops that go on for ever."""
+        heap = self.alarms.heap
+        return len(self._queue) <= loops and (not heap or heap[0].at_s == inf)
+
+    @property
+    def due(self) -> int:
+        """How many events of SimPy's are due (alarms aside)."""
+        return len(self._queue)
+
     def step(self) -> None:
         """Let the next alarm ring, or process the next event of SimPy's."""
         heap = self.alarms.heap

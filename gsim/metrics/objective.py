@@ -22,6 +22,8 @@ class Objective:
     ttft_ms: float = math.inf
     tpot_ms: float = math.inf
     e2el_ms: float = math.inf
+    truncated: bool = False
+    """Whether an answer that the engine cut short (``truncated``) may be good: asked for by ``truncated:good``."""
 
     def __post_init__(self) -> None:
         for name in ("ttft", "tpot", "e2el"):
@@ -32,11 +34,15 @@ class Objective:
     @classmethod
     def parse(cls, text: str) -> Objective:
         """Read ``"ttft:500 e2el:6000"`` (empty: no limit); raises ``ConfigError`` naming the word it cannot read."""
-        limits: dict[str, float] = {}
+        limits: dict[str, Any] = {}
         for word in text.replace(",", " ").split():
             key, _, value = word.partition(":")
+            if word == "truncated:good":
+                limits["truncated"] = True
+                continue
             if key not in ("ttft", "tpot", "e2el"):
-                raise ConfigError(f"goodput '{word}': unknown metric '{key}'; allowed: ttft, tpot, e2el")
+                allowed = "allowed: ttft, tpot, e2el (milliseconds), truncated:good"
+                raise ConfigError(f"goodput '{word}': unknown metric '{key}'; {allowed}")
             try:
                 limits[f"{key}_ms"] = float(value)
             except ValueError:
@@ -44,9 +50,11 @@ class Objective:
         return cls(**limits)
 
     def met(self, requests: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-        """Which requests finished inside their own deadline and all limits (booleans, one per row)."""
+        """Which requests finished, whole, inside their own deadline and all limits (booleans, one per row)."""
         e2e = requests["finished_s"] - requests["arrival_s"]
         good = (requests["status"] == Status.FINISHED) & (e2e <= requests["slo_s"]) & (e2e * 1e3 <= self.e2el_ms)
+        if not self.truncated:
+            good &= ~truncated(requests)
         if self.ttft_ms < math.inf:
             good &= (requests["first_token_s"] - requests["arrival_s"]) * 1e3 <= self.ttft_ms
         if self.tpot_ms < math.inf:
@@ -54,3 +62,15 @@ class Objective:
             decode = requests["finished_s"] - requests["first_token_s"]
             good &= (tokens <= 1) | (decode * 1e3 <= self.tpot_ms * np.maximum(tokens - 1, 1))
         return np.asarray(good)
+
+
+def truncated(requests: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Which finished requests have fewer tokens than their answer: the engine's limits cut it (booleans, one per row).
+
+    What vLLM does at ``max_model_len`` (``finish_reason: length``), and where the KV cache holds no longer sequence.
+    Records that do not say how long the answer is (a live server's have no ``output_tokens``) tell of none.
+    """
+    finished = requests["status"] == Status.FINISHED
+    if "output_tokens" not in requests:
+        return np.zeros(len(finished), dtype=np.bool_)
+    return np.asarray(finished & (requests["generated_tokens"] < requests["output_tokens"]))

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gsim.core import Status
-from gsim.metrics.objective import Objective
+from gsim.metrics.objective import Objective, truncated
 from gsim.metrics.window import Columns, Window, counted_at_s, session_began_s
 
 #: Latencies by the names of ``vllm bench serve``: time to first token, time per output token after the first, and
@@ -36,18 +36,23 @@ def summarise(
     arrival, where that is earlier than its end). ``offered_rps`` are the counted requests per second of it, good or
     not: by arrival what came, by session what the sessions that began would send if nothing were slow; a closed
     population offers no rate (NaN). ``arrived_rps`` is what arrived inside the window, whatever is counted.
-    ``request_goodput`` divides by the time until the last completion, as ``vllm bench serve`` does.
+    ``truncated`` are finished requests whose answer the engine's limits cut: they are not good, unless the objective
+    says so. ``request_goodput`` divides by the time until the last completion, as ``vllm bench serve`` does.
     """
     window = window or Window()
     counted = window.requests(requests)
     rows = {name: values[counted] for name, values in requests.items()}
     n = int(counted.sum())
-    good = int((objective or Objective()).met(rows).sum())
+    objective = objective or Objective()
+    good = int(objective.met(rows).sum())
     finished = rows["status"] == Status.FINISHED
     start_s, until_s = window.span_s(counted_at_s(requests, window.rule))
     length_s = until_s - start_s
     arrived = Window(start_s, until_s).requests(requests) if length_s > 0 and start_s >= 0 else counted
     served_s = _span(rows["finished_s"][finished], start_s)
+    if length_s == 0:
+        # All came at one instant: per second of the time that it took to answer them.
+        length_s = served_s
     generated = rows["generated_tokens"]
     # Over all instances that a request was on: one that moved or was retried has its prompt looked up there again.
     cached, computed = int(rows["cached_tokens"].sum()), int(rows["computed_tokens"].sum())
@@ -57,6 +62,7 @@ def summarise(
         "rejected": int((rows["status"] == Status.REJECTED).sum()),
         "failed": int((rows["status"] == Status.FAILED).sum()),
         "cut": int((rows["status"] == Status.CUT).sum()),
+        "truncated": int(truncated(rows).sum()),
         "preempted": int((rows["preemptions"] > 0).sum()),
         "preemptions": int(rows["preemptions"].sum()),
         "migrated": int((rows["migrations"] > 0).sum()),
@@ -74,7 +80,7 @@ def summarise(
     }
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
     if sessions and (len(sessions["arrival_s"]) or window.rule != "by_arrival"):
-        summary.update(_sessions(_all_sessions(sessions, requests), window))
+        summary.update(_sessions(_all_sessions(sessions, requests, objective), window))
     return summary
 
 
@@ -101,7 +107,7 @@ def _latencies(finished: Columns) -> dict[str, float]:
     return row
 
 
-def _all_sessions(sessions: Columns, requests: Columns) -> Columns:
+def _all_sessions(sessions: Columns, requests: Columns, objective: Objective) -> Columns:
     """The sessions of several requests, and those of one, which leave no row but their request's.
 
     One that was under way when the run began has no beginning (NaN).
@@ -109,13 +115,21 @@ def _all_sessions(sessions: Columns, requests: Columns) -> Columns:
     began_s = session_began_s(requests)
     under_way = np.isin(sessions["session_id"], requests["session_id"][np.isnan(began_s)])
     sessions = {**sessions, "arrival_s": np.where(under_way, math.nan, sessions["arrival_s"])}
+    if not objective.truncated:
+        # In time, but not whole: the session lacks an answer.
+        short = truncated(requests) & Objective(truncated=True).met(requests)
+        ids, counts = np.unique(requests["session_id"][short], return_counts=True)
+        at = np.isin(ids, sessions["session_id"])
+        missed = dict(zip(ids[at].tolist(), counts[at].tolist()))
+        more = np.array([missed.get(session, 0) for session in sessions["session_id"].tolist()], dtype=np.int64)
+        sessions = {**sessions, "missed": sessions["missed"] + more} if missed else sessions
     single = ~np.isin(requests["session_id"], sessions["session_id"])
     rows = {name: values[single] for name, values in requests.items()}
     added: dict[str, np.ndarray[Any, Any]] = {
         "arrival_s": began_s[single],
         "finished_s": np.where(rows["status"] == Status.CUT, math.nan, rows["ended_s"]),
         "slo_s": np.full(int(single.sum()), math.inf),
-        "missed": (~Objective().met(rows)).astype(np.int64),
+        "missed": (~Objective(truncated=objective.truncated).met(rows)).astype(np.int64),
         "jobs": np.ones(int(single.sum()), dtype=np.int64),
     }
     return {name: np.concatenate([sessions[name], values]) for name, values in added.items()}

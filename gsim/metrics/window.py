@@ -52,18 +52,28 @@ class Window:
     def span_s(self, times: Floats) -> tuple[float, float]:
         """Where the window really begins and ends, for things that are counted by these instants.
 
-        Counted by arrival, or without an end, it ends with the last of them: after that there is no load. By session
+        Counted by arrival, or without an end, it ends with the last of them: after that there is no load; and where the
+        first of them comes late (times that do not count from the trace's beginning), it begins with that. By session
         or by completion the load goes on until its end.
         """
         known = times[~np.isnan(times)]
         start_s = self.start_s if self.start_s > 0 or not len(known) else min(0.0, float(known.min()))
-        latest_s = float(known.max()) if len(known) else -math.inf
-        if self.rule == "by_arrival" or self.until_s == math.inf:
-            return start_s, min(self.until_s, latest_s)
-        return start_s, self.until_s
+        if self.rule != "by_arrival" and self.until_s < math.inf:
+            return start_s, self.until_s
+        if not len(known):
+            return start_s, -math.inf
+        first_s, latest_s = float(known.min()), float(known.max())
+        if self.start_s == 0.0 and first_s > _late_s(first_s, latest_s, len(known)):
+            start_s = first_s
+        return start_s, min(self.until_s, latest_s)
 
     def _inside(self, times: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.asarray((times >= self.start_s) & (times < self.until_s))
+
+
+def _late_s(first_s: float, latest_s: float, count: int) -> float:
+    """From when on a first arrival is late: ten times the mean time between two, and a tenth of them all."""
+    return max(10.0 * (latest_s - first_s) / max(count - 1, 1), 0.1 * (latest_s - first_s))
 
 
 def counted_at_s(requests: Columns, rule: Rule) -> Floats:

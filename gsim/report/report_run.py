@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gsim.core import ConfigError
 from gsim.metrics import interval_of
 from gsim.report import table
@@ -24,6 +26,7 @@ _SHOWN = (
     "completed",
     "rejected",
     "failed",
+    "truncated",
     "cut",
     "preempted",
     "migrated",
@@ -79,6 +82,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, int
     if found:
         res.write_csv(into / "knees.csv", [one.row(name, str(axis)) for one in found])
     said = [
+        *_truncated(results),
         *window_sentences(name, results, _rule(results)),
         *_knee(values),
         *drift_sentences(results),
@@ -96,6 +100,21 @@ def _rule(results: Sequence[res.CellResult]) -> str:
     return str(results[0].summaries[0].get("window", {}).get("rule", ""))
 
 
+def _truncated(results: Sequence[res.CellResult]) -> list[str]:
+    """Answers that the engine's limits cut short: how many, at worst."""
+    shares = [
+        (float(np.sum(result.metric("truncated")) / max(np.sum(result.metric("requests")), 1.0)), result)
+        for result in results
+    ]
+    share, worst = max(shares, key=lambda pair: pair[0], default=(0.0, None))
+    if worst is None or not share > 0:
+        return []
+    return [
+        f"answers are cut short by the engine's limits (engine.max_model_len, or KV blocks): up to {share:.1%} of the "
+        f"requests ({worst.label}); they count as not good (goodput='truncated:good' counts them)"
+    ]
+
+
 def _knee(values: Mapping[str, Any]) -> list[str]:
     knee = values.get("knee") or {}
     if not knee.get("at") or knee.get("rps") is None:
@@ -105,14 +124,17 @@ def _knee(values: Mapping[str, Any]) -> list[str]:
 
 def _single(result: res.CellResult) -> str:
     metrics = {metric: interval_of(result, metric) for metric in _SHOWN}
-    if not metrics["skipped_rows"].mean > 0:
-        del metrics["skipped_rows"]
+    for rare in ("skipped_rows", "truncated"):
+        if not metrics[rare].mean > 0:
+            del metrics[rare]
     known = {metric: interval for metric, interval in metrics.items() if interval.mean == interval.mean}
     usage = res.instance_rows("", [result])
     seeds = ", ".join(str(seed) for seed in result.cell.seeds)
     told = steadiness(result)
     steady = {True: "yes", False: f"no: {told.because}", None: f"cannot be said: {told.because}"}[told.stationary]
-    return f"{result.label} (seeds {seeds})\n{table.run_table(known, usage)}\n\nstationary: {steady}"
+    return f"{result.label} (seeds {seeds})\n{table.run_table(known, usage)}\n\nstationary: {steady}" + "".join(
+        f"\n{line}" for line in _truncated([result])
+    )
 
 
 def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.cluster import RunResult, simulate
-from gsim.core import InputError, Population, Session, Status
+from gsim.core import ConfigError, InputError, Population, Session, Status
 from gsim.metrics import instance_usage, latency_drift, over_time, session_began_s, summarise, window_drifts
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
@@ -30,7 +30,9 @@ def run(settings: Settings, seed: int, load: Iterator[Session] | Population | No
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
         scenario = importlib.import_module(PLANNER).prepare(scenario, settings, seed)
-    return simulate(scenario, settings.load(seed) if load is None else load, seed, settings.horizon)
+    return simulate(
+        scenario, settings.load(seed) if load is None else load, seed, settings.horizon, settings.limit.simulated_s
+    )
 
 
 def with_window(settings: Settings) -> Settings:
@@ -97,6 +99,16 @@ def _words(codes: np.ndarray[Any, Any], words: list[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(words or [""], type=pa.string()))
 
 
+def _check_counted(settings: Settings, result: RunResult, summary: dict[str, Any]) -> None:
+    """A run that counts nothing has no result."""
+    arrival_s = result.requests["arrival_s"]
+    if summary["metrics"]["requests"] == 0 and len(arrival_s):
+        raise ConfigError(
+            f"no request is counted: of {len(arrival_s)} none is in the window from warmup_s={settings.start_s:g} to "
+            f"until_s={settings.end_s:g} (the last one arrives at {np.nanmax(arrival_s):g} s)"
+        )
+
+
 def compute(
     settings: Settings, seeds: tuple[int, ...], folder: Path, code: str | None = None, shelf: Shelf | None = None
 ) -> int:
@@ -117,9 +129,11 @@ def compute(
             continue
         begin = time.perf_counter()
         chosen = chosen or with_window(settings)
-        trace, load = shelf.take(chosen, seed)
-        result = run(chosen, seed, load)
+        with settings.limit.on_the_wall():
+            trace, load = shelf.take(chosen, seed)
+            result = run(chosen, seed, load)
         summary = summary_of(chosen, result, time.perf_counter() - begin)
+        _check_counted(chosen, result, summary)
         _report_rows(summary, getattr(trace, "report", None))
         if settings.basis(code) != basis:
             raise InputError(f"an input file of the run with seed {seed} changed while it was computed; run it again")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gsim.cluster import Horizon, Scenario
 from gsim.core import ConfigError, Population, Session, Streams
 from gsim.metrics import RULES, Objective, Rule, Window
 from gsim.run.key import PILOT, PILOT_POLICIES, RUN, Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
+from gsim.run.limit import Limit
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import construct, plain_value
 
@@ -74,6 +75,8 @@ class Settings:
     """Further limits in the notation of ``vllm bench serve --goodput`` (``ttft:500 tpot:50 e2el:6000``, ms)."""
     max_hold_s: float = 600.0
     """A request that the router holds for longer is rejected."""
+    limit: Limit = field(default_factory=Limit)
+    """When a run that is still going on is stopped."""
 
     def __post_init__(self) -> None:
         warmup_s, until_s = self.warmup_s, self.until_s
@@ -113,6 +116,7 @@ class Settings:
             drain_s=None if values.get("drain_s") is None else _number(values, "drain_s", 0.0),
             goodput=str(values.get("goodput") or ""),
             max_hold_s=_number(values, "max_hold_s", 600.0),
+            limit=construct(Limit, dict(values.get("limit") or {}), "limit"),
         )
 
     @property
@@ -220,7 +224,7 @@ class Settings:
             group: {"name": choice.name, **plain_value(choice.fields)} for group, choice in self.choices.items()
         }
         names = ("warmup_s", "until_s", "count", "drain_s", "goodput", "max_hold_s")
-        return values | {name: getattr(self, name) for name in names}
+        return values | {name: getattr(self, name) for name in names} | {"limit": plain_value(self.limit)}
 
     def replace(self, **values: Any) -> Settings:
         """A copy with other top-level values or groups (``router={"name": "random"}``)."""
@@ -236,7 +240,7 @@ class Settings:
 
         Raises ``InputError`` for a named file that cannot be read.
         """
-        top = {name: value for name, value in self.plain().items() if name not in self.choices}
+        top = {name: value for name, value in self.plain().items() if name not in self.choices and name != "limit"}
         return digest_of(self.told(), top, code or self.code())
 
     def told(self, groups: Iterable[str] = RUN_GROUPS) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,7 @@ def simulate_on(
     predictor: str = "oracle",
     telemetry: TelemetryConfig | None = None,
     horizon: Horizon | None = None,
+    limit_s: float = inf,
     **scenario: Any,
 ) -> RunResult:
     """Simulate sessions on a pool under a router, given by name or as an object."""
@@ -65,7 +67,7 @@ def simulate_on(
         telemetry=telemetry or TelemetryConfig(),
         **scenario,
     )
-    return simulate(built, sessions, seed, horizon)
+    return simulate(built, sessions, seed, horizon, limit_s)
 
 
 def columns_equal(left: dict[str, Any], right: dict[str, Any]) -> bool:

@@ -10,8 +10,9 @@ from cluster_cases import paper_pool, simulate_on
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.door import Door, Seen
-from gsim.core import Dependency, Job, Request, Session, TraceError
+from gsim.core import Dependency, Job, Request, Session, SimulationError, TraceError
 
 
 def request(number: int, session: int = 0, arrival_s: float = 0.0, **values: object) -> Request:
@@ -98,3 +99,25 @@ def test_ids_in_a_row_take_no_room() -> None:
         door.check(Session(number, 0.0, (Job(request(number, number), 5),)))
     assert not door._requests._others
     assert not door._sessions._others
+
+
+@pytest.mark.parametrize("router", ["goodserve", "least_load"])
+def test_a_run_that_cannot_go_on_says_who_waits(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No input that is let in leads here: a fault of the simulator itself, that forgets a turn.
+    monkeypatch.setattr(Arrivals, "_submit_at", lambda self, job, due_s: None)
+    with pytest.raises(SimulationError, match=r"nothing more can happen.*1 turns wait for others of their session"):
+        simulate_on(paper_pool(), iter([turns((), (0,))]), router)
+
+
+@pytest.mark.parametrize("router", ["goodserve", "least_load"])
+def test_a_run_beyond_its_limit_says_what_it_waits_for(router: str) -> None:
+    late = Session(1, 5000.0, (Job(request(1, 1, 5000.0), 5),))
+    with pytest.raises(SimulationError, match=r"still going on at 1000 s .*the next session arrives at 5000 s"):
+        simulate_on(paper_pool(), iter([single(), late]), router, limit_s=1000.0)
+    assert len(simulate_on(paper_pool(), iter([single(), late]), router, limit_s=6000.0).requests["status"]) == 2
+
+
+def test_a_request_that_takes_too_long_is_named() -> None:
+    slow = Session(0, 0.0, (Job(request(0, max_output_tokens=10_000), 9_000),))
+    with pytest.raises(SimulationError, match="request 0 of session 0 is on instance"):
+        simulate_on(paper_pool(), iter([slow]), "least_load", limit_s=1.0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsim.core import ConfigError
-from gsim.metrics import Window, over_time, session_began_s, stay_s, summarise
+from gsim.metrics import Objective, Window, over_time, session_began_s, stay_s, summarise
 from gsim.metrics.window import BINS
 
 # Two sessions of two requests, one that was under way when the run began, one single request, one that never came.
@@ -119,3 +119,76 @@ def test_a_window_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="by_session"):
         Window(rule="by_chance")
     assert Window().until_s == inf
+
+
+def single(arrivals, **given):
+    """Requests of their own that take one second each, and five tokens."""
+    n = len(arrivals)
+    columns = {
+        "session_id": [-1] * n,
+        "turn": [0] * n,
+        "arrival_s": arrivals,
+        "ended_s": [a + 1.0 for a in arrivals],
+        "finished_s": [a + 1.0 for a in arrivals],
+        "first_token_s": [a + 0.5 for a in arrivals],
+        "status": [0] * n,
+        "slo_s": [4.0] * n,
+        "prompt_tokens": [10] * n,
+        "output_tokens": [5] * n,
+        "generated_tokens": [5] * n,
+        "cached_tokens": [0] * n,
+        "preemptions": [0] * n,
+        "migrations": [0] * n,
+    }
+    return {name: np.array(values) for name, values in (columns | given).items()}
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 1000.0, 1e6])
+def test_a_load_that_begins_late_has_the_rate_that_it_has(offset_s):
+    rng = np.random.default_rng(3)
+    arrivals = np.cumsum(rng.exponential(0.5, 60))
+    told = summarise(single((arrivals + offset_s).tolist()))
+    here = summarise(single(arrivals.tolist()))
+    assert told["goodput_rps"] == pytest.approx(here["goodput_rps"], rel=0.05)
+    assert told["offered_rps"] == pytest.approx(2.0, rel=0.4)
+
+
+def test_a_first_gap_like_the_others_is_part_of_the_load():
+    assert summarise(single([2.0, 4.0, 6.0, 8.0]))["offered_rps"] == 4 / 8.0
+
+
+def test_a_warm_up_that_is_given_is_where_the_window_begins():
+    told = summarise(single([500.0, 501.0, 502.0]), window=Window(100.0, inf))
+    assert told["offered_rps"] == pytest.approx(3 / 402.0)
+
+
+@pytest.mark.parametrize("arrivals", [[0.0] * 8, [3.0] * 8, [0.0]])
+def test_a_batch_at_one_instant_counts_per_second_of_its_service(arrivals):
+    told = summarise(single(arrivals, finished_s=[arrivals[0] + 2.0 * (i + 1) for i in range(len(arrivals))]))
+    assert told["offered_rps"] == pytest.approx(0.5)
+    assert told["request_throughput"] == pytest.approx(0.5)
+
+
+def test_an_answer_that_was_cut_short_is_not_good_unless_asked():
+    short = single([0.0, 1.0, 2.0, 3.0], generated_tokens=[5, 4, 5, 1], status=[0, 0, 1, 0])
+    told = summarise(short)
+    assert (told["truncated"], told["good"], told["completed"]) == (2, 1, 3)
+    asked = summarise(short, objective=Objective.parse("truncated:good"))
+    assert (asked["truncated"], asked["good"]) == (2, 3)
+    assert summarise(short, objective=Objective.parse("tpot:10 truncated:good"))["good"] == 1
+    live = {name: values for name, values in short.items() if name != "output_tokens"}
+    assert (summarise(live)["truncated"], summarise(live)["good"]) == (0, 3)
+
+
+def test_a_session_with_an_answer_that_was_cut_short_is_not_good():
+    columns = single([0.0, 1.0, 2.0], session_id=[7, 7, 8], turn=[0, 1, 0], generated_tokens=[5, 4, 5])
+    sessions = {
+        "session_id": np.array([7]),
+        "arrival_s": np.array([0.0]),
+        "finished_s": np.array([2.0]),
+        "slo_s": np.array([inf]),
+        "missed": np.array([0]),
+        "jobs": np.array([2]),
+    }
+    assert summarise(columns, sessions)["good_sessions"] == 1
+    assert summarise(columns, sessions, objective=Objective.parse("truncated:good"))["good_sessions"] == 2
