@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint wheel test-ray test-vllm reproduce bench peers clean docs/reference.md
+.PHONY: run test lint wheel test-lowest test-ray test-vllm reproduce bench peers clean docs/reference.md
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -22,6 +22,14 @@ lint: $(STAMP)
 # A built wheel in an empty folder must do what the checkout does.
 wheel: $(STAMP)
 	sh tests/wheel.sh $(BIN)/python
+
+# The lowest versions that pyproject.toml allows, in an environment of their own. Warnings of third parties' old versions
+# are theirs, not ours: only our own are errors here.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest.py > .venv-lowest/lowest.txt
+	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest hypothesis -c .venv-lowest/lowest.txt
+	GSIM_PURE=1 .venv-lowest/bin/python -m pytest -W default -W error:::gsim tests/core tests/cluster tests/metrics tests/run tests/cli
 
 # The cluster launcher, on a local Ray.
 test-ray: $(STAMP)
