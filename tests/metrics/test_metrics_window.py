@@ -137,6 +137,7 @@ def single(arrivals, **given):
         "output_tokens": [5] * n,
         "generated_tokens": [5] * n,
         "cached_tokens": [0] * n,
+        "computed_tokens": [10] * n,
         "preemptions": [0] * n,
         "migrations": [0] * n,
     }
