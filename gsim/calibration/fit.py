@@ -65,7 +65,7 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
     if not kept:
         raise InputError(f"{folder} holds no measurement that counts")
     tables = build_tables(kept)
-    domain = measured_domain(kept, meta, name or profile_name(meta))
+    domain = measured_domain(tables, kept, meta, name or profile_name(meta))
     tables.latency(domain)
     errors = held_out_errors(kept, domain)
     overhead = request_overhead(kept)
@@ -95,12 +95,14 @@ def read_overhead(folder: Path) -> RequestOverhead:
     return RequestOverhead(**json.loads(path.read_text(encoding="utf-8"))["request_overhead_s"])
 
 
-def measured_domain(kept: list[Measurement], meta: dict[str, Any], name: str) -> Domain:
-    """From what was measured to what the server takes: between them times are extrapolated."""
+def measured_domain(tables: Tables, kept: list[Measurement], meta: dict[str, Any], name: str) -> Domain:
+    """From what was measured and is in the grids to what the server takes: between them times are extrapolated."""
+    batches, tokens = tables.decode_batches[-1], tables.prefill_tokens[-1]
+    longest = max(tables.decode_contexts[-1] + 1, tokens + tables.prefill_contexts[-1])
     measured = Extent(
-        sequences=max([m.sequences for m in kept] + [1]),
-        batch_tokens=max([m.chunk_tokens + m.sequences for m in kept] + [1]),
-        context_tokens=max(int(m.context_tokens + m.chunk_tokens) for m in kept),
+        sequences=batches,
+        batch_tokens=min(max(m.chunk_tokens + m.sequences for m in kept), tokens + batches),
+        context_tokens=min(max(m.context_tokens + m.chunk_tokens for m in kept), longest),
     )
     limit = Extent(
         max(meta["max_num_seqs"], measured.sequences),

@@ -28,7 +28,7 @@ def report_folder(folder: Path, name: str | None = None) -> str:
 def report_text(fitted: Fitted, folder: Path) -> str:
     """The report in Markdown."""
     meta, tables = fitted.meta, fitted.tables
-    domain = measured_domain(fitted.measurements, meta, profile_name(meta))
+    domain = measured_domain(tables, fitted.measurements, meta, profile_name(meta))
     taken = RawStore(folder).read()
     dropped: dict[str, int] = {}
     for m in taken:

@@ -29,8 +29,8 @@ class Extent:
 class Domain:
     """Measured extent of a profile, and the extent to which it may be asked.
 
-    Between ``measured`` and ``limit`` times are extrapolated, linearly in batch and tokens; beyond ``limit`` asking is
-    a ``ProfileError``. A profile that declares no extrapolation has ``limit`` equal to ``measured``.
+    Between ``measured`` and ``limit`` times are extrapolated, linearly in batch and tokens, and never fall; beyond
+    ``limit`` asking is a ``ProfileError``. Where no extrapolation is declared, ``limit`` equals ``measured``.
     """
 
     measured: Extent

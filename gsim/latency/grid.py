@@ -20,8 +20,8 @@ import numpy as np
 
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
-from gsim.latency.domain import Domain, by_fields
-from gsim.latency.row import DecodeRow
+from gsim.latency.domain import Domain, Extent, by_fields
+from gsim.latency.row import DecodeRow, end_slope
 
 #: Kernels of one GPU may be a little faster on a larger problem (another tile); a larger fall is a broken table.
 _LARGEST_FALL = 0.15
@@ -49,9 +49,11 @@ def check_rising(name: str, axis: Sequence[float], times: Sequence[float], where
 
 
 def interpolate(axis: Sequence[float], values: Sequence[float], x: float) -> float:
-    """Linear between points and beyond the last two; constant below the first."""
+    """Linear between points; beyond the last never falling (``end_slope``), below the first constant."""
     if x <= axis[0] or len(axis) == 1:
         return values[0]
+    if x > axis[-1]:
+        return values[-1] + end_slope(axis, values) * (x - axis[-1])
     j = min(bisect_right(axis, x), len(axis) - 1)
     low, high = axis[j - 1], axis[j]
     return values[j - 1] + (values[j] - values[j - 1]) * (x - low) / (high - low)
@@ -95,8 +97,7 @@ class IterationGrid:
         tokens = np.arange(self.domain.limit.batch_tokens + 1, dtype=np.float64)
         table = np.interp(tokens, knots, dense)
         if len(knots) > 1:
-            slope = (dense[-1] - dense[-2]) / (knots[-1] - knots[-2])
-            table += np.maximum(tokens - knots[-1], 0.0) * slope
+            table += np.maximum(tokens - knots[-1], 0.0) * end_slope(knots, dense)
         self._dense_s.extend(table.tolist())
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
@@ -122,6 +123,15 @@ class IterationGrid:
             raise ProfileError(f"{where}: decode.batch must start at 1 and prefill.context at 0")
         if not (self.square_token_s >= 0.0 and self.overhead_s >= 0.0):
             raise ProfileError(f"{where}: square_token_ms and overhead_ms must be 0 or more")
+
+    @property
+    def extent(self) -> Extent:
+        """The largest iteration that the grids cover: a decode's new token and a chunk's own count too."""
+        return Extent(
+            self.decode_batches[-1],
+            self.prefill_tokens[-1] + self.decode_batches[-1],
+            max(self.decode_contexts[-1] + 1, self.prefill_tokens[-1] + self.prefill_contexts[-1]),
+        )
 
     def _row(self, sequences: int) -> DecodeRow:
         """The decode row of a batch size, overhead included, built when first asked for."""

@@ -262,6 +262,14 @@ def _iteration(fields: Fields, domain: Domain) -> LatencyModel:
     )
     decode.done()
     prefill.done()
+    covered = latency.extent
+    for name in ("sequences", "batch_tokens", "context_tokens"):
+        stated, most = getattr(domain.measured, name), getattr(covered, name)
+        if stated > most:
+            raise ProfileError(
+                f"domain.measured.{name} is {stated}, but the latency grid ends at {most}: give what was measured, and "
+                f"how far to extrapolate as domain.limit.{name}"
+            )
     return latency
 
 

@@ -31,7 +31,7 @@ from gsim.latency.operator_tables import (
     bracket,
 )
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
-from gsim.latency.row import DecodeRow
+from gsim.latency.row import DecodeRow, end_slope
 
 
 def default_capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -72,8 +72,11 @@ class OperatorModel:
         default_factory=dict, init=False, repr=False, compare=False
     )
     _mixed: list[list[list[list[float]]]] = field(default_factory=list, init=False, repr=False, compare=False)
-    _behind_axis: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
-    _decodes_axis: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
+    _axes: tuple[tuple[int, ...], ...] = field(default=(), init=False, repr=False, compare=False)
+    """Of ``_mixed``: chunk, context behind it, decodes, their context; continued to the domain's limit."""
+    _batches: tuple[int, ...] = field(default=(), init=False, repr=False, compare=False)
+    _batch_s: list[np.ndarray] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Attention of pure decodes by batch size, continued as well."""
     _dense_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     _head_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -82,9 +85,17 @@ class OperatorModel:
             raise ProfileError(f"{self.domain.profile}: layers must be at least 1, overhead_s a finite number")
         tables = self.tables
         # Plain lists: a mixed iteration reads a handful of points, which costs NumPy more than it does.
-        self._mixed.extend(tables.mixed_s.tolist())
-        object.__setattr__(self, "_behind_axis", (0, *tables.prefill_contexts))
-        object.__setattr__(self, "_decodes_axis", (0, *tables.decodes))
+        limit = self.domain.limit
+        axes = [tables.chunks, (0, *tables.prefill_contexts), (0, *tables.decodes), tables.decode_contexts]
+        ends = (limit.batch_tokens, limit.context_tokens, limit.sequences, limit.context_tokens)
+        mixed_s = tables.mixed_s
+        for i, end in enumerate(ends):
+            axes[i], mixed_s = _continued(axes[i], mixed_s, i, end)
+        self._mixed.extend(mixed_s.tolist())
+        object.__setattr__(self, "_axes", tuple(axes))
+        batches, decode_s = _continued(tables.decodes, tables.decode_s, 0, limit.sequences)
+        object.__setattr__(self, "_batches", batches)
+        self._batch_s.extend(decode_s)
         sequences = np.arange(self.domain.limit.sequences + 1)
         self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
         tokens = np.arange(self.domain.limit.batch_tokens + 1)
@@ -110,10 +121,8 @@ class OperatorModel:
             if not 1 <= sequences <= self.domain.limit.sequences:
                 raise self.domain.refuse("sequences", sequences, self.domain.limit.sequences)
             tables = self.tables
-            j, part = bracket(tables.decodes, sequences)
-            times = (
-                tables.decode_s[j] if part == 0.0 else (1 - part) * tables.decode_s[j] + part * tables.decode_s[j + 1]
-            )
+            j, part = bracket(self._batches, sequences)
+            times = self._batch_s[j] if part == 0.0 else (1 - part) * self._batch_s[j] + part * self._batch_s[j + 1]
             row = DecodeRow(tables.decode_contexts, (self.layers * times).tolist())
             known = self._decode[sequences] = (
                 self._dense_s[sequences] + self._head_s[sequences],
@@ -204,10 +213,10 @@ class OperatorModel:
 
     def _joint_s(self, chunk: int, behind: float, decodes: int, contexts: tuple[float, ...]) -> list[float]:
         """Attention of one layer for one chunk and decodes: linear in all four directions of the table."""
-        tables = self.tables
-        i, u = bracket(tables.chunks, chunk)
-        j, v = bracket(self._behind_axis, behind)
-        k, w = bracket(self._decodes_axis, decodes)
+        chunk_axis, behind_axis, decodes_axis, context_axis = self._axes
+        i, u = bracket(chunk_axis, chunk)
+        j, v = bracket(behind_axis, behind)
+        k, w = bracket(decodes_axis, decodes)
         corners = [
             (p * q * r, self._mixed[i + di][j + dj][k + dk])
             for di, p in ((0, 1.0 - u), (1, u))
@@ -219,7 +228,7 @@ class OperatorModel:
         ]
         times = []
         for context in contexts:
-            m, x = bracket(tables.decode_contexts, context)
+            m, x = bracket(context_axis, context)
             time_s = sum(weight * row[m] for weight, row in corners)
             if x:
                 time_s += x * (sum(weight * row[m + 1] for weight, row in corners) - time_s)
@@ -274,6 +283,16 @@ class OperatorModel:
             middle = (low + high) // 2
             low, high = (middle, high) if run_s(middle) <= span_s else (low, middle)
         return low
+
+
+def _continued(axis: tuple[int, ...], table: np.ndarray, along: int, end: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """An axis and its table with one point more, at ``end``: there times are carried on, and have not fallen."""
+    if end <= axis[-1] or len(axis) == 1:
+        return axis, table
+    lines = np.moveaxis(table, along, -1)
+    slopes = np.array([end_slope(axis, line) for line in lines.reshape(-1, len(axis)).tolist()])
+    last = lines[..., -1:] + slopes.reshape(*lines.shape[:-1], 1) * (end - axis[-1])
+    return (*axis, end), np.concatenate([table, np.moveaxis(last, -1, along)], axis=along)
 
 
 def _line(axis: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -14,6 +14,19 @@ from typing import Any
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
 
 
+def end_slope(axis: Sequence[float], values: Sequence[float]) -> float:
+    """How values go on beyond the last point: along its last piece; where that falls, along the chord to the nearest
+    earlier point that is lower; flat where there is none.
+
+    Kernels may be a little faster on a larger problem (another tile), but carried on such a fall ends below zero.
+    """
+    last = len(values) - 1
+    for i in range(last - 1, -1, -1):
+        if values[i] <= values[last]:
+            return (values[last] - values[i]) / (axis[last] - axis[i])
+    return 0.0
+
+
 class _Piece:
     """The function from one knot to the next; whole numbers as floats, which hold them exactly."""
 
@@ -34,13 +47,16 @@ class DecodeRow:
     __slots__ = ("_pieces",)
 
     def __init__(self, contexts: Sequence[int], times_s: Sequence[float]) -> None:
-        """Knots in rising order with their times (at least one); below the first, its slope carries on down to 0."""
+        """Knots in rising order with their times (at least one).
+
+        Below the first, its slope carries on down to 0; beyond the last, times never fall (``end_slope``).
+        """
         knots, times = list(contexts), list(times_s)
         if len(knots) == 1:
             slopes = [0.0]
         else:
             slopes = [(b - a) / (y - x) for x, y, a, b in zip(knots, knots[1:], times, times[1:])]
-            slopes.append(slopes[-1])
+            slopes.append(end_slope(knots, times))
         if knots[0] > 0:
             # Time must not fall towards short contexts faster than it could: never below 0, never rising.
             slope = min(max(slopes[0], 0.0), times[0] / knots[0] * 0.5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -100,6 +101,59 @@ def test_measured_prefill_contexts_are_used() -> None:
     both = Batch((Chunk(512, 1024), Chunk(512, 0)), 0, 0, 0)
     dense_s = grid.iteration_s(Batch((Chunk(1024, 0),), 0, 0, 0))
     assert grid.iteration_s(both) == pytest.approx(dense_s + 0.004)
+
+
+#: Times that fall a little from point to point, as kernels of another tile do.
+uneven = st.lists(st.floats(0.87, 1.4), min_size=9, max_size=9)
+
+
+def falling(steps: list[float], first_s: float = 0.01) -> tuple[tuple[float, ...], ...]:
+    """Three rows of three times, each at most 13 % below its neighbours before it."""
+    table = [[0.0] * 3 for _ in range(3)]
+    for i in range(3):
+        for j in range(3):
+            before = [table[i - 1][j]] * (i > 0) + [table[i][j - 1]] * (j > 0)
+            table[i][j] = max(0.87 * max(before), min(before) * steps[3 * i + j]) if before else first_s
+    return tuple(map(tuple, table))
+
+
+@given(uneven, uneven)
+def test_times_stay_above_zero_and_never_fall_beyond_what_was_measured(
+    decode: list[float], prefill: list[float]
+) -> None:
+    grid = iteration_grid(
+        decode_s=falling(decode),
+        prefill_s=falling(prefill),
+        prefill_contexts=(0, 512, 1024),
+        square_token_s=0.0,
+        overhead_s=0.0,
+    )
+
+    def decode_s(sequences: int, context: int) -> float:
+        return grid.iteration_s(Batch((), sequences, sequences * context, context))
+
+    def prefill_s(tokens: int, context: int) -> float:
+        return grid.iteration_s(Batch((Chunk(tokens, context),), 0, 0, 0))
+
+    for line in (
+        [decode_s(4, context) for context in (1024, 4096, 131072)],
+        [decode_s(sequences, 512) for sequences in (8, 16, 64)],
+        [decode_s(64, context) for context in (1024, 4096, 131072)],
+        [prefill_s(tokens, 0) for tokens in (2048, 4096, 8192)],
+        [prefill_s(512, context) for context in (1024, 8192, 100_000)],
+        [prefill_s(tokens, 1024) for tokens in (2048, 4096, 8192)],
+    ):
+        assert line[0] > 0.0
+        assert all(b >= a * (1 - 1e-12) for a, b in pairwise(line)), line
+    assert grid.decode_run_s(8, 8 * 1000, 0, 100_000) > 0.0
+
+
+def test_beyond_a_fall_times_go_on_along_the_chord() -> None:
+    grid = iteration_grid(decode_s=((0.0050, 0.0062, 0.00615),) * 3, overhead_s=0.0)
+    rise = (0.00615 - 0.0050) / (1024 - 128)
+    assert grid.iteration_s(Batch((), 1, 100_000, 100_000)) == pytest.approx(0.00615 + rise * (100_000 - 1024))
+    flat = iteration_grid(decode_s=((0.0062, 0.0062, 0.00615),) * 3, overhead_s=0.0)
+    assert flat.iteration_s(Batch((), 1, 100_000, 100_000)) == pytest.approx(0.00615)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,11 @@ def test_an_unknown_name_lists_what_exists(name: str, words: str) -> None:
         ("{kind: constant, iteration_ms: 10}", GRID % "null", r"latency.decode.ms\[1\]\[1\]: must be .*not None"),
         ("{kind: constant, iteration_ms: 10}", GRID % "-3", r"latency.decode.ms\[1\]\[1\]: must be .*above 0, not -3"),
         ("{kind: constant, iteration_ms: 10}", GRID % "5", r"mine.yaml: .*times must not fall as context grows"),
+        (
+            "{kind: constant, iteration_ms: 10}",
+            GRID % "13",
+            "mine.yaml: domain.measured.context_tokens is 8192, but the latency grid ends at 2048",
+        ),
         ("8192}}", "8192}, limit: {sequences: 99}}", "limit: needs extrapolate: linear"),
     ],
 )

@@ -121,6 +121,35 @@ def test_nothing_is_interpolated_across_the_end_of_splitting(model: OperatorMode
     assert alphas[0] != alphas[1] != alphas[2]
 
 
+@pytest.mark.parametrize("axis", ["chunk", "behind", "decodes", "context"])
+def test_beyond_the_tables_attention_never_falls(folder: Path, tmp_path: Path, axis: str) -> None:
+    copy = tmp_path / "falling"
+    shutil.copytree(folder, copy)
+    lines = (copy / "attention.csv").read_text().splitlines()
+    column = {"chunk": 0, "behind": 1, "decodes": 2, "context": 3}[axis]
+    last = {"chunk": "2048", "behind": "1024", "decodes": "8", "context": "1024"}[axis]
+
+    def fallen(line: str) -> str:
+        fields = line.split(",")
+        if fields[column] == last:
+            fields[4] = str(4.5)  # less than any smaller problem takes
+        return ",".join(fields)
+
+    (copy / "attention.csv").write_text("\n".join([lines[0], *map(fallen, lines[1:])]) + "\n")
+    model = operator_profile(copy).latency
+    flat = dataclasses.replace(model, tables=dataclasses.replace(model.tables, alpha=model.tables.alpha * 0.0))
+    lines_of = {
+        "chunk": [Batch((Chunk(tokens, 16),), 2, 512, 256) for tokens in (2048, 4096, 16000)],
+        "behind": [Batch((Chunk(16, behind),), 2, 512, 256) for behind in (1024, 8000, 100_000)],
+        "decodes": [Batch((), n, n * 256, 256) for n in (8, 64, 900)],
+        "context": [Batch((), 2, 2 * c, c) for c in (1024, 8000, 100_000)],
+    }
+    for batches in (lines_of[axis], [batch._replace(chunks=(Chunk(16, 16),)) for batch in lines_of[axis]]):
+        times = [flat.iteration_s(batch) for batch in batches]
+        assert times[0] > 0.0
+        assert times == sorted(times)
+
+
 def test_vllms_capture_sizes() -> None:
     sizes = default_capture_sizes(256)
     assert sizes[:6] == (1, 2, 4, 8, 16, 24)
