@@ -24,6 +24,8 @@ Row = Mapping[str, Any]
 MAX_TOKENS = 10_000_000
 #: Longer times and gaps than this (about 30 years) are a wrong unit.
 MAX_SECONDS = 1e9
+#: Moments may be counted from 1970 (the first arrival becomes 0): up to the year 2286, which milliseconds exceed.
+MAX_CLOCK_SECONDS = 1e10
 
 
 def text_lines(path: str) -> Iterator[str]:
@@ -158,9 +160,16 @@ def number(row: Row, name: str, *, low: float = 0.0, high: float = MAX_SECONDS) 
         result = float(value)
     except (ValueError, OverflowError):
         raise RowError(f"{name} must be a number, not {brief(value)}") from None
-    if not math.isfinite(result) or not low <= result <= high:
+    if not math.isfinite(result):
+        raise RowError(f"{name} must be a finite number, not {brief(value)}")
+    if not low <= result <= high:
         raise RowError(f"{name} must be in [{low:g}, {high:g}], not {brief(value)}")
     return result
+
+
+def moment(row: Row, name: str, per_second: float = 1.0) -> float:
+    """When something happened, in seconds, counted from any beginning (``per_second``: the field's unit)."""
+    return number(row, name, high=MAX_CLOCK_SECONDS * per_second) / per_second
 
 
 def whole(row: Row, name: str, *, low: int = 1, high: int = MAX_TOKENS) -> int:

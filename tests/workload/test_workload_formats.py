@@ -274,7 +274,7 @@ def test_llmservingsim_continues_cumulative_inputs(tmp_path: Path) -> None:
 #: (format, what to replace in the good file, by what, expected reason)
 BROKEN = [
     ("mooncake", "600", "-600", "input_length must be in"),
-    ("mooncake", "600", "NaN", "input_length must be in"),
+    ("mooncake", "600", "NaN", "input_length must be a finite number, not 'NaN'"),
     ("mooncake", "600", "1e9", "input_length must be in"),
     ("mooncake", "52", "0", "output_length must be in"),
     ("mooncake", "[46, 47]", "[46, null]", "hash_ids must be a list"),
@@ -288,7 +288,7 @@ BROKEN = [
     ("agent_csv", "150,20,90", "150,20,151", "exceeds input_tokens"),
     ("agent_csv", "prefix_tokens_session", "prefix", "no column 'prefix_tokens_session'"),
     ("qwen_bailian", '"input_length": 40', '"input_length": 49', "must name 4 blocks"),
-    ("burstgpt", "472", "inf", "Request tokens must be in"),
+    ("burstgpt", "472", "inf", "Request tokens must be a finite number, not 'inf'"),
     ("burstgpt", "30,s1", "3,s1", "time runs back"),
     ("llmservingsim", "133", "0", "output_toks must be in"),
     ("llmservingsim", "101537000", "1", "time runs back"),
@@ -311,6 +311,38 @@ def test_broken_rows_say_file_row_and_reason(tmp_path: Path, name: str, old: str
     assert refused.value.row is not None
 
 
+EPOCH_S = 1_700_158_123
+
+#: Two requests 1.5 s apart, counted from 1970 in the format's own unit.
+FROM_1970 = {
+    "mooncake": lines(
+        *({"timestamp": EPOCH_S * 1000 + ms, "input_length": 5, "output_length": 2} for ms in (0, 1500)),
+    ),
+    "burstgpt": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    f"{EPOCH_S},ChatGPT,5,2,7,API log\n{EPOCH_S + 1.5},ChatGPT,5,2,7,API log\n",
+    "qwen_bailian": lines(
+        *(CHAT | {"chat_id": i, "timestamp": EPOCH_S + 1.5 * i, "hash_ids": [1, 2, 3]} for i in (0, 1)),
+    ),
+    "llmservingsim": lines(
+        *({"input_toks": 5, "output_toks": 2, "arrival_time_ns": (2 * EPOCH_S + 3 * i) * 500_000_000} for i in (0, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FROM_1970)
+def test_times_counted_from_1970_begin_at_0(tmp_path: Path, name: str) -> None:
+    arrivals = [session.arrival_s for session in read(tmp_path, name, FROM_1970[name])]
+    assert arrivals == pytest.approx([0.0, 1.5], abs=1e-6)
+
+
+def test_times_in_the_wrong_unit_and_times_that_run_back_are_told_with_all_their_digits(tmp_path: Path) -> None:
+    seconds = FROM_1970["burstgpt"]
+    with pytest.raises(TraceError, match=r"Timestamp must be in \[0, 1e\+10\], not '1700158123000'"):
+        read(tmp_path, "burstgpt", seconds.replace(f"{EPOCH_S},", f"{EPOCH_S}000,"))
+    with pytest.raises(TraceError, match=r"time runs back by 0\.25 s: 1700158122\.75 s after 1700158123 s"):
+        read(tmp_path, "burstgpt", seconds.replace(f"{EPOCH_S + 1.5}", f"{EPOCH_S - 0.25}"))
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_empty_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TraceError):
@@ -330,8 +362,9 @@ def survives(name: str, content: bytes) -> None:
             if refused is not None:
                 assert refused.path
                 assert refused.reason
-                # Only a file without any request at all has no row to blame.
-                assert refused.row is not None or "no request to replay" in refused.reason, refused
+                # Only a file without any request at all, or one that is packed, has no row to blame.
+                whole = ("no request to replay", "is compressed with")
+                assert refused.row is not None or any(words in refused.reason for words in whole), refused
 
 
 def mutated(good: bytes) -> st.SearchStrategy[bytes]:

@@ -16,7 +16,7 @@ from gsim.workload.formats.history import reused
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
-from gsim.workload.rows import Row, csv_rows, number, text, whole
+from gsim.workload.rows import Row, csv_rows, moment, number, text, whole
 
 _COLUMNS = ("sid", "turn", "t", "input_tokens", "output_tokens", "prefix_tokens_session")
 
@@ -101,10 +101,10 @@ class _Session:
     def _gap_s(self, row: Row) -> float:
         if row.get("gap_before_s"):
             return number(row, "gap_before_s")
-        return max(number(row, "t", high=1e12) - self.idle_s, 0.0) if self.last >= 0 else 0.0
+        return max(moment(row, "t") - self.idle_s, 0.0) if self.last >= 0 else 0.0
 
     def _ended_s(self, row: Row, output: int) -> float:
-        started_s = number(row, "t", high=1e12)
+        started_s = moment(row, "t")
         if row.get("recorded_api_s"):
             return started_s + number(row, "recorded_api_s")
         return started_s + self.trace.recorded_tpot_s * output

@@ -18,7 +18,7 @@ from gsim.workload.formats.mooncake import milliseconds, slo_of, task_of
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError, RowErrors
-from gsim.workload.rows import Row, brief, json_rows, text, whole, wholes
+from gsim.workload.rows import Row, brief, json_rows, moment, text, whole, wholes
 
 SCHEMA = "dynamo.agentic_mooncake"
 VERSION = 2
@@ -92,7 +92,7 @@ class _Play:
         if name in self.places:
             raise RowError(f"request_id {name!r} appears twice in its play")
         waits = _waits(row, self.places)
-        start_s = milliseconds(row, "not_before_ms") if row.get("not_before_ms") is not None else 0.0
+        start_s = moment(row, "not_before_ms", 1e3) if row.get("not_before_ms") is not None else 0.0
         if self.turns and not waits and start_s != self.start_s:
             raise RowError("a play has one start: a request that waits for none must share its not_before_ms")
         slo_s = slo_of(row, "session_slo_ms")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gsim.core import register
-from gsim.workload.formats.clock import check_equal_times, ordered
+from gsim.workload.formats.clock import check_equal_times, ordered, runs_back
 from gsim.workload.formats.grouping import grouped, play_of
 from gsim.workload.formats.history import continued
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
-from gsim.workload.rows import Row, csv_rows, number, parsed, whole
+from gsim.workload.rows import Row, csv_rows, moment, number, parsed, whole
 
 _COLUMNS = ("Timestamp", "Request tokens", "Response tokens")
 
@@ -51,7 +51,7 @@ class BurstGpt(Recorded):
         errors = self.errors(report)
         for name, rows in grouped(lambda own: csv_rows(self.path, own, _COLUMNS), _session_keys, errors):
             session = _Session(segment("burstgpt", name), report)
-            play = play_of(rows, errors, session.turn, lambda row: number(row, "Timestamp"))
+            play = play_of(rows, errors, session.turn, lambda row: moment(row, "Timestamp"))
             if play is not None:
                 yield play
 
@@ -64,9 +64,9 @@ class _Session:
         self.last_s = -1.0
 
     def turn(self, row: Row, turns: list[Turn]) -> Turn | None:
-        at_s = number(row, "Timestamp")
+        at_s = moment(row, "Timestamp")
         if at_s < self.last_s:
-            raise RowError(f"time runs back inside its session: {at_s:g} s after {self.last_s:g} s")
+            raise RowError(runs_back(at_s, self.last_s, " inside its session"))
         read = _single(row, self.report)
         gap_s = max(at_s - self.idle_s, 0.0)
         self.last_s = at_s
@@ -84,7 +84,7 @@ class _Session:
 
 def _single(row: Row, report: Report) -> tuple[float, Turn] | None:
     """Time and turn of a row, by itself; None where it failed."""
-    at_s, tokens = number(row, "Timestamp"), whole(row, "Request tokens", low=0)
+    at_s, tokens = moment(row, "Timestamp"), whole(row, "Request tokens", low=0)
     output = whole(row, "Response tokens", low=0)
     if output == 0:
         report.failed += 1

@@ -22,14 +22,19 @@ def check_equal_times(equal_times: str, window_s: float) -> None:
         raise ConfigError(f"trace.window_s must be a positive number of seconds, not {window_s}")
 
 
+def runs_back(at_s: float, last_s: float, where: str = "") -> str:
+    """That time runs back, and by how much: of times since 1970 the last digits tell."""
+    return f"time runs back{where} by {last_s - at_s:.3g} s: {at_s:.16g} s after {last_s:.16g} s"
+
+
 def in_order(plays: Iterator[Play], errors: RowErrors, *, equal: bool = True) -> Iterator[Play]:
     """Plays whose times never run back (nor stand still, unless ``equal``); others are reported as bad rows."""
     last_s = -inf
     for play in plays:
         if play.arrival_s < last_s:
-            errors.bad(play.row, f"time runs back: {play.arrival_s:.7g} s after {last_s:.7g} s; sort the file by time")
+            errors.bad(play.row, f"{runs_back(play.arrival_s, last_s)}; sort the file by time")
         elif play.arrival_s == last_s and not equal:
-            errors.bad(play.row, f"the same time twice: {last_s:.7g} s (trace.equal_times=allow accepts it)")
+            errors.bad(play.row, f"the same time twice: {last_s:.16g} s (trace.equal_times=allow accepts it)")
         else:
             last_s = play.arrival_s
             yield play

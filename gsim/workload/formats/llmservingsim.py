@@ -13,7 +13,7 @@ from gsim.workload.formats.history import continued
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
-from gsim.workload.rows import MAX_SECONDS, Row, json_rows, number, parsed, present, text, whole
+from gsim.workload.rows import MAX_SECONDS, Row, json_rows, moment, number, parsed, present, text, whole
 
 
 @register("trace", "llmservingsim")
@@ -31,7 +31,7 @@ class LlmServingSim(Recorded):
         yield from in_order((play for _, play in rows), errors)
 
     def _play(self, line: int, row: Row) -> Play:
-        arrival_s = _nanoseconds(row, "arrival_time_ns")
+        arrival_s = moment(row, "arrival_time_ns", 1e9)
         if "sub_requests" not in row:
             turn = Turn(whole(row, "input_toks"), whole(row, "output_toks"), task=self.task)
             return Play(arrival_s, (turn,), line)

@@ -17,7 +17,7 @@ from gsim.workload.formats.history import block_content, continued
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, length, segment
 from gsim.workload.report import Report, RowError, RowErrors
-from gsim.workload.rows import MAX_SECONDS, Row, json_rows, number, parsed, text, whole, wholes
+from gsim.workload.rows import MAX_SECONDS, Row, json_rows, moment, number, parsed, text, whole, wholes
 
 VARIANTS = ("auto", "request", "session", "delta")
 
@@ -61,7 +61,7 @@ class Mooncake(Recorded):
         yield from ordered(made, errors, self.equal_times, self.window_s, rng)
 
     def _play(self, line: int, row: Row) -> Play:
-        arrival_s = milliseconds(row, "timestamp")
+        arrival_s = moment(row, "timestamp", 1e3)
         prompt_tokens = whole(row, "input_length")
         turn = Turn(
             prompt_tokens,
@@ -111,7 +111,7 @@ def _session_id(row: Row) -> str:
 
 def _arrival_s(row: Row) -> float:
     slo_of(row, "session_slo_ms")  # refused here, where its row is known
-    return milliseconds(row, "timestamp") if "timestamp" in row else NO_CLOCK
+    return moment(row, "timestamp", 1e3) if "timestamp" in row else NO_CLOCK
 
 
 def milliseconds(row: Row, name: str) -> float:

@@ -14,7 +14,7 @@ from gsim.workload.formats.history import block_content
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import Play, Turn, Wait
 from gsim.workload.report import Report, RowError, RowErrors
-from gsim.workload.rows import Row, json_rows, number, text, whole, wholes
+from gsim.workload.rows import Row, json_rows, moment, text, whole, wholes
 
 
 @register("trace", "qwen_bailian")
@@ -53,7 +53,7 @@ class QwenBailian(Recorded):
         first_s, first_line = 0.0, 0
         for line, row in rows:
             try:
-                at_s = number(row, "timestamp")
+                at_s = moment(row, "timestamp")
                 chat = text(row, "chat_id")
                 if chat in chats:
                     raise RowError(f"chat_id {chat} appears twice")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gsim.core import ConfigError, TraceError, register
-from gsim.workload.formats.clock import in_order
+from gsim.workload.formats.clock import in_order, runs_back
 from gsim.workload.formats.grouping import grouped
 from gsim.workload.formats.history import continued
 from gsim.workload.formats.recorded import Recorded
@@ -147,7 +147,7 @@ class _Reader:
             try:
                 at_s = self._time_s(row)
                 if times and at_s < times[-1]:
-                    raise RowError(f"time runs back inside its session: {at_s:g} s after {times[-1]:g} s")
+                    raise RowError(runs_back(at_s, times[-1], " inside its session"))
                 turn = self._turn(row, turns, at_s - times[-1] if times else 0.0, line)
                 own_slo_s = self._seconds(row, "session_slo_s")
             except RowError as error:

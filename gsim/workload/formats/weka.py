@@ -17,7 +17,7 @@ from gsim.workload.formats.json_values import json_values
 from gsim.workload.formats.recorded import Recorded
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
-from gsim.workload.rows import Row, folder_or_file, number, parsed, present, text, whole, wholes
+from gsim.workload.rows import Row, folder_or_file, moment, number, parsed, present, text, whole, wholes
 
 #: Clocks of the files have whole seconds: a sub-agent that ended this little after a turn began still joined it.
 _CLOCK_S = 1.0
@@ -83,10 +83,10 @@ class _Builder:
         last = start
         beside: list[_Ended] = []
         for request in requests:
-            at_s = number(request, "t") + offset_s
+            at_s = moment(request, "t") + offset_s
             if request.get("type") == "subagent":
                 nested = _requests(request)
-                first_s = number(nested[0], "t")
+                first_s = moment(nested[0], "t")
                 ended = self.chain(nested, last, 0.0 if first_s >= at_s else at_s)
                 if ended is not None:
                     beside.append(ended)
