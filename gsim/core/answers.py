@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from gsim.core.decision import Migration
 from gsim.core.errors import GsimError, SimulationError
 from gsim.core.registry import name_of
+
+# Made once: to join types by ``|`` where they are asked for costs more than the question.
+_WHOLE: Final = (int, np.integer)
+_NUMBER: Final = (int, float, np.integer, np.floating)
 
 
 def title(group: str, policy: object) -> str:
@@ -24,7 +28,9 @@ def title(group: str, policy: object) -> str:
 
 def instance_of(answer: object, size: int, policy: str, request_id: int) -> int:
     """A router's answer as the index of an instance (``HOLD`` and ``REJECT`` are told apart before)."""
-    if isinstance(answer, int | np.integer) and not isinstance(answer, bool) and 0 <= answer < size:
+    if type(answer) is int and 0 <= answer < size:
+        return answer
+    if isinstance(answer, _WHOLE) and not isinstance(answer, bool) and 0 <= answer < size:
         return int(answer)
     allowed = f"an instance's index (a whole number from 0 to {size - 1}), HOLD or REJECT"
     raise SimulationError(f"{policy} answered {_shown(answer)} for request {request_id}; allowed: {allowed}")
@@ -32,7 +38,9 @@ def instance_of(answer: object, size: int, policy: str, request_id: int) -> int:
 
 def tokens_of(answer: object, policy: str, request_id: int) -> float:
     """A predictor's answer as a number of tokens."""
-    if isinstance(answer, int | float | np.integer | np.floating) and not isinstance(answer, bool):
+    if type(answer) is float and 0.0 < answer < math.inf:
+        return answer
+    if isinstance(answer, _NUMBER) and not isinstance(answer, bool):
         tokens = float(answer)
         if 0.0 < tokens < math.inf:
             return tokens
@@ -49,16 +57,17 @@ def all_tokens_of(answer: object, request_ids: np.ndarray[Any, Any], policy: str
             f"{policy} predicted {_shown(answer)} for {len(request_ids)} requests at once; "
             "allowed: an array of one number per request"
         )
-    tokens = given.astype(np.float64)
-    wrong = np.flatnonzero(~((tokens > 0.0) & (tokens < math.inf)))
-    if len(wrong):
-        tokens_of(float(tokens[wrong[0]]), policy, int(request_ids[wrong[0]]))
+    tokens = given.astype(np.float64, copy=False)
+    right = (tokens > 0.0) & (tokens < math.inf)
+    if not right.all():
+        wrong = int(right.argmin())
+        tokens_of(float(tokens[wrong]), policy, int(request_ids[wrong]))
     return tokens
 
 
 def key_of(answer: object, policy: str, request_id: int) -> float:
     """A router's ``queue_key`` as a number."""
-    if isinstance(answer, int | float | np.integer | np.floating) and not math.isnan(answer):
+    if isinstance(answer, _NUMBER) and not math.isnan(answer):
         return float(answer)
     raise SimulationError(
         f"{policy} gave the queue key {_shown(answer)} to request {request_id}; allowed: a number, and not NaN"
@@ -79,7 +88,7 @@ def migrations_of(answer: object, size: int, policy: str) -> list[Migration]:
 def _migration(move: object, size: int, policy: str) -> Migration:
     if not isinstance(move, Migration):
         raise SimulationError(f"{policy} answered {_shown(move)} to a review; allowed: Migration(request_id, target)")
-    whole = [isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (move.request_id, move.target)]
+    whole = [isinstance(n, _WHOLE) and not isinstance(n, bool) for n in (move.request_id, move.target)]
     if not all(whole) or not 0 <= move.target < size:
         raise SimulationError(
             f"{policy} moves request {_shown(move.request_id)} to instance {_shown(move.target)}; "
@@ -91,7 +100,7 @@ def _migration(move: object, size: int, policy: str) -> Migration:
 def interval_of(rectifier: Any, policy: str) -> float:
     """Seconds between two reviews of a rectifier (``inf``: none)."""
     interval_s = rectifier.interval_s
-    if isinstance(interval_s, int | float | np.integer | np.floating) and interval_s > 0:
+    if isinstance(interval_s, _NUMBER) and interval_s > 0:
         return float(interval_s)
     raise SimulationError(f"{policy} has interval_s = {_shown(interval_s)}; allowed: seconds above 0 (inf: no reviews)")
 

@@ -43,6 +43,11 @@ def int_cells(signal: Ints) -> MutableSequence[int]:
     return cast("MutableSequence[int]", signal.data)
 
 
+def flag_cells(signal: Bools) -> MutableSequence[bool]:
+    """As ``float_cells``, for truth values."""
+    return cast("MutableSequence[bool]", signal.data)
+
+
 @dataclass(slots=True)
 class StaticView:
     """What is known of every instance when the pool is set up (arrays of length ``n``)."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gsim.core import ActiveRequests, Predictor, Request
 from gsim.core.answers import all_tokens_of, title
@@ -14,11 +14,15 @@ from gsim.core.view import Bools, Floats, Ints
 from gsim.gateway.active import Active
 from gsim.gateway.backend import Backend
 
-_COLUMNS = (
-    *("_request_id", "_instance", "_prompt", "_before", "_moves", "_previous", "_tokens", "_seen"),
-    *("_arrival_s", "_dispatched_s", "_deadline_s", "_moved_s", "_predicted"),
-    *("_used", "_moving", "_decoding"),
+#: What is written once each time that a request is sent or taken from an instance.
+_FIELDS = (
+    *(("request_id", "q"), ("instance", "q"), ("prompt_tokens", "q"), ("generated_before", "q"), ("moves", "q")),
+    *(("previous", "q"), ("arrival_s", "d"), ("dispatched_s", "d"), ("deadline_s", "d"), ("moved_s", "d")),
+    ("predicted_tokens", "d"),
 )
+_ROW: Final = struct.Struct("=" + "".join(code for _, code in _FIELDS))
+_ROW_BYTES: Final = _ROW.size
+_ROW_TYPE: Final = np.dtype([(name, {"q": np.int64, "d": np.float64}[code]) for name, code in _FIELDS])
 
 
 class ActiveTable:
@@ -34,12 +38,10 @@ class ActiveTable:
         self._free = list(range(capacity - 1, -1, -1))
         self._unwritten: list[Active] = []
         """Who was sent or taken from an instance since somebody looked."""
-        self._request_id, self._instance = _ints(capacity), _ints(capacity)
-        self._prompt, self._before = _ints(capacity), _ints(capacity)
-        self._moves, self._previous = _ints(capacity), _ints(capacity)
+        self._packed = bytearray(capacity * _ROW_BYTES)
+        self._records = np.frombuffer(self._packed, dtype=_ROW_TYPE)
+        """The rows as they were written: one call writes a row, and one takes out those that somebody looks at."""
         self._tokens, self._seen = _ints(capacity), _ints(capacity)
-        self._arrival_s, self._dispatched_s, self._deadline_s = _floats(capacity), _floats(capacity), _floats(capacity)
-        self._moved_s, self._predicted = _floats(capacity), _floats(capacity)
         self._used, self._moving, self._decoding = _flags(capacity), _flags(capacity), _flags(capacity)
 
     def __len__(self) -> int:
@@ -102,75 +104,84 @@ class ActiveTable:
 
     def streamed(self, clocks: Ints) -> tuple[Ints, Ints]:
         """Per instance: how many requests streamed ever since the last call, and how many tokens they streamed."""
-        slots = np.flatnonzero(self._used)
-        here = self._instance[slots]
+        slots = self._used.nonzero()[0]
+        here = self._records["instance"][slots]
         now = self._tokens[slots] + self._decoding[slots] * clocks[here]
         before = self._seen[slots]
         self._seen[slots] = now
-        steady = before > 0
-        requests = np.bincount(here[steady], minlength=len(clocks))
-        grown = np.bincount(here[steady], weights=(now - before)[steady], minlength=len(clocks))
+        steady = (before > 0).nonzero()[0]
+        here = here[steady]
+        requests = np.bincount(here, minlength=len(clocks))
+        grown = np.bincount(here, weights=(now - before)[steady], minlength=len(clocks))
         return requests, grown.astype(np.int64)
 
     def snapshot(self, clocks: Ints, predictor: Predictor | None) -> ActiveRequests:
         """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row (None: NaN)."""
-        slots = np.flatnonzero(self._used)
-        request_id, instance = self._request_id[slots], self._instance[slots]
-        generated = self._tokens[slots] + self._decoding[slots] * clocks[instance] + self._before[slots]
-        first = self._predicted[slots]
+        slots = self._used.nonzero()[0]
+        rows = self._records.take(slots)
+        request_id, instance, first = rows["request_id"], rows["instance"], rows["predicted_tokens"]
+        generated = self._tokens[slots] + self._decoding[slots] * clocks[instance] + rows["generated_before"]
         return ActiveRequests(
             request_id=request_id,
             instance=instance,
-            prompt_tokens=self._prompt[slots],
+            prompt_tokens=rows["prompt_tokens"],
             generated_tokens=generated,
             predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), request_id, generated, first),
-            arrival_s=self._arrival_s[slots],
-            dispatched_s=self._dispatched_s[slots],
-            deadline_s=self._deadline_s[slots],
-            moves=self._moves[slots],
+            arrival_s=rows["arrival_s"],
+            dispatched_s=rows["dispatched_s"],
+            deadline_s=rows["deadline_s"],
+            moves=rows["moves"],
             moving=self._moving[slots],
-            previous=self._previous[slots],
-            moved_s=self._moved_s[slots],
+            previous=rows["previous"],
+            moved_s=rows["moved_s"],
         )
 
     def _write(self) -> None:
         """Write the rows of who is new or has left an instance, and is not over by now."""
-        rows = [active for active in self._unwritten if active.slot >= 0]
+        packed = self._packed
+        slots: list[int] = []
+        for active in self._unwritten:
+            slot = active.slot
+            if slot < 0:
+                continue
+            request = active.origin.request
+            _ROW.pack_into(
+                packed,
+                slot * _ROW_BYTES,
+                active.request_id,
+                active.sent_to,
+                request.prompt_tokens,
+                active.generated_before,
+                active.migrations,
+                active.previous,
+                request.arrival_s,
+                active.dispatched_s,
+                request.deadline_s,
+                active.moved_s,
+                active.predicted_tokens,
+            )
+            self._moving[slot] = active.moving
+            slots.append(slot)
         self._unwritten = []
-        if not rows:
-            return
-        slots = np.array([active.slot for active in rows])
-        requests = [active.origin.request for active in rows]
-        self._request_id[slots] = [active.request_id for active in rows]
-        self._instance[slots] = [active.sent_to for active in rows]
-        self._prompt[slots] = [request.prompt_tokens for request in requests]
-        self._moves[slots] = [active.migrations for active in rows]
-        self._previous[slots] = [active.previous for active in rows]
-        self._before[slots] = [active.generated_before for active in rows]
-        self._arrival_s[slots] = [request.arrival_s for request in requests]
-        self._dispatched_s[slots] = [active.dispatched_s for active in rows]
-        self._deadline_s[slots] = [request.deadline_s for request in requests]
-        self._moved_s[slots] = [active.moved_s for active in rows]
-        self._predicted[slots] = [active.predicted_tokens for active in rows]
-        self._moving[slots] = [active.moving for active in rows]
-        self._used[slots] = True
-        self._tokens[slots] = self._seen[slots] = self._decoding[slots] = 0
+        if slots:
+            self._used[slots] = True
+            self._tokens[slots] = self._seen[slots] = self._decoding[slots] = 0
 
     def _grow(self) -> None:
         old = len(self._rows)
         self._rows += [None] * old
         self._free += range(2 * old - 1, old - 1, -1)
-        for name in _COLUMNS:
-            column: NDArray[Any] = getattr(self, name)
-            setattr(self, name, np.concatenate((column, np.zeros_like(column))))
+        self._packed = self._packed + bytearray(old * _ROW_BYTES)
+        self._records = np.frombuffer(self._packed, dtype=_ROW_TYPE)
+        self._tokens = np.concatenate((self._tokens, _ints(old)))
+        self._seen = np.concatenate((self._seen, _ints(old)))
+        self._used = np.concatenate((self._used, _flags(old)))
+        self._moving = np.concatenate((self._moving, _flags(old)))
+        self._decoding = np.concatenate((self._decoding, _flags(old)))
 
 
 def _ints(n: int) -> Ints:
     return np.zeros(n, dtype=np.int64)
-
-
-def _floats(n: int) -> Floats:
-    return np.zeros(n)
 
 
 def _flags(n: int) -> Bools:

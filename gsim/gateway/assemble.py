@@ -87,14 +87,15 @@ def assemble(
         monitor = Monitor(gateway, policies.rectifier, predictor, moves)
     scraper = Scraper(gateway, scrape_interval_s, monitor if scrapes_for_reviews_only else None)
     if "scrape" in needs:
-        clock.start(scraper.run())
+        clock.at_once(scraper.start)
     if "estimates" in needs:
         assert table is not None
-        clock.start(StreamObserver(gateway, table, policies.estimator, telemetry.stream_interval_s).run())
+        observer = StreamObserver(gateway, table, policies.estimator, telemetry.stream_interval_s)
+        clock.at_once(observer.start)
     sampler = None
     if telemetry.sample_interval_s is not None:
         sampler = Sampler(gateway, telemetry.sample_interval_s)
         clock.start(sampler.run())
     if monitor is not None:
-        clock.start(monitor.run())
+        clock.at_once(monitor.start)
     return Assembly(gateway, scraper, sampler, network, moves, monitor)

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, TypeVar
 
 import simpy
-from simpy.events import NORMAL
+from simpy.events import NORMAL, URGENT
 
 T = TypeVar("T")
 
@@ -108,6 +108,13 @@ class Clock(simpy.Environment):
     def start(self, steps: Steps[Any]) -> None:
         """Let something go on from now on."""
         self.process(steps)
+
+    def at_once(self, do: Callable[[], None]) -> None:
+        """Call ``do`` before anything else that is due by now, as a process begins."""
+        event = simpy.Event(self)
+        event._ok, event._value = True, None
+        event.callbacks.append(lambda _event: do())
+        self.schedule(event, URGENT)
 
     def after(self, delay_s: float, do: Callable[[Event], None]) -> Event:
         """Call ``do`` once, in ``delay_s`` seconds, with the event that is returned."""

@@ -25,7 +25,7 @@ from gsim.core import (
     TraceError,
 )
 from gsim.core.answers import instance_of, title, tokens_of
-from gsim.core.view import float_cells, int_cells
+from gsim.core.view import flag_cells, float_cells, int_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
@@ -90,6 +90,7 @@ class Gateway:
         self._on_end = ends.ended
         self._on_dispatch = ends.dispatched
         self.ended_s = 0.0
+        self._available = flag_cells(view.available)
         self._in_flight = int_cells(view.in_flight)
         self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
         self._in_flight_tokens = float_cells(view.in_flight_tokens)
@@ -145,7 +146,7 @@ class Gateway:
             self.end(active, Status.REJECTED, now_s)
         else:
             instance = instance_of(decision, len(self.backends), self._router_title, active.request_id)
-            if view.available[instance]:
+            if self._available[instance]:
                 self.dispatch(active, instance)
             else:
                 # The connection is refused: the request waits until something changes, as if the router held it.

@@ -7,8 +7,9 @@ from math import nan
 import numpy as np
 
 from gsim.core import Estimator
+from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active_table import ActiveTable
-from gsim.gateway.clock import Steps
+from gsim.gateway.clock import Alarm, Steps
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.records import Columns
@@ -29,36 +30,34 @@ class Scraper:
         self.scrapes = 0
         self.lost = np.zeros(len(gateway.backends), dtype=np.bool_)
         """Instances whose metrics cannot be read at present (a fault)."""
+        view = gateway.view
+        self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
+        self._kv_usage, self._scraped_s = float_cells(view.kv_usage), float_cells(view.scraped_s)
+        self._alarm = Alarm(gateway.clock, self.start)
 
-    def run(self) -> Steps[None]:
-        """The process."""
-        clock = self._gateway.clock
-        while True:
-            reader = self._only_reader
-            if reader is None or reader.next_review_s <= clock.now + self._interval_s:
-                self.scrape(clock.now)
-            else:
-                self._gateway.ask_held()
-            yield clock.timeout(self._interval_s)
+    def start(self) -> None:
+        """Scrape now, and again and again from now on, an interval apart."""
+        gateway, reader = self._gateway, self._only_reader
+        now_s = gateway.clock.now
+        if reader is None or reader.next_review_s <= now_s + self._interval_s:
+            self.scrape(now_s)
+        else:
+            gateway.ask_held()
+        self._alarm.set(self._interval_s)
 
     def scrape(self, now_s: float) -> None:
         """Read every instance that answers."""
-        view = self._gateway.view
-        readable = np.flatnonzero(view.available & ~self.lost)
-        if not len(readable):
+        gateway = self._gateway
+        readable: list[int] = (gateway.view.available & ~self.lost).nonzero()[0].tolist()
+        if not readable:
             return
-        read = [self._gateway.backends[i].gauges(now_s) for i in readable.tolist()]
-        gauges = [one for one in read if one is not None]
-        if len(gauges) < len(read):
-            readable = readable[[one is not None for one in read]]
-        if gauges:
-            running, waiting, kv_usage = zip(*gauges, strict=True)
-            view.running[readable] = running
-            view.waiting[readable] = waiting
-            view.kv_usage[readable] = kv_usage
-            view.scraped_s[readable] = now_s
+        for index in readable:
+            gauges = gateway.backends[index].gauges(now_s)
+            if gauges is not None:
+                self._running[index], self._waiting[index], self._kv_usage[index] = gauges
+                self._scraped_s[index] = now_s
         self.scrapes += 1
-        self._gateway.ask_held()
+        gateway.ask_held()
 
 
 class StreamObserver:
@@ -69,21 +68,25 @@ class StreamObserver:
         self._table = table
         self._estimator = estimator
         self._interval_s = interval_s
+        self._alarm = Alarm(gateway.clock, self._ring)
 
-    def run(self) -> Steps[None]:
-        """The process."""
-        clock = self._gateway.clock
-        while True:
-            yield clock.timeout(self._interval_s)
-            self._observe(clock.now)
-            self._estimator.refresh(clock.now)
+    def start(self) -> None:
+        """Observe again and again from now on, an interval apart."""
+        self._alarm.set(self._interval_s)
+
+    def _ring(self) -> None:
+        now_s = self._gateway.clock.now
+        self._observe(now_s)
+        self._estimator.refresh(now_s)
+        self.start()
 
     def _observe(self, now_s: float) -> None:
         table = self._table
         # Only streams that were decoding during the whole interval say how fast decoding is.
         streams, tokens = table.streamed(table.follow(self._gateway.backends, now_s))
-        for index in np.flatnonzero(tokens > 0).tolist():
-            self._estimator.streamed(index, int(tokens[index]), self._interval_s * int(streams[index]), now_s)
+        for index, (count, span) in enumerate(zip(tokens.tolist(), streams.tolist(), strict=True)):
+            if count > 0:
+                self._estimator.streamed(index, count, self._interval_s * span, now_s)
 
 
 class Sampler:

@@ -7,7 +7,7 @@ from gsim.metrics.run import LATENCIES, PERCENTILES, Usage, instance_usage, stay
 from gsim.metrics.stationarity import Stationarity, judge
 from gsim.metrics.statistics import Interval, Paired, mean_interval, paired_difference
 from gsim.metrics.warmup import choose_warmup
-from gsim.metrics.window import RULES, Rule, Window, over_time, session_began_s
+from gsim.metrics.window import RULES, Rule, Window, over_time, session_began_s, with_beginnings
 
 __all__ = [
     "DRIFTS",
@@ -35,4 +35,5 @@ __all__ = [
     "stay_s",
     "summarise",
     "window_drifts",
+    "with_beginnings",
 ]

@@ -88,8 +88,12 @@ def counted_at_s(requests: Columns, rule: Rule) -> Floats:
 def session_began_s(requests: Columns) -> Floats:
     """When the session of each request began; NaN where it was under way when the run began.
 
-    A session begins with its first request. One whose first turn is not among the rows began before the run.
+    A session begins with its first request. One whose first turn is not among the rows began before the run. Rows that
+    have a column of this name (``with_beginnings``) are taken at their word.
     """
+    known = requests.get("session_began_s")
+    if known is not None:
+        return known
     arrival_s, session = requests["arrival_s"], requests["session_id"]
     if not len(session):
         return np.zeros(0)
@@ -103,6 +107,11 @@ def session_began_s(requests: Columns) -> Floats:
     result = np.empty(len(session))
     result[order] = np.repeat(began_s, np.diff(starts, append=len(session)))
     return result
+
+
+def with_beginnings(requests: Columns) -> Columns:
+    """The rows with ``session_began_s`` as a column: worked out once, where several count by it."""
+    return {**requests, "session_began_s": session_began_s(requests)}
 
 
 def over_time(requests: Columns, window: Window, good: np.ndarray[Any, Any]) -> dict[str, list[float]]:

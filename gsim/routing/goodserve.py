@@ -10,7 +10,7 @@ import numpy as np
 from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, Verdict, register
 from gsim.core.view import Floats
 from gsim.routing.choice import lowest, nothing
-from gsim.routing.latency import predicted_latency
+from gsim.routing.latency import FEW, latency_of_few, predicted_latency
 
 Weakest = Literal["largest_latency", "slowest_then_largest_latency"]
 Infeasible = Literal["fastest", "sacrifice", "reject", "defer"]
@@ -53,12 +53,18 @@ class GoodServe:
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The just-good-enough instance for one request."""
         n = len(view.available)
-        if len(self._latency) != n:
-            self._latency, self._rank = np.empty(n), np.empty(n)
-        latency = predicted_latency(view, self._prefill_tokens(request, view), view.predict(request), self._latency)
         left_s = request.arrival_s + request.slo_s - view.now_s
         limit_s = (left_s - self.margin_s) / (1.0 + self.margin_fraction)
-        chosen = self._weakest_within(limit_s, view)
+        prefill_tokens, output_tokens = self._prefill_tokens(request, view), view.predict(request)
+        if n <= FEW:
+            few = latency_of_few(view, prefill_tokens, output_tokens)
+            chosen = self._weakest_of_few(few, limit_s, view)
+            latency = np.array(few) if chosen is None else nothing()
+        else:
+            if len(self._latency) != n:
+                self._latency, self._rank = np.empty(n), np.empty(n)
+            latency = predicted_latency(view, prefill_tokens, output_tokens, self._latency)
+            chosen = self._weakest_within(limit_s, view)
         if chosen is not None:
             return chosen
         fastest = lowest(latency, view.available)
@@ -74,6 +80,17 @@ class GoodServe:
 
     def _prefill_tokens(self, request: Request, view: ClusterView) -> float | Floats:
         return request.prompt_tokens
+
+    def _weakest_of_few(self, latency: list[float], limit_s: float, view: ClusterView) -> int | None:
+        """As ``_weakest_within``, by plain numbers."""
+        available = view.available.tolist()
+        feasible = [i for i, seconds in enumerate(latency) if seconds <= limit_s and available[i]]
+        if not feasible:
+            return None
+        if self.weakest == "slowest_then_largest_latency":
+            nominal = view.static.nominal_tpot_s.tolist()
+            return max(feasible, key=lambda i: (nominal[i], latency[i]))
+        return max(feasible, key=latency.__getitem__)
 
     def _weakest_within(self, limit_s: float, view: ClusterView) -> int | None:
         """The weakest feasible instance; None if there is none."""

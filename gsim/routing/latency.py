@@ -7,6 +7,9 @@ import numpy as np
 from gsim.core import ClusterView
 from gsim.core.view import Floats
 
+#: Up to so many instances plain numbers are quicker than NumPy, a call of which costs as much for four as for forty.
+FEW = 32
+
 
 def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_tokens: float, out: Floats) -> Floats:
     """T = q + p * L_in + d * L_out in seconds per instance, written into ``out``.
@@ -17,3 +20,11 @@ def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_t
     np.multiply(view.tpot_s, output_tokens, out=out)
     np.add(out, view.queue_s, out=out)
     return np.add(out, view.prefill_s_per_token * prompt_tokens, out=out)
+
+
+def latency_of_few(view: ClusterView, prompt_tokens: float | Floats, output_tokens: float) -> list[float]:
+    """``predicted_latency`` to the last bit, as plain numbers: for ``FEW`` instances at most."""
+    speeds = zip(view.queue_s.tolist(), view.prefill_s_per_token.tolist(), view.tpot_s.tolist(), strict=True)
+    if isinstance(prompt_tokens, np.ndarray):
+        return [d * output_tokens + q + p * n for (q, p, d), n in zip(speeds, prompt_tokens.tolist(), strict=True)]
+    return [d * output_tokens + q + p * prompt_tokens for q, p, d in speeds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 
 from gsim.cluster import RunResult, simulate
 from gsim.core import ConfigError, InputError, Population, Session, Status
-from gsim.metrics import instance_usage, latency_drift, over_time, session_began_s, summarise, window_drifts
+from gsim.metrics import instance_usage, latency_drift, over_time, summarise, window_drifts, with_beginnings
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
 from gsim.run.settings import Settings
@@ -46,6 +47,7 @@ def with_window(settings: Settings) -> Settings:
 def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str, Any]:
     """A run in numbers: its metrics, its instances, and what it cost to simulate."""
     window = settings.window
+    result = _counted_by_session(result)
     followed = over_time(result.requests, window, settings.objective.met(result.requests))
     start_s, until_s = window.start_s, followed["time_s"][-1] if followed["time_s"] else window.start_s
     counted = {"rule": window.rule, "start_s": start_s, "until_s": until_s, "ended_s": result.duration_s}
@@ -63,6 +65,11 @@ def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str
     }
 
 
+def _counted_by_session(result: RunResult) -> RunResult:
+    """With the beginning of each request's session beside it, for all that count by it."""
+    return dataclasses.replace(result, requests=dict(with_beginnings(result.requests)))
+
+
 def _report_rows(summary: dict[str, Any], report: Any) -> None:
     """What a trace file left out: counted in every row of results, word for word in the run's own summary."""
     summary["metrics"]["skipped_rows"] = 0 if report is None else report.skipped
@@ -74,10 +81,10 @@ def request_rows(result: RunResult, settings: Settings) -> pa.Table:
     """One row per request, with names instead of codes, its latency, and whether it was counted and good."""
     import pyarrow as pa
 
-    columns = dict(result.requests)
+    columns = dict(with_beginnings(result.requests))
     names = np.array([*(instance.name for instance in result.instances), ""], dtype=object)
     table: dict[str, Any] = {}
-    for name, values in columns.items():
+    for name, values in result.requests.items():
         if name == "task":
             table[name] = _words(values, list(result.tasks))
         elif name == "instance":
@@ -88,7 +95,7 @@ def request_rows(result: RunResult, settings: Settings) -> pa.Table:
             table[name] = values
     table["e2e_s"] = columns["finished_s"] - columns["arrival_s"]
     table["good"] = settings.objective.met(columns)
-    table["session_began_s"] = session_began_s(columns)
+    table["session_began_s"] = columns["session_began_s"]
     table["counted"] = settings.window.requests(columns)
     return pa.table(table)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsim.core import ConfigError
-from gsim.metrics import Objective, Window, over_time, session_began_s, stay_s, summarise
+from gsim.metrics import RULES, Objective, Window, over_time, session_began_s, stay_s, summarise, with_beginnings
 from gsim.metrics.window import BINS
 
 # Two sessions of two requests, one that was under way when the run began, one single request, one that never came.
@@ -193,3 +193,14 @@ def test_a_session_with_an_answer_that_was_cut_short_is_not_good():
     }
     assert summarise(columns, sessions)["good_sessions"] == 1
     assert summarise(columns, sessions, objective=Objective.parse("truncated:good"))["good_sessions"] == 2
+
+
+def test_beginnings_are_worked_out_once_and_stay_with_their_rows():
+    known = with_beginnings(rows())
+    assert np.array_equal(known["session_began_s"], session_began_s(rows()), equal_nan=True)
+    # A part of the rows, without its sessions' first turns, still knows when they began.
+    part = {name: values[1:2] for name, values in known.items()}
+    assert session_began_s(part).tolist() == [1.0]
+    for rule in RULES:
+        window = Window(1.0, 3.0, rule)
+        assert np.array_equal(window.requests(known), window.requests(rows()))

@@ -395,3 +395,22 @@ def test_lmetric_multiplies_tokens_and_requests():
 def test_impossible_options_are_refused_by_name(name, fields):
     with pytest.raises(ConfigError, match=f"router.{next(iter(fields))}"):
         build("router", name, **fields)
+
+
+@pytest.mark.parametrize("name", ["goodserve", "goodserve_prefix"])
+@pytest.mark.parametrize("weakest", ["largest_latency", "slowest_then_largest_latency"])
+@pytest.mark.parametrize("infeasible", ["fastest", "sacrifice", "defer"])
+def test_goodserve_decides_alike_by_plain_numbers_and_by_arrays(name, weakest, infeasible, monkeypatch):
+    rng = np.random.default_rng(4)
+    decisions = []
+    for _ in range(60):
+        view = idle_view(4, available=(rng.random(4) < 0.8).tolist(), queue_s=rng.choice([0.0, 0.5, 4.0], 4).tolist())
+        view.prefix_tokens = prefixes(*rng.integers(0, 90, 4).tolist())
+        one = request(prompt_tokens=100, slo_s=float(rng.choice([0.5, 2.0, 6.0, 20.0])), arrival_s=0.0)
+        both = []
+        for few in (32, 0):
+            monkeypatch.setattr("gsim.routing.goodserve.FEW", few)
+            both.append(choice(name, view, one, weakest=weakest, infeasible=infeasible, hope=0.2))
+        assert both[0] == both[1]
+        decisions.append(both[0])
+    assert len(set(decisions)) > 2
