@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from paced_backend import Paced
 
-from gsim.core import Job, Request
+from gsim.core import Job, Progress, Request
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.clock import Clock
@@ -58,7 +58,7 @@ def test_a_request_that_moves_says_where_it_was_and_what_it_had():
     table = ActiveTable(capacity=2)
     active = _sent(3, 0)
     table.add(active, 1.0)
-    active.resume(7)
+    active.resume(Progress(7, 109))
     table.detach(active)
     active.instance, active.migrations = 1, 1
     table.add(active, 2.0)
