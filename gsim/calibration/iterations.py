@@ -119,8 +119,10 @@ class Stopwatch:
         if before is not None and after is not None:
             if after.total(PREFILL_TIME + "_count") - before.total(PREFILL_TIME + "_count") == 1.0:
                 server_s = after.total(PREFILL_TIME + "_sum") - before.total(PREFILL_TIME + "_sum")
+                if not server_s > 0.0:
+                    dropped = f"the server's histogram of prefill times runs backwards: {server_s:g} s"
             hits = after.total(CACHE_HITS) - before.total(CACHE_HITS)
-            if hits != context:
+            if hits != context and not dropped:
                 dropped = f"prefix cache: {hits:g} tokens hit, {context} wanted"
         own = math.isfinite(server_s)
         return Timing(

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scipy import stats
 
-from gsim.calibration.client import AnswerError, Client, ServerError
+from gsim.calibration.client import AnswerError, Client, masked, pause_or_give_up, persistent
 from gsim.calibration.iterations import Stopwatch
-from gsim.calibration.options import MeasureOptions
+from gsim.calibration.options import MeasureOptions, api_key
 from gsim.calibration.plan import Planner, Point
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.server import ServerFacts, discover
@@ -61,7 +61,7 @@ class Campaign:
         self.kept: dict[Point, list[float]] = {point: [] for point in self.points}
         self.tries: dict[Point, int] = dict.fromkeys(self.points, 0)
         shape = served_shape(facts.model, options.model_config)
-        self.meta = {"gpu": options.gpu, **asdict(facts), "options": asdict(options)}
+        self.meta = {"gpu": options.gpu, **asdict(facts), "options": asdict(options) | {"url": masked(options.url)}}
         self.meta.update(shape=shape_fields(shape), weight_dtype=served_dtype(options.model_config))
         for measurement in store.open(self.meta, FIXED):
             self._note(measurement)
@@ -98,7 +98,7 @@ class Campaign:
         deadline_s = loop.time() + self.options.max_seconds
         task = progress.add_task("warm-up", total=len(self.points), completed=self._closed())
         if self.open_points():
-            await self.stopwatch.warm_up()
+            await persistent(self.stopwatch.warm_up, self.options.max_failures)
         while (todo := self.open_points()) and loop.time() < deadline_s:
             for index in self.rng.permutation(len(todo)):
                 if loop.time() >= deadline_s:
@@ -114,9 +114,7 @@ class Campaign:
             measurement = await self.stopwatch.take(point, self.tries[point])
         except AnswerError as error:
             self._failures += 1
-            if self._failures >= self.options.max_failures:
-                raise ServerError(f"{error} ({self._failures} failures in a row: giving up)") from None
-            await asyncio.sleep(0.5 * self._failures)
+            await pause_or_give_up(error, self._failures, self.options.max_failures)
             return
         self._failures = 0
         self.store.append(measurement)
@@ -139,9 +137,14 @@ async def measure(options: MeasureOptions, transport: httpx.AsyncBaseTransport |
     """
     console = Console(stderr=True)
     async with Client(
-        options.url, max_concurrency=options.max_concurrency, timeout_s=options.timeout_s, transport=transport
+        options.url,
+        max_concurrency=options.max_concurrency,
+        timeout_s=options.timeout_s,
+        answer_s=options.answer_s,
+        api_key=api_key(options.api_key_env),
+        transport=transport,
     ) as client:
-        facts = await discover(client, options)
+        facts = await persistent(lambda: discover(client, options), options.max_failures)
         for name in facts.assumed:
             console.print(f"note: {name} is assumed to be {getattr(facts, name)}; state it if it is not")
         if not facts.metrics:
@@ -151,7 +154,11 @@ async def measure(options: MeasureOptions, transport: httpx.AsyncBaseTransport |
         columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         try:
             with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-                await campaign.run(progress)
+                # What is under way when time is up may end, if the server lets it: one silence long.
+                async with asyncio.timeout(options.max_seconds + options.timeout_s):
+                    await campaign.run(progress)
+        except TimeoutError:
+            console.print(f"note: time was up ({options.max_seconds:g} s), and the server did not end its last answer")
         finally:
             store.consolidate()
         return campaign.summary()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 from dataclasses import MISSING as DATACLASS_MISSING
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -36,7 +37,11 @@ class MeasureOptions:
     max_seconds: float = 1800.0
     """Stop measuring after this time; what is not tight then is reported as such."""
     timeout_s: float = 60.0
-    """Longest silence of the server inside an answer."""
+    """Longest silence of the server inside an answer: without a new token."""
+    answer_s: float = 600.0
+    """Longest time of one whole answer."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's API key; the key itself is never stored or printed."""
     patience_s: float = 30.0
     """How long to wait for another load on the server to pass."""
     max_failures: int = 5
@@ -84,7 +89,7 @@ class MeasureOptions:
         """Refuse what cannot be measured; raises ``ConfigError``."""
         for name in ("max_concurrency", "max_repeats", "window_tokens", "injections", "max_failures"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("max_seconds", "timeout_s"):
+        for name in ("max_seconds", "timeout_s", "answer_s"):
             require(getattr(self, name) > 0.0, name, getattr(self, name), "above 0")
         require(self.min_repeats >= 2, "min_repeats", self.min_repeats, "at least 2 (the spread must be known)")
         require(self.max_repeats >= self.min_repeats, "max_repeats", self.max_repeats, "at least min_repeats")
@@ -133,6 +138,8 @@ class ValidateOptions:
     max_wait: float = 0.03
     """Largest share of its time that the server's busiest thread may wait for a core (with ``server_pid``)."""
     timeout_s: float = 60.0
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's API key; the key itself is never stored or printed."""
     patience_s: float = 30.0
     max_concurrency: int = 256
     async_scheduling: bool = True
@@ -178,6 +185,14 @@ class Options(Protocol):
 
 
 T = TypeVar("T", bound=Options)
+
+
+def api_key(variable: str) -> str:
+    """The key in an environment variable ("": there is none); one that was named by hand must be there."""
+    key = os.environ.get(variable, "") if variable else ""
+    if not key and variable not in ("", "OPENAI_API_KEY"):
+        raise ConfigError(f"api_key_env={variable}: there is no such environment variable, or it is empty")
+    return key
 
 
 def require(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import re
 from dataclasses import dataclass
 
-from gsim.calibration.client import Client, ServerError
+import httpx
+
+from gsim.calibration.client import AnswerError, Client, ServerError, may_pass
 from gsim.calibration.options import MeasureOptions
 from gsim.core.errors import ConfigError
 
@@ -33,7 +35,11 @@ class Metrics:
             if found is None or line.startswith("#"):
                 continue
             name, labels, value = found.groups()
-            samples.setdefault(name, []).append((dict(_LABEL.findall(labels or "")), float(value)))
+            try:
+                number = float(value)
+            except ValueError:
+                continue
+            samples.setdefault(name, []).append((dict(_LABEL.findall(labels or "")), number))
         return cls(samples)
 
     def total(self, name: str) -> float:
@@ -78,6 +84,8 @@ class ServerFacts:
 async def scrape(client: Client) -> Metrics | None:
     """The server's metrics, or None where it has none."""
     answer = await client.get("/metrics")
+    if may_pass(answer.status_code):
+        raise AnswerError(f"{client.url}/metrics: HTTP {answer.status_code}")
     if answer.status_code != 200 or "vllm:" not in answer.text:
         return None
     return Metrics.parse(answer.text)
@@ -100,7 +108,7 @@ async def discover(client: Client, options: MeasureOptions) -> ServerFacts:
     stated = {"max_num_batched_tokens": options.max_num_batched_tokens, "max_num_seqs": options.max_num_seqs}
     return ServerFacts(
         model=model,
-        version=str(version.json().get("version", "unknown")) if version.status_code == 200 else "unknown",
+        version=_version(version),
         max_model_len=min(max_model_len, (kv_blocks - 1) * block_size),
         block_size=block_size,
         kv_blocks=kv_blocks,
@@ -115,20 +123,30 @@ async def discover(client: Client, options: MeasureOptions) -> ServerFacts:
 
 async def _served_model(client: Client, wanted: str | None) -> tuple[str, int]:
     answer = await client.get("/v1/models")
+    if may_pass(answer.status_code):
+        raise AnswerError(f"{client.url}/v1/models: HTTP {answer.status_code}")
     if answer.status_code != 200:
         raise ServerError(f"{client.url}/v1/models: HTTP {answer.status_code}: not an OpenAI-compatible server")
     try:
         served = {entry["id"]: entry.get("max_model_len") for entry in answer.json()["data"]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ServerError(f"{client.url}/v1/models: not the answer of an OpenAI-compatible server") from None
     if wanted is not None and wanted not in served:
         raise ServerError(f"{client.url} does not serve '{wanted}'; it serves: {', '.join(served) or 'nothing'}")
     if wanted is None and len(served) != 1:
         raise ServerError(f"{client.url} serves {', '.join(served) or 'nothing'}: say which with model=...")
     model = wanted if wanted is not None else next(iter(served))
-    if not served[model]:
+    if type(served[model]) is not int or served[model] < 1:
         raise ServerError(f"{client.url}/v1/models does not say max_model_len of '{model}'; vLLM and SGLang do")
-    return model, int(served[model])
+    return model, served[model]
+
+
+def _version(answer: httpx.Response) -> str:
+    """What the server calls its version; "unknown" where it says none."""
+    try:
+        return str(answer.json().get("version", "unknown")) if answer.status_code == 200 else "unknown"
+    except (ValueError, AttributeError, RecursionError):
+        return "unknown"
 
 
 def _positive(text: str | None) -> int | None:

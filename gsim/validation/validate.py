@@ -16,7 +16,7 @@ from rich.console import Console
 from gsim.calibration.client import Client
 from gsim.calibration.cores import CoreWatch
 from gsim.calibration.fit import PROFILE, RequestOverhead, read_overhead
-from gsim.calibration.options import ValidateOptions
+from gsim.calibration.options import ValidateOptions, api_key
 from gsim.calibration.raw import RawStore
 from gsim.calibration.server import wait_until_idle
 from gsim.core.errors import InputError
@@ -96,7 +96,11 @@ async def _replays(
     most = options.max_replays or 3 * options.repeats
     done: list[Replay] = []
     async with Client(
-        options.url, max_concurrency=options.max_concurrency, timeout_s=options.timeout_s, transport=transport
+        options.url,
+        max_concurrency=options.max_concurrency,
+        timeout_s=options.timeout_s,
+        api_key=api_key(options.api_key_env),
+        transport=transport,
     ) as client:
         while sum(one.waited <= options.max_wait for one in done) < options.repeats and len(done) < most:
             if metrics:
@@ -127,8 +131,12 @@ async def replay(
         times = answer.streams[0].times_s
         return answer.sent_s - start_s, times[0] - answer.sent_s, times[-1] - answer.sent_s
 
-    async with asyncio.TaskGroup() as group:
-        sent = [group.create_task(one(i)) for i in range(len(load))]
+    try:
+        async with asyncio.TaskGroup() as group:
+            sent = [group.create_task(one(i)) for i in range(len(load))]
+    except ExceptionGroup as failures:
+        # One failed answer is enough: a load that lacks requests is another load.
+        raise failures.exceptions[0] from None
     rows = np.array([task.result() for task in sent])
     return _table(load, rows[:, 0], rows[:, 1], rows[:, 2])
 
