@@ -87,6 +87,8 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     if words and words[0] == "compare":
         return _compare(words[1:])
     experiments = register_schema()
+    if words and words[0] == "check":
+        return _check(words[1:])
     if words == ["reference"]:
         from gsim.cli.reference_page import reference_page
 
@@ -146,6 +148,21 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"seed={text}: must be a whole number from 0")
     return int(text)
+
+
+def _check(words: list[str]) -> int:
+    """Policies are held to what every one of their group keeps to; 1 where one does not."""
+    from gsim.contract.check import groups_of, report, verdicts
+
+    if len(words) != 1:
+        raise ConfigError("check NAME (a router, predictor, estimator or rectifier), or check GROUP=NAME")
+    name = words[0].partition("=")[2] or words[0]
+    broken = False
+    for group in groups_of(words[0]):
+        found = verdicts(group, name)
+        broken = broken or any(verdict.broken for verdict in found)
+        print(report(group, name, found))  # noqa: T201
+    return int(broken)
 
 
 def _compare(words: list[str]) -> int:

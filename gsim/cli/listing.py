@@ -21,6 +21,7 @@ gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodp
   python -m gsim explain request=ID [...]                           one request's story
   python -m gsim timeline [...]                                     one run, for Perfetto
   ... --dry-run                                                     what would run, how long
+  python -m gsim check NAME                                         does a policy keep its promises
 
 GROUP=NAME chooses, GROUP.FIELD=VALUE sets a field, a,b,c sweeps. The groups (default; how many):
 """

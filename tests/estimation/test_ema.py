@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_estimator_contract import Gateway, pool, request
+from estimation_cases import Gateway, pool, request
 
 from gsim.core import ConfigError, build
 

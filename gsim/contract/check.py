@@ -1,0 +1,94 @@
+"""A policy under the checks of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gsim.contract import estimators, predictors, rectifiers, routers
+from gsim.contract.cases import BrokenError
+from gsim.core import ConfigError, GsimError, Randomised, build, lookup
+from gsim.core.answers import failure_of
+from gsim.core.registry import entries
+
+Check = Callable[[Callable[[], Any]], None]
+
+#: By group, what its policies are held to: a function per promise, whose docstring says the promise.
+CHECKS: Mapping[str, Sequence[Check]] = {
+    "router": routers.CHECKS,
+    "predictor": predictors.CHECKS,
+    "estimator": estimators.CHECKS,
+    "rectifier": rectifiers.CHECKS,
+}
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One promise, and what broke it (empty: it holds)."""
+
+    promise: str
+    broken: str = ""
+
+
+def groups_of(name: str) -> list[str]:
+    """The groups that have a policy of this name; raises ``ConfigError`` where none has."""
+    group, sign, inner = name.partition("=")
+    if sign:
+        if group not in CHECKS:
+            raise ConfigError(f"check: {group} is no group of policies; there are: {', '.join(CHECKS)}")
+        lookup(group, inner)
+        return [group]
+    found = [group for group in CHECKS if name in entries(group)]
+    if not found:
+        known = "; ".join(f"{group}: {', '.join(entries(group))}" for group in CHECKS)
+        raise ConfigError(f"check: there is no policy '{name}'. {known}")
+    return found
+
+
+def verdicts(group: str, name: str, **fields: Any) -> list[Verdict]:
+    """Hold a policy to its group's promises, each on fresh objects; raises ``ConfigError`` if it cannot be made."""
+    if getattr(lookup(group, name).cls, "offline", False):
+        raise ConfigError(
+            f"check: {group} '{name}' decides before the run, with all knowledge: there is nothing to check"
+        )
+    made: list[object] = []
+
+    def make() -> Any:
+        policy = build(group, name, **fields)
+        if isinstance(policy, Randomised):
+            policy.seed(np.random.default_rng(_SEED))
+        made[:] = [policy]
+        return policy
+
+    make()
+    return [_verdict(check, make, group, made) for check in CHECKS[group]]
+
+
+def _verdict(
+    check: Callable[[Callable[[], Any]], None], make: Callable[[], Any], group: str, made: list[object]
+) -> Verdict:
+    promise = " ".join((check.__doc__ or "").split()).rstrip(".")
+    try:
+        check(make)
+    except (BrokenError, GsimError) as error:
+        return Verdict(promise, str(error))
+    except (Exception, SystemExit) as error:
+        told = failure_of(error, {group: made[0]})
+        return Verdict(promise, str(told) if told is not None else f"{type(error).__name__}: {error}")
+    return Verdict(promise)
+
+
+def report(group: str, name: str, found: Sequence[Verdict]) -> str:
+    """The verdicts in words, a line each, and what broke the ones that do not hold."""
+    lines = [f"{group} '{name}'"]
+    for verdict in found:
+        lines.append(f"  {'holds ' if not verdict.broken else 'BROKEN'}  {verdict.promise}")
+        if verdict.broken:
+            lines.append(f"          {verdict.broken}")
+    good = sum(not verdict.broken for verdict in found)
+    lines.append(f"  {good} of {len(found)} promises hold")
+    return "\n".join(lines)
