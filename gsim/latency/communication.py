@@ -13,6 +13,10 @@ from gsim.core.errors import ProfileError
 Floats = NDArray[np.float64]
 
 
+#: Tokens from which a message counts as large: what a pure decode reaches ends about here.
+LARGE_FROM = 256
+
+
 @dataclass(frozen=True)
 class Communication:
     """All-reduces of one iteration: the alpha-beta model of a collective.
@@ -26,17 +30,22 @@ class Communication:
     message_s: float = 0.0
     """What one takes however small it is."""
     token_s: float = 0.0
-    """What one takes more for every token whose hidden state is in it."""
+    """What one takes more for every token whose hidden state is in it ..."""
+    large_token_s: float = -1.0
+    """... and for every token beyond ``LARGE_FROM``: large messages use the bus better; below 0: the same."""
 
     def __post_init__(self) -> None:
-        for name in ("message_s", "token_s"):
+        names = ("message_s", "token_s", "large_token_s") if self.large_token_s >= 0.0 else ("message_s", "token_s")
+        for name in names:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0.0):
                 raise ProfileError(f"all-reduce: {name} must be a finite number, 0 or more, not {value}")
 
     def at(self, tokens: Floats) -> Floats:
         """Seconds of an iteration by its tokens."""
-        time_s: Floats = self.messages * (self.message_s + self.token_s * tokens)
+        beyond = self.large_token_s if self.large_token_s >= 0.0 else self.token_s
+        small, large = np.minimum(tokens, LARGE_FROM), np.maximum(tokens - LARGE_FROM, 0.0)
+        time_s: Floats = self.messages * (self.message_s + self.token_s * small + beyond * large)
         return np.where(tokens > 0, time_s, 0.0)
 
 

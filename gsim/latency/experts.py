@@ -6,12 +6,11 @@ many *different* experts a batch meets. With k of E experts for each of T tokens
     uniform(T) = E (1 - (1 - k / E)^T)
 
 Real routers prefer some experts, and the tokens of one text prefer the same: fewer are met. How many is a property of
-model and traffic that no table of kernels holds, so it is a field: a share of what uniform choice would add to the k of
-a single token,
+model and traffic that no table of kernels holds, so it is a field. Either a curve of measured points, or two numbers: a
+preference, the exponent a of a Zipf law by which experts are chosen (0: all alike), and a share, of what independent
+choice would add to the k of a single token (tokens of one text choose alike):
 
-    activated(T) = k + share (uniform(T) - k)
-
-or a curve of measured points.
+    activated(T) = k + share (sum over i of (1 - (1 - q_i)^T) - k),    q_i ~ i^-a, at most 1, sum of q_i = k
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ class Activation:
     count: int
     active: int
     share: float = 1.0
-    """Of what uniform, independent choice would add to the experts of one token; 1: uniform."""
+    """Of what independent choice would add to the experts of one token; 1: independent."""
+    preference: float = 0.0
+    """Exponent of the Zipf law by which experts are chosen; 0: uniform."""
     curve: tuple[tuple[float, float], ...] = ()
     """Measured (tokens, experts), rising; linear between, constant outside. Empty: from the share."""
 
@@ -44,6 +45,8 @@ class Activation:
             raise ProfileError(f"activated experts: {self.active} of {self.count} experts cannot be active")
         if not 0.0 <= self.share <= 1.0:
             raise ProfileError(f"activated experts: share must be between 0 and 1, not {self.share}")
+        if not 0.0 <= self.preference <= 5.0:
+            raise ProfileError(f"activated experts: preference must be between 0 and 5, not {self.preference}")
         for (t, n), (u, m) in pairwise(self.curve):
             if u <= t or m < n:
                 raise ProfileError(
@@ -55,9 +58,26 @@ class Activation:
         if self.curve:
             known: Floats = np.interp(tokens, *np.array(self.curve).T)
             return known
-        uniform = self.count * (1.0 - (1.0 - self.active / self.count) ** tokens)
-        met: Floats = np.minimum(self.active, uniform) + self.share * np.maximum(uniform - self.active, 0.0)
+        chances, counts = np.unique(self.chances(), return_counts=True)
+        sizes, place = np.unique(tokens, return_inverse=True)
+        alone = ((1.0 - (1.0 - chances[None, :]) ** sizes[:, None]) * counts).sum(axis=1)[place]
+        met: Floats = np.minimum(self.active, alone) + self.share * np.maximum(alone - self.active, 0.0)
         return met
+
+    def chances(self) -> Floats:
+        """How likely a token is sent to each expert: sums to the experts of one token."""
+        weights = np.arange(1, self.count + 1, dtype=np.float64) ** -self.preference
+        chances = np.zeros(self.count)
+        # Nobody is chosen more than once: what is beyond 1 goes to the others.
+        sure = np.zeros(self.count, dtype=np.bool_)
+        for _ in range(self.count):
+            chances[~sure] = (self.active - sure.sum()) * weights[~sure] / weights[~sure].sum()
+            chances[sure] = 1.0
+            over = (chances > 1.0) & ~sure
+            if not over.any():
+                break
+            sure |= over
+        return np.minimum(chances, 1.0)
 
 
 def uniform_activation(experts: Experts) -> Activation:

@@ -3,8 +3,8 @@
 ``meta.yaml`` says card, model and engine. How many cards share the layers is said by the folder's name (``...tp2``),
 else by the number of heads that were measured. A folder of several cards holds no communication: state it as
 ``all_reduce: {message_us: ..., gb_per_s: ...}`` in ``meta.yaml``, or let ``experiment=ground_truth`` fit it.
-``activated_experts`` says there how many experts a batch activates: ``{share: 0.4}`` or ``{curve: [[tokens, experts],
-...]}``.
+``activated_experts`` says there how many experts a batch activates: ``{share: 0.4, preference: 0.5}`` or ``{curve:
+[[tokens, experts], ...]}``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _activation(meta: Fields, model: ModelShape) -> Activation | None:
             raise stated.error("curve", "must be a list of [tokens, experts]")
         curve = tuple((row[0], row[1]) for row in rows)
         return Activation(uniform.count, uniform.active, curve=curve)
-    return Activation(uniform.count, uniform.active, stated.number("share"))
+    return Activation(uniform.count, uniform.active, stated.number("share", 1.0), stated.number("preference", 0.0))
 
 
 def _communication(meta: Fields, deployment: Deployment) -> Communication:

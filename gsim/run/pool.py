@@ -61,6 +61,12 @@ class PoolConfig:
                 )
             rows += [(group, dataclasses.replace(engine, **group.engine))] * group.count
         profiles = {group.profile: load_profile(group.profile) for group in self.instances}
+        served = sorted({profile.model.name for profile in profiles.values()})
+        if len(served) > 1:
+            raise ConfigError(
+                f"pool.instances serve different models ({', '.join(served)}), and no trace says which model a request "
+                "wants; give a pool of one model"
+            )
         rows = rows * self.copies
         totals = Counter(profiles[group.profile].gpu for group, _ in rows)
         seen: Counter[str] = Counter()
@@ -85,6 +91,10 @@ POOLS: Mapping[str, tuple[str, PoolConfig]] = {
         _pool("v100-llama-3.1-8b", "a40-llama-3.1-8b", "a800-llama-3.1-8b", "h800-llama-3.1-8b"),
     ),
     "uniform": ("Four A800 with Llama-3.1-8B: a control without any heterogeneity.", _pool(("a800-llama-3.1-8b", 4))),
+    "large": (
+        "Llama-3.1-70B on two H800 instances of 4 cards, four A800 of 4 and two A40 of 8.",
+        _pool(("h800-llama-3.1-70b-tp4", 2), ("a800-llama-3.1-70b-tp4", 4), ("a40-llama-3.1-70b-tp8", 2)),
+    ),
     "two_tier": (
         "One H800 and four A40 with Llama-3.1-8B: few strong cards, many weak ones.",
         _pool("h800-llama-3.1-8b", ("a40-llama-3.1-8b", 4)),

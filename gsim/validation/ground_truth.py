@@ -26,6 +26,7 @@ from gsim.engine import EngineConfig, EngineLimits
 from gsim.latency import OperatorModel, Profile
 from gsim.validation.contents import read_contents
 from gsim.validation.pipelined import Loop, Replay, replay
+from gsim.validation.run_meta import engine_of_run
 from gsim.validation.vllm_bench import read_bench
 
 Floats = NDArray[np.float64]
@@ -52,6 +53,8 @@ class GroundTruth:
     """Token counts for which the engine had captured CUDA graphs; None: not stated."""
     contents: tuple[Content, ...] = ()
     """What the prompts are made of, where that is known; empty: no prompt shares with another."""
+    assumed: tuple[str, ...] = ()
+    """What ``meta.json`` does not say, and what stands in for it."""
 
     def jobs(self) -> list[Job]:
         """The same requests for the simulator."""
@@ -74,24 +77,10 @@ def read_ground_truth(folder: str | Path, workload: str | Path | None = None) ->
         return GroundTruth(folder, read_bench(folder), EngineConfig(), from_client=True)
     meta = _meta(folder / "meta.json")
     requests = _requests(folder / "requests.csv")
-    try:
-        cache, engine = meta["kv_cache"], meta["engine"]
-        config = EngineConfig(
-            # One of vLLM's blocks is the null block, which no request can use.
-            kv_blocks=int(cache["num_gpu_blocks"]) - 1,
-            block_size=int(cache["block_size"]),
-            prefix_caching=bool(cache["enable_prefix_caching"]),
-            max_num_seqs=int(engine["max_num_seqs"]),
-            max_num_batched_tokens=int(engine["max_num_batched_tokens"]),
-            max_model_len=int(engine["max_model_len"]),
-        )
-        sizes = meta.get("cudagraph_capture_sizes")
-        captured = None if sizes is None else tuple(sorted(int(size) for size in sizes))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'meta.json'}: engine limits cannot be read: {error!r}") from None
+    config, captured, assumed = engine_of_run(folder / "meta.json", meta)
     tokens = [int(tokens) for tokens in requests.input_tokens]
     contents = tuple(read_contents(Path(workload), tokens)) if workload else ()
-    return GroundTruth(folder, requests, config, capture_sizes=captured, contents=contents)
+    return GroundTruth(folder, requests, config, capture_sizes=captured, contents=contents, assumed=assumed)
 
 
 def _meta(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ what happened until the first requests had finished, and nothing later. Whatever
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.latency import OperatorModel, Profile
+from gsim.latency.communication import LARGE_FROM
 from gsim.validation.ground_truth import GroundTruth, replay_truth
-from gsim.validation.least_distance import Found, least_distance, spread
+from gsim.validation.least_distance import Found, Several, least_distance, least_distance_of, spread
 
 Floats = NDArray[np.float64]
 
 #: The early part ends when so large a share of the requests has finished ...
 EARLY_SHARE = 0.05
+#: ... or, where more than an overhead is to be found, so large a one ...
+EARLY_SHARE_OF_SEVERAL = 0.15
 #: ... and at least so many: fewer say too little about decoding.
 LEAST_FINISHED = 10
 #: ... but at most this share: a fit to most of a run judges nothing.
@@ -45,6 +49,14 @@ class Correction:
     """Seconds per iteration beside the sum; below 0: less than the sum."""
     attention: float = 1.0
     """Factor on measured attention."""
+    token_s: float = 0.0
+    """Seconds of one all-reduce per token in it, where several cards share the layers and none is stated ..."""
+    large_token_s: float = 0.0
+    """... and per token beyond those of a small message."""
+    share: float | None = None
+    """Share of independent choice in the experts that a batch activates; None: as the profile has it."""
+    preference: float | None = None
+    """Exponent of the preference for some experts; None: as the profile has it."""
 
     def applied(self, profile: Profile) -> Profile:
         """The profile with this correction; one that is not made of operators as it is."""
@@ -55,7 +67,18 @@ class Correction:
         if self.attention != 1.0:
             decode_s, mixed_s = tables.decode_s * self.attention, tables.mixed_s * self.attention
             tables = dataclasses.replace(tables, decode_s=decode_s, mixed_s=mixed_s)
-        corrected = dataclasses.replace(latency, tables=tables, overhead_s=latency.overhead_s + self.overhead_s)
+        communication, activation = latency.communication, latency.activation
+        if self.token_s or self.large_token_s:
+            communication = dataclasses.replace(communication, token_s=self.token_s, large_token_s=self.large_token_s)
+        if self.share is not None and activation is not None:
+            activation = dataclasses.replace(activation, share=self.share, preference=self.preference or 0.0)
+        corrected = dataclasses.replace(
+            latency,
+            tables=tables,
+            overhead_s=latency.overhead_s + self.overhead_s,
+            communication=communication,
+            activation=activation,
+        )
         return dataclasses.replace(profile, latency=corrected)
 
 
@@ -84,6 +107,16 @@ class Fit:
         if self.refused:
             return f"nothing fitted, the plain sum of the operators is used: {self.refused}"
         said = f"fitted: {1e3 * self.correction.overhead_s:+.2f} ms per iteration beside the sum of its operators"
+        if self.correction.token_s or self.correction.large_token_s:
+            said += (
+                f", {1e6 * self.correction.token_s:.3f} us per token in each all-reduce, beyond {LARGE_FROM} tokens "
+                f"{1e6 * self.correction.large_token_s:.3f} us (the tables hold none)"
+            )
+        if self.correction.share is not None:
+            said += (
+                f", experts activated: {self.correction.share:.2f} of what independent choice with preference "
+                f"{self.correction.preference:.2f} would add to those of one token"
+            )
         if self.correction.attention != 1.0:
             said += f", and attention x{self.correction.attention:.3f}"
         said += (
@@ -108,15 +141,28 @@ def fit_correction(truth: GroundTruth, profile: Profile) -> Fit:
     overhead alone leaves.
     """
     last = np.sort(_times(truth, "last_token_s"))
-    finished = max(LEAST_FINISHED, math.ceil(EARLY_SHARE * len(last)))
     if not isinstance(profile.latency, OperatorModel):
         return _refuse("iterations of this profile were measured whole")
+    unknown = _unknown(profile.latency)
+    finished = max(LEAST_FINISHED, math.ceil((EARLY_SHARE_OF_SEVERAL if unknown else EARLY_SHARE) * len(last)))
     # A microsecond, so that rounding does not part what ended together.
     until_s = float(last[min(finished, len(last)) - 1]) + 1e-6
     finished = int((last <= until_s).sum())
     if finished > MOST_FINISHED * len(last):
         return _refuse(f"{finished} of {len(last)} requests are too many to fit, and fewer say too little")
-    return _fit(_Early(truth, profile, until_s), finished)
+    early = _Early(truth, profile, until_s)
+    return _fit_several(early, finished, unknown) if unknown else _fit(early, finished)
+
+
+def _unknown(latency: OperatorModel) -> list[str]:
+    """What the tables do not hold and the profile does not state."""
+    unknown = []
+    if latency.communication.messages and not (latency.communication.message_s or latency.communication.token_s):
+        unknown += ["token_s", "large_token_s"]
+    activation = latency.activation
+    if activation is not None and not activation.curve and (activation.share, activation.preference) == (1.0, 0.0):
+        unknown += ["share", "preference"]
+    return unknown
 
 
 def _refuse(why: str) -> Fit:
@@ -142,6 +188,51 @@ def _fit(early: _Early, finished: int) -> Fit:
         attention, both = 1.0, one
     correction = Correction(both.number, attention)
     return Fit(correction, early.until_s, finished, len(early.times), plain_error_s, one.distance, both.distance)
+
+
+def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
+    """An overhead together with what the tables do not hold: communication, activated experts; attention as elsewhere.
+
+    All numbers at once, from several starts where experts are among them: how many a batch meets is no straight line.
+    """
+    # An all-reduce has a time of its own however small it is, which looks like an overhead: so the range is wider.
+    widest_s = 2.0 * WIDEST_OVERHEAD * early.iteration_s()
+    ranges = {
+        "overhead_s": (-widest_s, widest_s),
+        # From nothing to the bus of a slow PCIe host: 4 GB/s.
+        "token_s": (0.0, 2 * early.profile.model.hidden / 4e9),
+        "large_token_s": (0.0, 2 * early.profile.model.hidden / 4e9),
+        "share": (0.0, 1.0),
+        "preference": (0.0, 3.0),
+        "attention": (1.0 - WIDEST_ATTENTION, 1.0 + WIDEST_ATTENTION),
+    }
+
+    def search(names: list[str], start: list[float]) -> Several:
+        low, high = np.array([ranges[name] for name in names]).T
+        return least_distance_of(lambda x: early.lags_s(_correction(names, x)), np.array(start), low, high)
+
+    names = ["overhead_s", *unknown]
+    places = [[(1.0 - part) * ranges[name][0] + part * ranges[name][1] for part in _STARTS[name]] for name in unknown]
+    one = min((search(names, [0.0, *start]) for start in itertools.product(*places)), key=lambda found: found.distance)
+    if abs(one.numbers[0]) > 0.98 * widest_s:
+        why = f"the best overhead lies beyond {1e3 * widest_s:.1f} ms, half an iteration: not this profile's run"
+        return _refuse(why)
+    both = search([*names, "attention"], [*one.numbers, 1.0])
+    inside = abs(both.numbers[-1] - 1.0) < WIDEST_ATTENTION - 1e-6 and abs(both.numbers[0]) < 0.98 * widest_s
+    if not inside or both.distance > (1.0 - WORTH_ATTENTION) * one.distance:
+        correction, error_s = _correction(names, one.numbers), one.distance
+    else:
+        correction, error_s = _correction([*names, "attention"], both.numbers), both.distance
+    plain_error_s = spread(early.lags_s(Correction()))
+    return Fit(correction, early.until_s, finished, len(early.times), plain_error_s, one.distance, error_s)
+
+
+#: Where the search for a number begins, as shares of its range.
+_STARTS = {"token_s": (0.1,), "large_token_s": (0.1,), "share": (0.4, 0.95), "preference": (0.05, 0.4)}
+
+
+def _correction(names: list[str], numbers: Floats) -> Correction:
+    return Correction(**dict(zip(names, numbers.tolist(), strict=True)))
 
 
 def _scan_attention(best: Callable[[float, float], Found], one: Found) -> tuple[float, Found]:

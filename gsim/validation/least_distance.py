@@ -52,6 +52,39 @@ def least_distance(lags: Callable[[float], Floats], start: float, widest: float)
     return found
 
 
+class Several(NamedTuple):
+    """Several numbers, and what they leave."""
+
+    numbers: Floats
+    distance: float
+
+
+def least_distance_of(lags: Callable[[Floats], Floats], start: Floats, low: Floats, high: Floats) -> Several:
+    """As ``least_distance`` for several numbers at once, each within its range: steps along the slopes of all."""
+    number = np.clip(start, low, high)
+    here = lags(number)
+    found = Several(number, spread(here))
+    for _ in range(_ROUNDS):
+        nudges = _NUDGE * (high - low) * np.where(found.numbers - low < 0.5 * (high - low), 1.0, -1.0)
+        rows = []
+        for i, nudge in enumerate(nudges):
+            moved = found.numbers.copy()
+            moved[i] += nudge
+            rows.append((lags(moved) - here) / nudge)
+        step = _step_of(here, np.array(rows))
+        gained = 0.0
+        for shorter in (1.0, 0.5, 0.25):
+            number = np.clip(found.numbers + shorter * step, low, high)
+            there = lags(number)
+            gained = found.distance - spread(there)
+            if gained > 0.0:
+                here, found = there, Several(number, spread(there))
+                break
+        if gained < 1e-2 * found.distance:
+            break
+    return found
+
+
 def spread(lags: Floats) -> float:
     """Mean distance from the median."""
     return float(np.abs(lags - np.median(lags)).mean())
@@ -59,12 +92,22 @@ def spread(lags: Floats) -> float:
 
 def _step(lags: Floats, slopes: Floats) -> float:
     """The step that brings ``lags + step * slopes`` nearest to a common lag: iteratively reweighted least squares."""
-    columns = np.column_stack([slopes, np.ones(len(lags))])
+    return float(_step_of(lags, slopes[None, :])[0])
+
+
+def _step_of(lags: Floats, slopes: Floats) -> Floats:
+    """The same for several numbers: a row of slopes for each."""
+    columns = np.column_stack([*slopes, np.ones(len(lags))])
+    # Numbers of unlike units: each column is scaled, so that none is lost in the rounding of another.
+    scale = np.abs(columns).max(axis=0)
+    scale[scale == 0.0] = 1.0
+    columns = columns / scale
     small = 1e-3 * spread(lags) + 1e-9
     weights = np.ones(len(lags))
-    solution = np.zeros(2)
+    solution = np.zeros(columns.shape[1])
     for _ in range(_WEIGHTINGS):
         root = np.sqrt(weights)
         solution = np.linalg.lstsq(columns * root[:, None], -lags * root, rcond=None)[0]
         weights = 1.0 / np.maximum(np.abs(lags + columns @ solution), small)
-    return float(solution[0])
+    steps: Floats = (solution / scale)[:-1]
+    return steps

@@ -98,9 +98,15 @@ def test_bad_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"meta.json: cannot be read"):
         read_ground_truth(tmp_path)
     folder = write_truth(tmp_path / "truth")
-    (folder / "meta.json").write_text('{"engine": {}}')
-    with pytest.raises(InputError, match="engine limits cannot be read: KeyError"):
-        read_ground_truth(folder)
+    for text, words in (
+        ('{"engine": {"max_num_seqs": "x"}}', "engine.max_num_seqs must be a whole number above 0 or null, not 'x'"),
+        ('{"kv_cache": {"enable_prefix_caching": 3}}', "kv_cache.enable_prefix_caching must be true, false or null"),
+        ('{"kv_cache": [1]}', r"kv_cache must be an object or null, not \[1\]"),
+        ('{"cudagraph_capture_sizes": [0]}', "cudagraph_capture_sizes must be a list of whole numbers above 0"),
+    ):
+        (folder / "meta.json").write_text(text)
+        with pytest.raises(InputError, match=words):
+            read_ground_truth(folder)
     folder = write_truth(tmp_path / "other")
     (folder / "requests.csv").write_text("input_tokens\n5\n")
     with pytest.raises(InputError, match="column output_tokens is missing"):

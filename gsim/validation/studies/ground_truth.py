@@ -59,6 +59,11 @@ class GroundTruthStudy:
         notes = [
             f"{len(truth.requests)} requests, {len(simulated.iterations)} iterations, "
             f"{int(simulated.preemptions.sum())} preemptions; times in milliseconds",
+            *(
+                [f"meta.json does not say, so vLLM's defaults apply: {'; '.join(truth.assumed)}"]
+                if truth.assumed
+                else []
+            ),
             str(fit),
             _within(tables["ground_truth"], "all requests"),
         ]

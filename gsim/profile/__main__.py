@@ -1,0 +1,116 @@
+"""Profiles from the command line.
+
+    python -m gsim.profile build model=NAME gpu=CARD [tp=4] [dtype=fp8] [kind=tables|roofline] [tables=DIR] [out=DIR]
+    python -m gsim.profile show NAME                 its deployment, its limits and what its iterations take
+
+``build`` writes NAME.yaml into ``out`` (by default ./profiles, where profiles are found by name).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from gsim.core import Batch, Chunk
+from gsim.core.errors import ConfigError, GsimError
+from gsim.latency import load_profile
+from gsim.profile.build import BuildOptions, build_profile
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(__doc__.strip())
+        return 0 if words else 2
+    try:
+        if words[0] == "build":
+            print(build(words[1:]))
+        elif words[0] == "show":
+            print(show(words[1:]))
+        else:
+            raise ConfigError(f"'{words[0]}' is no command; there are: build, show")
+    except GsimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(words: Sequence[str]) -> str:
+    """Write a profile; what was written, in a line."""
+    given = {}
+    allowed = [f.name for f in fields(BuildOptions)]
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in (*allowed, "out"):
+            options = ", ".join(f"{name}=..." for name in (*allowed, "out"))
+            raise ConfigError(f"'{word}' is no option; options are: {options}")
+        given[key] = value
+    out = Path(given.pop("out", "profiles"))
+    for key in ("model", "gpu"):
+        if key not in given:
+            raise ConfigError(f"missing: {key}=...")
+    numbers: dict[str, object] = dict(given)
+    for key in ("tp", "pp", "ep"):
+        if key in given:
+            if not given[key].isdigit():
+                raise ConfigError(f"{key} must be a whole number, not '{given[key]}'")
+            numbers[key] = int(given[key])
+    if "price_per_hour" in given:
+        try:
+            numbers["price_per_hour"] = float(given["price_per_hour"])
+        except ValueError:
+            raise ConfigError(f"price_per_hour must be a number, not '{given['price_per_hour']}'") from None
+    name, text = build_profile(BuildOptions(**numbers))  # type: ignore[arg-type]
+    file = out / f"{name}.yaml"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error}") from None
+    profile = load_profile(file)
+    what = f"{profile.deployment.cards} x {profile.gpu}, {profile.kv_tokens:,} KV tokens"
+    return f"wrote {file}: {what}; {profile.provenance.uncertainty}"
+
+
+def show(words: Sequence[str]) -> str:
+    """Deployment, limits and iteration times of a profile, as a table."""
+    if len(words) != 1:
+        raise ConfigError("show takes one profile: its name or a path")
+    profile = load_profile(words[0])
+    deployment, limit = profile.deployment, profile.domain.limit
+    lines = [
+        f"{profile.name}: {deployment.model.name} on {deployment.cards} x {deployment.card}, "
+        f"weights {deployment.weight_dtype} ({deployment.weight_bytes_per_card / 1e9:.1f} GB a card), "
+        f"KV {deployment.kv_dtype}",
+        f"{profile.kv_tokens:,} KV tokens of {deployment.kv_bytes_per_token / 1024:g} KiB; "
+        f"{profile.price_per_hour:g} USD/h",
+        f"source: {profile.provenance.source}; uncertainty: {profile.provenance.uncertainty}",
+        "",
+        "decode iteration, ms, by sequences and context",
+    ]
+    contexts = [c for c in (128, 1024, 4096, 16384, 65536) if c <= limit.context_tokens]
+    lines.append("".join([f"{'':>8}", *(f"{c:>10,}" for c in contexts)]))
+    for n in (1, 4, 16, 64, 256):
+        if n <= profile.max_num_seqs:
+            fits = [n * c <= profile.kv_tokens for c in contexts]
+            times = [1e3 * profile.latency.iteration_s(Batch((), n, n * c, c)) for c in contexts]
+            cells = [f"{t:>10.2f}" if fit else f"{'-':>10}" for t, fit in zip(times, fits)]
+            lines.append("".join([f"{n:>8}", *cells]))
+    lines += ["", "prefill of one prompt, ms, by tokens"]
+    sizes = [t for t in (128, 512, 2048, 8192) if t <= profile.max_num_batched_tokens]
+    lines.append("".join(f"{t:>10,}" for t in sizes))
+    lines.append("".join(f"{1e3 * profile.latency.iteration_s(Batch((Chunk(t, 0),), 0, 0, 0)):>10.2f}" for t in sizes))
+    measured = profile.domain.measured
+    lines.append(
+        f"domain: measured to {measured.sequences} sequences, {measured.batch_tokens:,} tokens, context "
+        f"{measured.context_tokens:,}; refused beyond {limit.sequences}, {limit.batch_tokens:,}, "
+        f"{limit.context_tokens:,}"
+    )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
