@@ -163,10 +163,15 @@ def figure_axis(values: Mapping[str, Any], results: Sequence[res.CellResult]) ->
 
 
 def figure_metrics(values: Mapping[str, Any], results: Sequence[res.CellResult]) -> list[str]:
-    """The metrics of the figure's panels: ``figure.y``, else goodput and attainment."""
+    """The metrics of the figure's panels: ``figure.y``, else goodput and attainment.
+
+    Those of sessions are left out where the trace has only single requests (``trace=paper`` in a study of agents).
+    """
     asked = (values.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
-    metrics = [str(metric) for metric in ([asked] if isinstance(asked, str) else asked)]
     known = results[0].summaries[0]["metrics"]
+    metrics = [str(metric) for metric in ([asked] if isinstance(asked, str) else asked)]
+    if "sessions" not in known:
+        metrics = [metric for metric in metrics if not metric.startswith("session_")] or ["attainment"]
     unknown = [metric for metric in metrics if metric not in known]
     if unknown:
         raise ConfigError(f"figure.y '{unknown[0]}' is no metric; there are: {', '.join(known)}")

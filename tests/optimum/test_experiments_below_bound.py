@@ -15,9 +15,14 @@ from gsim.study.bounds import bound_of, most_moves
 from gsim.study.grid import Cell
 
 EXPERIMENTS = register_schema()
-SWEEPS = sorted(name for name, experiment in EXPERIMENTS.items() if "sweep" in experiment.values)
+#: What a closed population asks for depends on the policy: nothing bounds it.
+SWEEPS = sorted(
+    name
+    for name, experiment in EXPERIMENTS.items()
+    if "sweep" in experiment.values and experiment.groups.get("trace") != "agents"
+)
 #: A deadline that most pools miss for many: there the bound is put to the test.
-TIGHT = "slo.seconds=3.3"
+TIGHT = "slo.seconds=3.0"
 
 
 def cells_of(name: str, *more: str) -> list[Cell]:
@@ -26,6 +31,9 @@ def cells_of(name: str, *more: str) -> list[Cell]:
     words = [f"experiment={name}", "seeds=1", "warmup_s=0", "figure.x=null", *more]
     if "requests" in values.get("trace", {}):
         words.append("trace.requests=80")
+    elif EXPERIMENTS[name].groups.get("trace") == "mix":
+        # A bound is of what arrives, so a load that goes on is made one that ends.
+        words += ["trace.requests=80", "until_s=null", "count=by_arrival", "drain_s=null"]
     for field, entries in values["sweep"].items():
         if field == "router":
             words.append("router=goodserve,least_latency,ilp_rolling")

@@ -76,7 +76,7 @@ def test_a_class_that_cannot_be_changed_is_said_to_be_unseen():
 def test_a_watched_router_is_what_it_was(name, settings):
     scenario = settings.replace(router={"name": name}).scenario()
     seen = watched(scenario, Stopwatch())
-    assert seen.needs == scenario.needs
+    assert seen.policies.needs == scenario.policies.needs
     assert seen.scrape_interval_s == scenario.scrape_interval_s
     for policy in ("router", "predictor", "estimator", "rectifier"):
         own, double = getattr(scenario, policy), getattr(seen, policy)

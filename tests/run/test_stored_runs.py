@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 
 from gsim.cli.entry import main
 from gsim.core import InputError
@@ -126,8 +127,9 @@ def test_a_bound_goes_with_the_profile_that_it_was_computed_from(tmp_path: Path,
 
 
 def _with_overhead(text: str, milliseconds: str) -> str:
-    lines = [f"  overhead_ms: {milliseconds}" if "overhead_ms:" in line else line for line in text.splitlines()]
-    return "\n".join(lines) + "\n"
+    profile = yaml.safe_load(text)
+    profile["latency"]["overhead_ms"] = float(milliseconds)
+    return yaml.safe_dump(profile)
 
 
 @pytest.mark.parametrize("content", ["", '{"values": {"good', "[]", "5", '{"values": 3, "key": "k", "digest": ""}'])
