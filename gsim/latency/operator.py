@@ -115,6 +115,11 @@ class OperatorModel:
                 f"{self.domain.profile}: overhead_s of {self.overhead_s:g} leaves iterations without any time"
             )
 
+    @property
+    def least_s(self) -> float:
+        """What an iteration takes at least, attention aside."""
+        return min(self._dense_s) + min(self._head_s)
+
     def _of(self, sequences: int) -> tuple[float, DecodeRow, tuple[float, ...]]:
         known = self._decode.get(sequences)
         if known is None:

@@ -197,8 +197,11 @@ def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
     """
     # An all-reduce has a time of its own however small it is, which looks like an overhead: so the range is wider.
     widest_s = 2.0 * WIDEST_OVERHEAD * early.iteration_s()
+    latency = early.profile.latency
+    assert isinstance(latency, OperatorModel)
+    # Less than nothing is no time: of the shortest iteration a fifth is left.
     ranges = {
-        "overhead_s": (-widest_s, widest_s),
+        "overhead_s": (-min(widest_s, 0.8 * latency.least_s), widest_s),
         # From nothing to the bus of a slow PCIe host: 4 GB/s.
         "token_s": (0.0, 2 * early.profile.model.hidden / 4e9),
         "large_token_s": (0.0, 2 * early.profile.model.hidden / 4e9),

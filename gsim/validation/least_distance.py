@@ -64,8 +64,8 @@ def least_distance_of(lags: Callable[[Floats], Floats], start: Floats, low: Floa
     number = np.clip(start, low, high)
     here = lags(number)
     found = Several(number, spread(here))
-    for _ in range(_ROUNDS):
-        nudges = _NUDGE * (high - low) * np.where(found.numbers - low < 0.5 * (high - low), 1.0, -1.0)
+    for _ in range(2 * _ROUNDS):
+        nudges = 0.4 * _NUDGE * (high - low) * np.where(found.numbers - low < 0.5 * (high - low), 1.0, -1.0)
         rows = []
         for i, nudge in enumerate(nudges):
             moved = found.numbers.copy()
@@ -80,7 +80,7 @@ def least_distance_of(lags: Callable[[Floats], Floats], start: Floats, low: Floa
             if gained > 0.0:
                 here, found = there, Several(number, spread(there))
                 break
-        if gained < 1e-2 * found.distance:
+        if gained < 2e-3 * found.distance:
             break
     return found
 
