@@ -55,6 +55,7 @@ def test_from_a_server_to_a_routing_experiment(tmp_path, monkeypatch, capsys):
         "router=random,goodserve",
         "trace=paper",
         "trace.requests=60",
+        "figure.y=goodput_rps",
     ]
     assert gsim([*study, "trace.rate_per_s=5,40", "seeds=2", "warmup_s=0", "out=study"]) == 0
     table = pd.read_csv(tmp_path / "study" / "results.csv")
