@@ -121,12 +121,13 @@ class Instance(Backend):
         index = self.index
         report = self._report
         while self._entering and self._entering[0][0] <= to_s:
-            entry = self._entering[0]
-            for event in self._engine.advance(entry[0]):
+            entered_s, job, kv_tokens, ticket = self._entering[0]
+            for event in self._engine.advance(entered_s):
                 report(index, event)
-            # Told of an event, the gateway may have taken the request away.
-            if self._entering and self._entering[0] is entry:
+            # Told of an event, the gateway may have taken the request away. The job says which entry it is: compiled, a
+            # tuple is a value without identity.
+            if self._entering and self._entering[0][1] is job:
                 self._entering.popleft()
-                self._queue(entry[1], entry[0], entry[2], entry[3])
+                self._queue(job, entered_s, kv_tokens, ticket)
         for event in self._engine.advance(to_s):
             report(index, event)
