@@ -29,7 +29,8 @@ def small(name):
             words.append(f"{field}={entries[0]}")
     words.append("router=goodserve,random" if pair == "router" else f"{pair}={axes[pair][0]},{axes[pair][1]}")
     if values.get("until_s") is not None:
-        words += ["until_s=4", "drain_s=2"]
+        # Long enough that something ends: what closed populations get done is counted by completion.
+        words += ["until_s=40" if name == "heavy_agents" else "until_s=4", "drain_s=2"]
     return [*words, "trace.requests=40"] if "requests" in values.get("trace", {}) else words
 
 
