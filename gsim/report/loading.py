@@ -76,7 +76,9 @@ class Results:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
     def _is_text(self, field: str) -> bool:
-        """Whether a swept field holds text, by the configuration."""
+        """Whether a swept field holds text, by the configuration (where there is none: what pandas makes of it)."""
+        if not (self.folder / "config.yaml").exists():
+            return False
         entries = (self.config.get("sweep") or {}).get(field) or ()
         value: Any = self.config
         for part in field.split("."):
