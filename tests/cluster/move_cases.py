@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,7 +76,7 @@ def inside(
         telemetry=scenario.pop("telemetry", TelemetryConfig()),
         **scenario,
     )
-    run = _Run(built, sessions, Streams(seed), None)
+    run = _Run(built, sessions, Streams(seed), None, inf)
     return run.result(), run
 
 
