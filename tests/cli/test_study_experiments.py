@@ -7,6 +7,7 @@ import pytest
 
 from gsim.cli.compose import groups
 from gsim.cli.entry import main
+from gsim.core import build
 from gsim.study.experiments import read_experiments
 
 EXPERIMENTS = read_experiments(set(groups()))
@@ -44,10 +45,45 @@ def test_every_sweep_runs_small(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_sweep_has_a_question_a_small_version_and_a_control(name):
+def test_every_sweep_has_a_question_and_a_small_version(name):
     experiment = EXPERIMENTS[name]
     assert experiment.question.endswith("?")
     assert experiment.values["small"]
+
+
+#: Swept values at which what is swept is switched off. No run of ``monitor_interval`` lasts a minute.
+SWITCHED_OFF = {
+    "dynamics.factor": 1,
+    "predictor": "uniform_random",
+    "predictor.error": 0,
+    "rectifier": "none",
+    "rectifier.interval_s": 60,
+    "rectifier.max_target_risk": 1,
+    "router.margin_fraction": 0,
+}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_sweep_has_a_control(name):
+    """Something to hold answers against: what is swept, switched off, or a policy that neither predicts nor moves."""
+    experiment = EXPERIMENTS[name]
+    axes = experiment.values["sweep"]
+    switched_off = [field for field, off in SWITCHED_OFF.items() if off in axes.get(field, ())]
+    moved = experiment.groups.get("rectifier") != "none"
+    blind = [entry for entry in axes.get("router", ()) if not moved and is_blind(entry)]
+    assert switched_off or blind
+
+
+def is_blind(entry):
+    """This entry of a router axis predicts and estimates nothing, and moves nothing."""
+    fields = entry if isinstance(entry, dict) else {"router": entry}
+    needs = getattr(build("router", fields["router"]), "needs", frozenset())
+    return fields.get("rectifier", "none") == "none" and not needs & {"prediction", "estimates"}
+
+
+@pytest.mark.parametrize("entry", ["fastest", {"router": "random", "rectifier": "risk_monitor"}, "goodserve"])
+def test_what_predicts_or_moves_is_no_control(entry):
+    assert not is_blind(entry)
 
 
 def test_latency_grows_with_the_batch_and_shrinks_with_the_gpu(tmp_path):

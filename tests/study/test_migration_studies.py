@@ -96,7 +96,13 @@ def test_simulated_kv_copies_agree_with_measured_ones(set_up):
 
 def test_the_measured_study_tells_what_was_fitted(tmp_path):
     found = KvCopyMeasured().run(context(tmp_path))
-    assert len(found.notes) == len(SET_UPS)
+    table = found.tables["kv_copy_measured"]
+    assert list(table.loc[table["fitted"], "tokens"]) == [128, 32768] * len(SET_UPS)
+    for set_up, note in zip(SET_UPS, found.notes, strict=True):
+        rows = table[table["set_up"] == set_up.name]
+        error, held_out = (part["error"].abs().max() for part in (rows, rows[~rows["fitted"]]))
+        assert note.startswith(f"{set_up.name}: largest error {error:.1%};")
+        assert note.endswith(f"nothing was fitted to {held_out:.1%}")
     assert set(found.figures) == {"kv_copy_measured"}
 
 
