@@ -9,7 +9,7 @@ import numpy as np
 
 from gsim.core import ConfigError, register
 from gsim.core.view import Floats
-from gsim.migration.mechanism import Quote, Step, blocks_of, check_costs, check_fallback
+from gsim.migration.mechanism import Quote, Step, check_costs, check_fallback
 
 
 @register("mechanism", "live_kv_copy")
@@ -80,9 +80,3 @@ class LiveKvCopy:
             grown = stage_s / max(quote.source_tpot_s, 1e-9)
             left = np.where(open_, grown + left % quote.block_size, left)
         return stopped_s + quote.queue_s
-
-    def copy_s(self, quote: Quote) -> Floats:
-        """Estimated seconds of the first stage, during which the request still runs at the source."""
-        blocks = blocks_of(quote.tokens, quote.block_size)
-        copied_bytes = self.state_bytes(quote.tokens, quote.kv_bytes_per_token)
-        return self.overhead_s(blocks) + quote.latency_s + copied_bytes / quote.rate_bytes_per_s

@@ -59,8 +59,6 @@ class Work:
     """Iterations that a good request takes part in, at least."""
     own_s: Floats
     """What its tokens cost on top of the dense part, whatever else is in their batches."""
-    dense_tokens: Ints
-    """Tokens that it computes, at least."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,6 @@ def work(jobs: Demand, server: Server, max_moves: int = 0) -> Work:
         tuple(_families(server, floor, shape, crowd)),
         shape.chunks + shape.decodes,
         shape.square_s + shape.decode_own_s,
-        shape.tokens + shape.decodes,
     )
 
 

@@ -17,10 +17,6 @@ from typing import Any
 
 from gsim.core import ConfigError
 
-# The schema's classes travel to workers by value. Dataclasses tell "no default" by the identity of one object, which
-# pickle would copy; it travels by its name instead.
-copyreg.pickle(dataclasses._MISSING_TYPE, lambda _: "MISSING")
-
 _PLAIN = (int, float, bool, str, Path, bytes)
 
 # The schema's classes travel to worker processes by value. What marks a field without a default is known by identity:

@@ -16,7 +16,6 @@ from gsim.run.limit import Limit
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import construct, plain_value
 
-DEFAULT_SEEDS = 5
 #: Results are kept per run: more runs of one cell are a typing error.
 MOST_SEEDS = 100_000
 

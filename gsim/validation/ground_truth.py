@@ -220,16 +220,3 @@ def figure(truth: GroundTruth, simulated: Replay) -> Figure:
     axes[3].set_xlabel("Completed on vLLM (s)")
     axes[3].set_ylabel("gsim later by (s)")
     return drawing
-
-
-def write_comparison(truth: GroundTruth, simulated: Replay, out: str | Path) -> pd.DataFrame:
-    """Write ``ground_truth.csv`` and ``ground_truth.png`` into ``out``; the table."""
-    table = compare(truth, simulated)
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / "ground_truth.csv", index=False, float_format="%.6g")
-        figure(truth, simulated).savefig(folder / "ground_truth.png", dpi=160)
-    except OSError as error:
-        raise InputError(f"{folder}: results cannot be written: {error}") from None
-    return table

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from cluster_cases import constant_pool, paper_pool, poisson, simulate_on, single
 
-from gsim.cluster import Status, TelemetryConfig
+from gsim.cluster import InstanceSpec, Status, TelemetryConfig
 from gsim.core import HOLD, REJECT, ClusterView, Decision, Dependency, Job, Request, Session, TraceError
+from gsim.engine import EngineConfig
 from gsim.gateway.prefix_index import PrefixIndex
+from gsim.latency import constant_profile
 
 
 @dataclass
@@ -120,6 +122,40 @@ def test_the_prefix_index_forgets_the_least_recent_tail_first():
     index.insert(request(1, (6, 32)), 0)
     assert index.match(request(2, (5, 64))).tolist() == [32]
     assert index.match(request(3, (6, 32))).tolist() == [32]
+
+
+@dataclass
+class PrefixWatcher:
+    """Remembers what the prefix index said."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
+    seen: list[int] = field(default_factory=list)
+
+    def route(self, request: Request, view: ClusterView) -> Decision:
+        self.seen.append(int(view.prefix_tokens(request)[0]))
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "matched"),
+    [
+        ({}, 64),
+        ({"prefix_block_tokens": 16}, 96),
+        # Room for six blocks, and for three: two of them are the prompt's that came in between.
+        ({"prefix_block_tokens": 16, "prefix_capacity": 0.1}, 64),
+        ({"prefix_block_tokens": 16, "prefix_capacity": 0.05}, 16),
+    ],
+)
+def test_the_prefix_index_has_the_block_length_and_the_size_that_telemetry_says(telemetry, matched):
+    profile = constant_profile(0.1, kv_tokens=960)
+    watcher = PrefixWatcher()
+    asked = [
+        request(i, content)._replace(arrival_s=float(i)) for i, content in enumerate([(5, 100), (6, 32), (5, 100)])
+    ]
+    sessions = (Session(one.request_id, one.arrival_s, (Job(one, 1),)) for one in asked)
+    pool = (InstanceSpec("server", profile, EngineConfig()),)
+    simulate_on(pool, sessions, watcher, telemetry=TelemetryConfig(**telemetry))
+    assert watcher.seen == [0, 0, matched]
 
 
 def test_decisions_and_samples_are_kept_on_demand():

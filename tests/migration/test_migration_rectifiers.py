@@ -124,6 +124,14 @@ def test_one_move_at_a_time_per_instance_by_earliest_deadline(pool, requests):
     assert [move.request_id for move in monitor.review(active, view)] == [2]
 
 
+def test_a_review_weighs_so_many_requests_by_earliest_deadline(pool, requests):
+    view = pool(2, tpot_s=[0.05, 0.02])
+    active = at_risk(requests, 4, deadline_s=[6.0, 5.5, 5.8, 5.9])
+    few, all_ = (RiskMonitor(max_candidates=n, max_target_risk=1.0).review(active, view) for n in (2, 4))
+    assert [move.request_id for move in few] == [1, 2]
+    assert [move.request_id for move in all_] == [1, 2, 3, 0]
+
+
 def test_a_waiting_request_is_judged_by_its_queue_and_prefill(pool, requests):
     view = pool(2, tpot_s=[0.02, 0.02])
     view.queue_s[0] = 8.0
@@ -140,6 +148,7 @@ def test_a_waiting_request_is_judged_by_its_queue_and_prefill(pool, requests):
         {"min_gain_s": -1.0},
         {"max_moves": 0},
         {"max_inflight": 0},
+        {"max_candidates": 0},
         {"max_target_risk": 2.0},
         {"choice": "luckiest"},
     ],

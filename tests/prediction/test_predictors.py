@@ -186,6 +186,24 @@ def test_learned_predictors_need_no_text(name):
     assert np.median(errors[100:]) < 0.1
 
 
+def test_so_many_experts_answer_as_are_active():
+    def answers(active_experts):
+        rng = np.random.default_rng(0)
+        predictor = build(
+            "predictor", "moe", experts=3, active_experts=active_experts, trees=5, min_samples=150, text_dimensions=2
+        )
+        for k in range(150):
+            predictor.observe(
+                request(k, prompt=100 * (1 + k % 3), session_id=k), int(50 * (1 + k % 3) * rng.gamma(2.0)) + 1
+            )
+        return [predictor.predict(request(1000 + n, prompt=n, session_id=1000 + n)) for n in range(50, 400, 25)]
+
+    one, two, all_three = (np.array(answers(n)) for n in (1, 2, 3))
+    assert (one != two).any()
+    assert (two != all_three).any()
+    np.testing.assert_array_equal(all_three, answers(9))
+
+
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
@@ -202,6 +220,8 @@ def test_learned_predictors_need_no_text(name):
         ("history", {"window": 0}),
         ("history", {"prior_tokens": 0.0}),
         ("moe", {"experts": 0}),
+        ("moe", {"active_experts": 0}),
+        ("moe", {"window": 0}),
         ("moe", {"train_path": "no/such/file.jsonl"}),
         ("pooled_gbdt", {"trees": 0}),
     ],

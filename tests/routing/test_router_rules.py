@@ -332,6 +332,10 @@ def test_kv_cost_counts_blocks():
     done(router, 1, 1.0, 10, request_id=7)
     assert router.route(one, view) == 1
     assert choice("kv_cost", view, one, overlap_credit=0.0) in (0, 3)
+    # Prefill that costs nothing leaves what is held to decide: 500 blocks of another request on instance 1.
+    careless = build("router", "kv_cost", overlap_score_weight=0.0)
+    careless.placed(request(7, prompt_tokens=8000), 1)
+    assert {careless.route(one, view) for _ in range(20)} == {0, 2, 3}
     drawn = shares("kv_cost", view, temperature=1.0)
     assert drawn[1] == max(drawn)
     assert drawn.min() > 0
@@ -383,6 +387,7 @@ def test_lmetric_multiplies_tokens_and_requests():
         ("preble", {"rebalance": 0.5}),
         ("preble", {"cold_output_tokens": 0.0}),
         ("kv_cost", {"temperature": -1.0}),
+        ("kv_cost", {"overlap_score_weight": -1.0}),
         ("helix_iwrr", {"high_water": 1.5}),
         ("helix_iwrr", {"cold_output_tokens": 0.0}),
         ("slo_headroom", {"strategy": "some"}),
