@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from gsim.core import Request, register
-from gsim.core.view import Floats
-from gsim.prediction.class_mean import ClassMean
-from gsim.prediction.corpus import Sample, read_corpus
-from gsim.prediction.features import Features
+from gsim.core import register
 from gsim.prediction.mixture import Mixture
-from gsim.prediction.online import OnlineRegression
+from gsim.prediction.online import Learned, OnlineRegression
 from gsim.prediction.options import check_counts
 
 
 @register("predictor", "moe")
 @dataclass
-class MixtureOfExperts:
+class MixtureOfExperts(Learned):
     """TF-IDF prompt features, a gate over experts, retrained online from what has finished.
 
     Looks at the prompt's words (where the trace has text), its size, the session's earlier turns and the task class.
@@ -50,39 +43,5 @@ class MixtureOfExperts:
     _online: OnlineRegression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_counts(self, "experts", "active_experts", "trees", "em_rounds", "text_dimensions")
-        check_counts(self, "min_samples", "retrain_every", "window")
-        self._online = OnlineRegression(
-            make=lambda seed: Mixture(self.experts, self.active_experts, self.trees, self.em_rounds, seed),
-            features=Features(self.text_dimensions),
-            min_samples=self.min_samples,
-            retrain_every=self.retrain_every,
-            window=self.window,
-            prior=ClassMean(),
-        )
-        if self.train_path:
-            self._online.train(read_corpus(self.train_path))
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng``."""
-        self._online.seed(rng)
-
-    def predict(self, request: Request, generated_tokens: int = 0) -> float:
-        """Expected total output tokens."""
-        return self._online.predict(request, generated_tokens)
-
-    def observe(self, request: Request, output_tokens: int) -> None:
-        """Learn from a finished request."""
-        self._online.observe(request, output_tokens)
-
-    def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> Floats:
-        """Totals of many requests, from their first predictions and what they have generated."""
-        return self._online.repredict(requests, generated_tokens, first)
-
-    def train(self, samples: Sequence[Sample]) -> None:
-        """Learn from a recorded set."""
-        self._online.train(samples)
-
-    def freeze(self) -> None:
-        """No more fits from now on."""
-        self._online.frozen = True
+        check_counts(self, "experts", "active_experts", "trees", "em_rounds")
+        self.learn(lambda seed: Mixture(self.experts, self.active_experts, self.trees, self.em_rounds, seed))

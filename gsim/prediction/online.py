@@ -15,8 +15,9 @@ import numpy as np
 from gsim.core import Request
 from gsim.core.view import Floats
 from gsim.prediction.class_mean import ClassMean
-from gsim.prediction.corpus import Sample
+from gsim.prediction.corpus import Sample, read_corpus
 from gsim.prediction.features import Features, Row, SessionMemory
+from gsim.prediction.options import check_counts
 from gsim.prediction.overrun import overrun
 from gsim.prediction.residuals import Residuals
 
@@ -151,3 +152,51 @@ class OnlineRegression:
         self._fresh += 1
         if len(self._finished) > self.window:
             self._finished.popleft()
+
+
+class Learned:
+    """What predictors that learn online share. A dataclass that derives from it has these fields.
+
+    It calls ``learn`` once, with the way to make its model.
+    """
+
+    text_dimensions: int
+    min_samples: int
+    retrain_every: int
+    window: int
+    train_path: str
+    _online: OnlineRegression
+
+    def learn(self, make: Callable[[int], Regression]) -> None:
+        """Begin, with a recorded set where ``train_path`` names one; raises ``ConfigError`` for fields out of range."""
+        check_counts(self, "text_dimensions", "min_samples", "retrain_every", "window")
+        features = Features(self.text_dimensions)
+        self._online = OnlineRegression(
+            make, features, self.min_samples, self.retrain_every, self.window, prior=ClassMean()
+        )
+        if self.train_path:
+            self._online.train(read_corpus(self.train_path))
+
+    def seed(self, rng: np.random.Generator) -> None:
+        """Draw from ``rng``."""
+        self._online.seed(rng)
+
+    def predict(self, request: Request, generated_tokens: int = 0) -> float:
+        """Expected total output tokens."""
+        return self._online.predict(request, generated_tokens)
+
+    def observe(self, request: Request, output_tokens: int) -> None:
+        """Learn from a finished request."""
+        self._online.observe(request, output_tokens)
+
+    def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> Floats:
+        """Totals of many requests, from their first predictions and what they have generated."""
+        return self._online.repredict(requests, generated_tokens, first)
+
+    def train(self, samples: Sequence[Sample]) -> None:
+        """Learn from a recorded set."""
+        self._online.train(samples)
+
+    def freeze(self) -> None:
+        """No more fits from now on."""
+        self._online.frozen = True

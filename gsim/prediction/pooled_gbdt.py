@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gsim.core import Request, register
+from gsim.core import register
 from gsim.core.view import Floats
-from gsim.prediction.class_mean import ClassMean
-from gsim.prediction.corpus import Sample, read_corpus
-from gsim.prediction.features import Features
 from gsim.prediction.mixture import boosted_trees
-from gsim.prediction.online import OnlineRegression
+from gsim.prediction.online import Learned, OnlineRegression
 from gsim.prediction.options import check_counts
 
 
 @register("predictor", "pooled_gbdt")
 @dataclass
-class PooledGbdt:
+class PooledGbdt(Learned):
     """The features, online retraining and re-prediction of ``moe``, with a single model for all requests.
 
     Source: this project, as the control of ``moe``.
@@ -41,41 +37,8 @@ class PooledGbdt:
     _online: OnlineRegression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_counts(self, "trees", "text_dimensions", "min_samples", "retrain_every", "window")
-        self._online = OnlineRegression(
-            make=lambda seed: _Pooled(boosted_trees(seed, self.trees)),
-            features=Features(self.text_dimensions),
-            min_samples=self.min_samples,
-            retrain_every=self.retrain_every,
-            window=self.window,
-            prior=ClassMean(),
-        )
-        if self.train_path:
-            self._online.train(read_corpus(self.train_path))
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng``."""
-        self._online.seed(rng)
-
-    def predict(self, request: Request, generated_tokens: int = 0) -> float:
-        """Expected total output tokens."""
-        return self._online.predict(request, generated_tokens)
-
-    def observe(self, request: Request, output_tokens: int) -> None:
-        """Learn from a finished request."""
-        self._online.observe(request, output_tokens)
-
-    def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> Floats:
-        """Totals of many requests, from their first predictions and what they have generated."""
-        return self._online.repredict(requests, generated_tokens, first)
-
-    def train(self, samples: Sequence[Sample]) -> None:
-        """Learn from a recorded set."""
-        self._online.train(samples)
-
-    def freeze(self) -> None:
-        """No more fits from now on."""
-        self._online.frozen = True
+        check_counts(self, "trees")
+        self.learn(lambda seed: _Pooled(boosted_trees(seed, self.trees)))
 
 
 @dataclass
