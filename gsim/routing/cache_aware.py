@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
-from gsim.routing.choice import any_of, unseeded
+from gsim.routing.choice import Drawing, any_of, holders_of_longest
 
 
 @register("router", "cache_aware")
 @dataclass
-class CacheAware:
+class CacheAware(Drawing):
     """Prefix affinity with two thresholds, over the instances that are up.
 
     Out of balance, F_max - F_min > abs and F_max > rel * F_min: argmin F. Else m = h_max / L_in, the best match as a
@@ -32,7 +30,6 @@ class CacheAware:
     balance_rel_threshold: float = 1.5
     """Ratio of requests in flight above which load may be out of balance."""
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.cache_threshold <= 1:
@@ -41,10 +38,6 @@ class CacheAware:
             raise ConfigError(f"router.balance_abs_threshold must be 0 or more, not {self.balance_abs_threshold}")
         if not self.balance_rel_threshold >= 1:
             raise ConfigError(f"router.balance_rel_threshold must be 1 or more, not {self.balance_rel_threshold}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The holder of the longest match, or the least loaded instance."""
@@ -56,9 +49,6 @@ class CacheAware:
         balanced = high - low <= self.balance_abs_threshold or high <= self.balance_rel_threshold * low
         if balanced:
             matched = view.prefix_tokens(request)[up]
-            longest = int(matched.max())
-            if longest > self.cache_threshold * request.prompt_tokens:
-                holders = matched == longest
-                up, in_flight = up[holders], in_flight[holders]
-                low = int(in_flight.min())
+            up, in_flight = holders_of_longest(matched, self.cache_threshold * request.prompt_tokens, up, in_flight)
+            low = int(in_flight.min())
         return any_of(up[in_flight == low], self._rng)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, Verdict, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest, nothing
+from gsim.routing.choice import highest_within, lowest, nothing
 from gsim.routing.latency import FEW, latency_of_few, predicted_latency
 
 Weakest = Literal["largest_latency", "slowest_then_largest_latency"]
@@ -96,10 +96,7 @@ class GoodServe:
         """The weakest feasible instance; None if there is none."""
         latency, rank = self._latency, self._rank
         if self.weakest == "largest_latency":
-            # A feasible instance counts with its latency, another with its latency negated: one look finds the largest.
-            np.subtract(limit_s, latency, rank)
-            np.copysign(latency, rank, rank)
-            best = int(rank.argmax())
+            best = highest_within(latency, limit_s, rank)
             if view.available[best]:
                 return best if latency[best] <= limit_s else None
         feasible = (latency <= limit_s) & view.available

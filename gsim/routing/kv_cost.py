@@ -9,13 +9,13 @@ import numpy as np
 
 from gsim.core import HOLD, ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random
 from gsim.routing.ledger import Ledger
 
 
 @register("router", "kv_cost")
 @dataclass
-class KvCost:
+class KvCost(Drawing):
     """argmin s * max(0, (P_i + L_in - c * h_i) / bs) + B_i + ceil(L_in / bs) + w * F_i; ties at random.
 
     P_i: prompt tokens in flight without a first token; h_i: matched prompt tokens; B_i: KV blocks of the requests that
@@ -37,7 +37,6 @@ class KvCost:
     temperature: float = 0.0
     """tau: 0 takes the minimum (upstream: 0)."""
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _held: Ledger = field(default_factory=Ledger, init=False, repr=False, compare=False)
     """Prompt tokens of the active requests."""
 
@@ -45,10 +44,6 @@ class KvCost:
         for name in ("overlap_score_weight", "overlap_credit", "request_weight", "temperature"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"router.{name} must be 0 or more, not {getattr(self, name)}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def placed(self, request: Request, instance: int) -> None:
         """A request was sent: its prompt will be held there."""

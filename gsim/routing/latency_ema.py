@@ -8,12 +8,12 @@ import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import any_of, unseeded
+from gsim.routing.choice import Drawing, any_of
 
 
 @register("router", "latency_ema")
 @dataclass
-class LatencyEma:
+class LatencyEma(Drawing):
     """One at random of those with s_i <= (1 + buffer) * min s, s_i the mean of the last 10 E2E seconds per token.
 
     An instance that was never used has s_i = 0 and is explored first; samples older than ``ttl_s`` are forgotten.
@@ -28,7 +28,6 @@ class LatencyEma:
     """Share above the lowest latency within which instances count as equal (upstream: 0)."""
     ttl_s: float = 3600.0
     """An instance without a completion for this long counts as never used (upstream: 1 hour)."""
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _recent: dict[int, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _mean: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)
     _last_s: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)
@@ -40,10 +39,6 @@ class LatencyEma:
             raise ConfigError(f"router.lowest_latency_buffer must be 0 or more, not {self.lowest_latency_buffer}")
         if not self.ttl_s > 0:
             raise ConfigError(f"router.ttl_s must be greater than 0, not {self.ttl_s}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def observe_completion(self, completion: Completion) -> None:
         """Remember how long it took per token."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import numpy as np
-
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random, nothing, scratch
 from gsim.routing.latency import predicted_latency
 
 
 @register("router", "least_latency")
 @dataclass
-class LeastLatency:
+class LeastLatency(Drawing):
     """argmin q_i + p_i * P + d_i * G, with P and G the fleet's mean prompt and output tokens; ties at random.
 
     The closest ancestor of GoodServe's T: the fleet's mean lengths instead of the request's own.
@@ -30,7 +28,6 @@ class LeastLatency:
     cold_output_tokens: float = 100.0
     """Mean output length before anything has finished (upstream: 100)."""
     needs: ClassVar[frozenset[str]] = frozenset({"estimates"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _latency: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _finished: int = field(default=0, init=False, repr=False, compare=False)
     _prompt_tokens: int = field(default=0, init=False, repr=False, compare=False)
@@ -40,10 +37,6 @@ class LeastLatency:
         for name in ("cold_prompt_tokens", "cold_output_tokens"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"router.{name} must be greater than 0, not {getattr(self, name)}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def observe_completion(self, completion: Completion) -> None:
         """Count its lengths into the fleet's means."""

@@ -9,12 +9,12 @@ import numpy as np
 
 from gsim.core import ClusterView, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random, nothing, scratch
 
 
 @register("router", "least_load")
 @dataclass
-class LeastLoad:
+class LeastLoad(Drawing):
     """argmin W_i / thr_i + kv_weight_s * K_i / (1 - K_i); ties at random.
 
     W_i: tokens outstanding on instance i (prompt plus predicted output of all in flight), thr_i its nominal tokens per
@@ -29,16 +29,11 @@ class LeastLoad:
     """Seconds that an instance whose KV cache is half full is charged (upstream: 0.15)."""
     needs: ClassVar[frozenset[str]] = frozenset({"scrape", "prediction"})
     scrape_interval_s: ClassVar[float] = 10.0
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.kv_weight_s >= 0:
             raise ConfigError(f"router.kv_weight_s must be 0 or more, not {self.kv_weight_s}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The instance that would be idle first."""

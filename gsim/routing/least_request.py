@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from gsim.core import ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random, nothing, scratch
 
 
 @register("router", "least_request")
 @dataclass
-class LeastRequest:
+class LeastRequest(Drawing):
     """argmin F_i, the requests in flight on instance i; ties at random.
 
     State: the gateway's own in-flight counts (S1), exact. Source: AIBrix ``least-request``, LiteLLM ``least-busy``,
@@ -21,12 +19,7 @@ class LeastRequest:
     with a delay; here there is one gateway.
     """
 
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The instance with the fewest requests in flight."""

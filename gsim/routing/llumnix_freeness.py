@@ -9,12 +9,12 @@ import numpy as np
 
 from gsim.core import ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random, nothing, scratch
 
 
 @register("router", "llumnix_freeness")
 @dataclass
-class LlumnixFreeness:
+class LlumnixFreeness(Drawing):
     """argmax (free blocks_i - blocks that waiting requests need_i) / max(R_i + W_i, 1); ties at random.
 
     How many iterations the instance could go on until its KV cache is full ("remaining steps").
@@ -26,12 +26,7 @@ class LlumnixFreeness:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
     scrape_interval_s: ClassVar[float] = 0.5
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The freest instance."""

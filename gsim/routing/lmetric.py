@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from gsim.core import ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random
 
 
 @register("router", "lmetric")
 @dataclass
-class Lmetric:
+class Lmetric(Drawing):
     """argmin (P_i + L_in - h_i) * (R_i + W_i + 1); ties at random.
 
     P_i: prompt tokens in flight without a first token; h_i: matched prompt tokens; R_i, W_i: running and waiting
@@ -27,11 +27,6 @@ class Lmetric:
 
     needs: ClassVar[frozenset[str]] = frozenset({"scrape", "prefix"})
     scrape_interval_s: ClassVar[float] = 0.1
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The instance with the smallest product."""

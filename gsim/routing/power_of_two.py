@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
-from gsim.routing.choice import unseeded
+from gsim.routing.choice import Drawing
 
 Metric = Literal["in_flight", "kv_usage"]
 
 
 @register("router", "power_of_two")
 @dataclass
-class PowerOfTwo:
+class PowerOfTwo(Drawing):
     """Two distinct instances a, b drawn uniformly among those that are up; a if m_a <= m_b, else b.
 
     m: requests in flight, or KV usage. With ``max_ongoing`` an instance that has that many in flight does not accept:
@@ -30,7 +28,6 @@ class PowerOfTwo:
     """What is compared: ``in_flight`` or ``kv_usage``."""
     max_ongoing: int | None = None
     """Requests in flight at which an instance stops accepting; None: never."""
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.metric not in ("in_flight", "kv_usage"):
@@ -42,10 +39,6 @@ class PowerOfTwo:
     def needs(self) -> frozenset[str]:
         """Scraped gauges only where KV usage is compared."""
         return frozenset({"scrape"}) if self.metric == "kv_usage" else frozenset()
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The better one of two."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, Verdict, register
 from gsim.core.view import Floats, Ints
-from gsim.routing.choice import lowest_at_random, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random
 
 
 @register("router", "preble")
 @dataclass
-class Preble:
+class Preble(Drawing):
     """More of the prompt cached than new: the cheapest holder of the longest match; else the cheapest instance.
 
     cost_i = p_i * (prompt tokens missed on i in the last ``window_s`` + those this request would miss)
@@ -36,7 +36,6 @@ class Preble:
     cold_output_tokens: float = 45.0
     """Output length before anything has finished (upstream: 45)."""
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _sent: deque[tuple[float, int, int]] = field(default_factory=deque, init=False, repr=False, compare=False)
     """When, where and how many prompt tokens were missed, oldest first."""
     _missed: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)
@@ -54,10 +53,6 @@ class Preble:
             raise ConfigError(f"router.rebalance must be 1 or more, not {self.rebalance}")
         if not self.cold_output_tokens > 0:
             raise ConfigError(f"router.cold_output_tokens must be greater than 0, not {self.cold_output_tokens}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def placed(self, request: Request, instance: int) -> None:
         """A request was sent: its missed tokens count as load for a while."""

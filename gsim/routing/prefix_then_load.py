@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
-from gsim.routing.choice import any_of, unseeded
+from gsim.routing.choice import Drawing, any_of, holders_of_longest
 
 
 @register("router", "prefix_then_load")
 @dataclass
-class PrefixThenLoad:
+class PrefixThenLoad(Drawing):
     """The longest match with F_i <= mean F + sigmas * sd F (then the smallest F); none: argmin F. Ties at random.
 
     Where F_max - F_min > ``imbalance``, only the least loaded instances are considered at all.
@@ -32,17 +30,12 @@ class PrefixThenLoad:
     """Within ``imbalance`` nobody looks at load: any holder of the longest match, else any instance. So decided the
     AIBrix of the Lodestar authors, which asked for loads by address where they were kept by name."""
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.imbalance < 0:
             raise ConfigError(f"router.imbalance must be 0 or more, not {self.imbalance}")
         if not self.sigmas >= 0:
             raise ConfigError(f"router.sigmas must be 0 or more, not {self.sigmas}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """A holder of the prefix that is not overloaded, or the least loaded instance."""
@@ -60,8 +53,5 @@ class PrefixThenLoad:
         matched = view.prefix_tokens(request)[up]
         if not self.blind:
             matched[in_flight > limit] = 0
-        longest = int(matched.max())
-        if longest > 0:
-            holders = matched == longest
-            up, in_flight = up[holders], in_flight[holders]
+        up, in_flight = holders_of_longest(matched, 0, up, in_flight)
         return any_of(up if self.blind else up[in_flight == in_flight.min()], self._rng)

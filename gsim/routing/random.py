@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from gsim.core import ClusterView, Decision, Request, register
-from gsim.routing.choice import any_of, unseeded
+from gsim.routing.choice import Drawing, any_of
 
 
 @register("router", "random")
 @dataclass
-class Random:
+class Random(Drawing):
     """Control: an available instance, uniformly at random.
 
     State: none (S0). Source: SGLang router ``random``. Nothing simplified.
     """
-
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """A uniform draw; drawn again among those that are up where it hit one that is down."""

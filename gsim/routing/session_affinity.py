@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from gsim.core import ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest, lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest, lowest_at_random, nothing, scratch
 
 _WORD = (1 << 64) - 1
 
 
 @register("router", "session_affinity")
 @dataclass
-class SessionAffinity:
+class SessionAffinity(Drawing):
     """argmax hash(session, i) over the instances that are up (rendezvous hashing); without a session: argmin F.
 
     Turns of one session go to one instance, whose cache has their prefix; when it is down, the session's others move to
@@ -26,15 +26,10 @@ class SessionAffinity:
     production-stack ``session`` (a hash ring with the same effect). Nothing simplified.
     """
 
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     _salt: NDArray[np.uint64] = field(
         default_factory=lambda: np.empty(0, dtype=np.uint64), init=False, repr=False, compare=False
     )
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The session's instance."""

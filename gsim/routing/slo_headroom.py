@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
 from gsim.core.view import Floats, Ints
-from gsim.routing.choice import nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, nothing, scratch
 from gsim.routing.latency import predicted_latency
 
 Strategy = Literal["least", "most"]
@@ -17,7 +15,7 @@ Strategy = Literal["least", "most"]
 
 @register("router", "slo_headroom")
 @dataclass
-class SloHeadroom:
+class SloHeadroom(Drawing):
     """hr_i = time left - T_i. Among hr_i >= 0: drawn with weight 1 - (hr_i - min) / (max - min) (``least``) or
     its complement (``most``). None: idle instances first, then the least deficit.
 
@@ -34,7 +32,6 @@ class SloHeadroom:
     explore: float = 0.01
     """Probability of using an instance without headroom though others have some (upstream: 0.01)."""
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction"})
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _latency: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -42,10 +39,6 @@ class SloHeadroom:
             raise ConfigError(f"router.strategy '{self.strategy}' is unknown; allowed: least, most")
         if not 0 <= self.explore <= 1:
             raise ConfigError(f"router.explore must be in [0, 1], not {self.explore}")
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """A draw among the instances that make it."""

@@ -8,12 +8,12 @@ import numpy as np
 
 from gsim.core import ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import lowest_at_random, nothing, scratch, unseeded
+from gsim.routing.choice import Drawing, lowest_at_random, nothing, scratch
 
 
 @register("router", "weighted_jsq")
 @dataclass
-class WeightedJsq:
+class WeightedJsq(Drawing):
     """argmin (F_i + 1) / thr_i: requests in flight with this one, over nominal tokens per second; ties at random.
 
     The cheapest rule that knows the pool is mixed.
@@ -22,12 +22,7 @@ class WeightedJsq:
     ``device-aware-weighted``. Simplified: the speed is the profile's, not a configured or learned one.
     """
 
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _scores: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """The instance with the shortest queue for its speed."""

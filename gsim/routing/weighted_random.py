@@ -8,24 +8,19 @@ import numpy as np
 
 from gsim.core import HOLD, ClusterView, Decision, Request, register
 from gsim.core.view import Floats
-from gsim.routing.choice import nothing, unseeded
+from gsim.routing.choice import Drawing, nothing
 
 
 @register("router", "weighted_random")
 @dataclass
-class WeightedRandom:
+class WeightedRandom(Drawing):
     """P(i) proportional to thr_i, the nominal tokens per second of instance i, among those that are up.
 
     State: none but the nominal speed (S5). Source: LiteLLM ``simple-shuffle`` (weights, by default the deployment's
     rate limits). Simplified: the weight is the profile's throughput instead of a configured limit.
     """
 
-    _rng: np.random.Generator = field(default_factory=unseeded, init=False, repr=False, compare=False)
     _cumulative: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
-
-    def seed(self, rng: np.random.Generator) -> None:
-        """Draw from ``rng`` from now on."""
-        self._rng = rng
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """A draw by weight; drawn again among those that are up where it hit one that is down."""
