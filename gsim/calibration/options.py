@@ -5,24 +5,21 @@ from __future__ import annotations
 import ast
 import inspect
 import os
-from dataclasses import MISSING as DATACLASS_MISSING
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from gsim.core.errors import ConfigError
+from gsim.core.options import read_options
 
 
 @dataclass
 class MeasureOptions:
     """Options of ``measure``: which server, how far, how tight, how long."""
 
-    url: str = MISSING
+    url: str
     """Where the server answers, without ``/v1``: http://HOST:PORT."""
-    gpu: str = MISSING
+    gpu: str
     """Name of the GPU (or processor) that it runs on: the server does not tell."""
     out: str = "calibration"
     """Folder of the raw measurements, the profile and the report. An interrupted run goes on in its folder."""
@@ -117,7 +114,7 @@ class FitOptions:
 class ValidateOptions:
     """Options of ``validate``: a load that calibration did not see, live and simulated."""
 
-    url: str = MISSING
+    url: str
     out: str = "calibration"
     """The folder that ``measure`` wrote; its profile is judged."""
     name: str = "validation"
@@ -162,7 +159,7 @@ class ValidateOptions:
 class ScaleOptions:
     """Options of ``scale``: a pool of unlike instances from one measured profile."""
 
-    profile: str = MISSING
+    profile: str
     """The measured profile (a YAML file of the iteration kind)."""
     to: str = "profiles"
     """Folder of the copies: ``profiles`` is where they are found by name."""
@@ -203,20 +200,9 @@ def require(holds: bool, name: str, value: object, allowed: str) -> None:
 
 def parse_options(schema: type[T], arguments: list[str]) -> T:
     """Options of type ``schema`` from ``key=value`` arguments; raises ``ConfigError`` that names what is wrong."""
-    for argument in arguments:
-        if "=" not in argument:
-            raise ConfigError(f"'{argument}' is not of the form key=value")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(arguments))
-        missing = sorted(OmegaConf.missing_keys(merged))
-        if missing:
-            raise ConfigError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
-        options: Any = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        known = ", ".join(sorted(inspect.get_annotations(schema)))
-        raise ConfigError(f"{str(error).splitlines()[0]} (options: {known})") from None
+    options = read_options(schema, arguments)
     options.validate()
-    return options  # type: ignore[no-any-return]
+    return options
 
 
 def option_help(schema: Any) -> str:
@@ -224,8 +210,9 @@ def option_help(schema: Any) -> str:
     meanings = _field_docstrings(schema)
     lines = []
     for name, option in schema.__dataclass_fields__.items():
-        value = option.default if option.default is not DATACLASS_MISSING else option.default_factory()
-        default = "(required)" if value == MISSING else f"= {value}"
+        default = "(required)"
+        if option.default is not MISSING or option.default_factory is not MISSING:
+            default = f"= {option.default if option.default is not MISSING else option.default_factory()}"
         lines.append(f"{name} {default}\n    {meanings.get(name, '')}".rstrip())
     return "\n".join(lines)
 

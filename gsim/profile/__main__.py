@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from gsim.core import Batch, Chunk
 from gsim.core.errors import ConfigError, GsimError
+from gsim.core.options import read_options
 from gsim.latency import load_profile
 from gsim.profile.build import BuildOptions, build_profile
 
@@ -38,32 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class _Build(BuildOptions):
+    out: str = "profiles"
+    """Folder that the profile is written into."""
+
+
 def build(words: Sequence[str]) -> str:
     """Write a profile; what was written, in a line."""
-    given = {}
-    allowed = [f.name for f in fields(BuildOptions)]
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in (*allowed, "out"):
-            options = ", ".join(f"{name}=..." for name in (*allowed, "out"))
-            raise ConfigError(f"'{word}' is no option; options are: {options}")
-        given[key] = value
-    out = Path(given.pop("out", "profiles"))
-    for key in ("model", "gpu"):
-        if key not in given:
-            raise ConfigError(f"missing: {key}=...")
-    numbers: dict[str, object] = dict(given)
-    for key in ("tp", "pp", "ep"):
-        if key in given:
-            if not given[key].isdigit():
-                raise ConfigError(f"{key} must be a whole number, not '{given[key]}'")
-            numbers[key] = int(given[key])
-    if "price_per_hour" in given:
-        try:
-            numbers["price_per_hour"] = float(given["price_per_hour"])
-        except ValueError:
-            raise ConfigError(f"price_per_hour must be a number, not '{given['price_per_hour']}'") from None
-    name, text = build_profile(BuildOptions(**numbers))  # type: ignore[arg-type]
+    options = read_options(_Build, words)
+    name, text = build_profile(options)
+    out = Path(options.out)
     file = out / f"{name}.yaml"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from gsim.core import ConfigError, GsimError, Session, Streams, lookup
+from gsim.core.options import split_words, typed
 from gsim.core.registry import entries
 from gsim.workload.formats.detect import detect
 from gsim.workload.formats.writers import WRITERS
 from gsim.workload.inspect.drawing import draw
 from gsim.workload.inspect.inspection import inspect
-from gsim.workload.options import split_words, typed
 from gsim.workload.slo import Fixed, Recorded
 
 USAGE = """\

@@ -25,7 +25,7 @@ LARGE = ("h800-llama-3.1-70b-tp4", "a800-llama-3.1-70b-tp4", "a40-llama-3.1-70b-
         (["build", "model=llama-3.1-70b", "gpu=h100"], "does not fit: its weights take 141.1 GB of each card's 80 GB"),
         (["build", "model=llama-3.1-70b", "gpu=h100", "tp=4", "pp=2"], "pp is 2: pipeline parallelism has not been"),
         (["build", "model=llama-3.1-8b", "gpu=h100", "tp=many"], "tp must be a whole number, not 'many'"),
-        (["build", "model=llama-3.1-8b", "gpu=h100", "speed=2"], "'speed=2' is no option; options are: model=..."),
+        (["build", "model=llama-3.1-8b", "gpu=h100", "speed=2"], "there is no option 'speed'; there are: model, gpu"),
         (["build", "model=llama-3.1-8b", "gpu=h100", "kind=guess"], "kind must be tables or roofline, not 'guess'"),
         (
             ["build", "model=llama-3.1-8b", "gpu=a40"],

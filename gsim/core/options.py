@@ -1,19 +1,32 @@
-"""``field=value`` words of a command line, typed as the fields of a dataclass."""
+"""``field=value`` words of a program's command line, typed as the fields of a dataclass."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
-from gsim.core import ConfigError
+from gsim.core.errors import ConfigError
 
-Texts = dict[str, Any]
+T = TypeVar("T")
 
 
-def split_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
+def read_options(config: type[T], words: Sequence[str]) -> T:
+    """The dataclass ``config`` from ``field=value`` words; raises ``ConfigError`` that names what is wrong."""
+    fields = [f for f in dataclasses.fields(typing.cast(Any, config)) if f.init]
+    plain, given = split_words(words)
+    if plain:
+        raise ConfigError(f"'{plain[0]}' is no option; options are: {', '.join(f'{f.name}=...' for f in fields)}")
+    values = typed(config, given)
+    missing = [f.name for f in fields if f.name not in values and f.default is f.default_factory is dataclasses.MISSING]
+    if missing:
+        raise ConfigError(f"missing: {', '.join(f'{name}=...' for name in missing)}")
+    return config(**values)
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Plain words, and those of the form key=value; ``ConfigError`` where a key comes twice."""
     plain: list[str] = []
     given: dict[str, str] = {}
@@ -28,8 +41,11 @@ def split_words(words: list[str]) -> tuple[list[str], dict[str, str]]:
     return plain, given
 
 
-def typed(config: type, texts: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Values for the fields of ``config``; a field ``a.b`` belongs to the dataclass in field ``a``."""
+def typed(config: type, texts: Mapping[str, str], where: str = "") -> dict[str, Any]:
+    """Values for the fields of ``config``; a field ``a.b`` belongs to the dataclass in field ``a``.
+
+    ``where`` is what errors call the dataclass. Raises ``ConfigError`` that names what is wrong.
+    """
     hints = typing.get_type_hints(config)
     allowed = [f.name for f in dataclasses.fields(config) if f.init]
     nested: dict[str, dict[str, str]] = {}
@@ -37,13 +53,16 @@ def typed(config: type, texts: Mapping[str, str], where: str) -> dict[str, Any]:
     for key, text in texts.items():
         name, _, inner = key.partition(".")
         if name not in allowed or bool(inner) != dataclasses.is_dataclass(hints[name]):
-            raise ConfigError(f"{where} has no field '{key}'; its fields are: {', '.join(allowed)}")
+            has_no = (
+                f"{where} has no field '{key}'; its fields are" if where else f"there is no option '{key}'; there are"
+            )
+            raise ConfigError(f"{has_no}: {', '.join(allowed)}")
         if inner:
             nested.setdefault(name, {})[inner] = text
         else:
             values[name] = _value(hints[name], text, key)
     for name, texts_inside in nested.items():
-        values[name] = hints[name](**typed(hints[name], texts_inside, f"{where}.{name}"))
+        values[name] = hints[name](**typed(hints[name], texts_inside, f"{where}.{name}".lstrip(".")))
     return values
 
 
@@ -53,9 +72,9 @@ def _value(hint: Any, text: str, key: str) -> Any:
         if text in ("null", "none", ""):
             return None
         return _value(next(a for a in arguments if a is not type(None)), text, key)
-    if origin is tuple:
+    if origin in (tuple, list):
         items = [item.strip() for item in text.strip("[]()").split(",") if item.strip()]
-        return tuple(_value(arguments[0], item, key) for item in items)
+        return origin(_value(arguments[0], item, key) for item in items)
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise ConfigError(f"{key} must be true or false, not '{text}'")
