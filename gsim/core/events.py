@@ -43,10 +43,11 @@ class Progress(NamedTuple):
 
 
 class StreamCount(NamedTuple):
-    """How to tell the tokens that a request has streamed on an engine, until the engine says otherwise.
+    """How many tokens a request has streamed on an engine, in a form that stays true while it decodes.
 
-    ``tokens`` plus the engine's decode clock where the request decodes; else ``tokens`` as it stands. So an observer
-    of many requests needs one number per engine and moment, and the engine's word only where a count changes its rule.
+    Where it decodes: ``tokens`` plus the engine's decode clock, its count of decode iterations (``tokens`` may be
+    negative: it joined when the clock stood higher). Else, while it waits or is prefilled: ``tokens``. So who follows
+    many requests asks each engine for its clock, and reads a request anew only when it begins or ceases to decode.
     """
 
     request_id: int

@@ -1,7 +1,9 @@
-"""The books of a decode set: what its sums mean for the scheduler's sequences and the pool's blocks.
+"""The decoding sequences of an engine, kept as sums, beside the scheduler and the KV pool that count them one by one.
 
-Sequences of the decode set carry stale counts, and the pool's books run behind by the blocks that they have taken since
-they were last settled. Where nothing in the cache can be hit, only the number of free blocks matters, and they may.
+In an iteration every decoding sequence gains a token, and some take a block. To write that down for each would cost
+time per token, so it is written down late: the token counts of a decoding sequence are those of when it joined, and
+the pool has not heard of blocks that were taken since the last ``settle``. Whoever needs the pool exact settles first;
+while nothing is cached that a prompt could hit, only the number of free blocks matters, and that the sums tell.
 """
 
 from __future__ import annotations

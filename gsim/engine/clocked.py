@@ -1,8 +1,15 @@
-"""The reference's schedule on sums: what changes next in a batch, without a glance at sequences that only decode.
+"""The scheduler of the decode clock: it goes from one change of the batch to the next, not from iteration to iteration.
 
-Admission steps without prefix sharing are planned from sums; those with it run the reference's own admission on the
-pool; whatever is rarer (too few blocks, priorities, a prefill threshold) runs the reference's whole step on
-materialised sequences. Nothing here knows about time.
+While a batch only decodes, nothing but counts changes, so one plan covers all iterations up to the next change: a
+sequence ends, or one that waits can be admitted. What comes next is planned by the cheapest way that gives the
+schedule of the reference scheduler (``scheduler.py``):
+
+- a stretch of decodes, and an admission that cannot hit the prefix cache: from sums over the batch;
+- an admission that may hit the prefix cache: by the reference's own admission, on the pool;
+- what is rare (too few blocks, priorities, a prefill threshold): by a whole step of the reference, for which every
+  sequence's own counts are written down first.
+
+Counts of iterations only: how long they take is known to ``decode_clock.py``.
 """
 
 from __future__ import annotations

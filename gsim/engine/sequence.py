@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gsim.engine.config import EngineLimits
     from gsim.engine.kv_pool import KvPool
 
-#: Tokens of a text that goes on for as long as anybody asks.
+#: More tokens than any request has: the length of the piece that is being generated, whose end nobody knows yet.
 _ENDLESS: Final = 1 << 60
 
 
