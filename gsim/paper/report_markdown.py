@@ -1,4 +1,4 @@
-"""The report as Markdown, its figures as files beside it."""
+"""The report as Markdown: a page of verdicts, a page per experiment in a folder of its name, figures beside them."""
 
 from __future__ import annotations
 
@@ -15,40 +15,52 @@ _FIGURES = "figures"
 
 
 def write_markdown(report: Report, path: Path) -> None:
-    """Write the page, and its figures into ``figures`` beside it."""
-    folder = path.parent / _FIGURES
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the page of verdicts to ``path`` (``DIR/NAME.md``), each experiment's page to ``DIR/NAME/EXPERIMENT.md``.
+
+    Figures go into ``DIR/figures``. Pages of experiments that are not in the report stay as they are.
+    """
+    figures, pages = path.parent / _FIGURES, path.with_suffix("")
+    for folder in (figures, pages):
+        folder.mkdir(parents=True, exist_ok=True)
     for section in report.sections:
         for figure in section.figures:
-            shutil.copyfile(figure, folder / _file(section, figure))
-    path.write_text(markdown_report(report), encoding="utf-8")
+            shutil.copyfile(figure, figures / _file(section, figure))
+        page = section_page(section, f"../{path.name}", f"../{_FIGURES}")
+        (pages / f"{section.name}.md").write_text(page, encoding="utf-8")
+    path.write_text(verdicts_page(report, pages.name), encoding="utf-8")
 
 
-def markdown_report(report: Report) -> str:
-    """The page."""
-    lines = [f"# {report.title}", "", report.intro, "", *_claims(report.claims), "## Contents", ""]
-    lines += [f"- [{section.name}](#{section.name}): {section.question}" for section in report.sections]
-    for section in report.sections:
-        lines += ["", *_section(section)]
+def verdicts_page(report: Report, pages: str) -> str:
+    """What the paper claims and what is found, and where each experiment's page is (in the folder ``pages``)."""
+    lines = [f"# {report.title}", "", report.intro, "", *_claims(report.claims, pages), "## Experiments", ""]
+    lines += [f"- [{section.name}]({pages}/{section.name}.md): {section.question}" for section in report.sections]
     return "\n".join([*lines, "", report.footer, ""])
 
 
-def _claims(claims: Sequence[Claim]) -> Iterator[str]:
+def section_page(section: Section, verdicts: str, figures: str) -> str:
+    """One experiment's page; ``verdicts`` and ``figures`` say where the others are, seen from it."""
+    return "\n".join([*_section(section, figures), "", f"[The paper's claims, and what ± means]({verdicts})", ""])
+
+
+def _claims(claims: Sequence[Claim], pages: str) -> Iterator[str]:
     if claims:
         yield from ("## What the paper claims, and what is found", "")
         yield from _rows(
             ("where", "the paper says", "verdict", "what is found"),
-            [(c.where, f"{c.claim} ([{c.experiment}](#{c.experiment}))", c.verdict.value, c.found) for c in claims],
+            [
+                (c.where, f"{c.claim} ([{c.experiment}]({pages}/{c.experiment}.md))", c.verdict.value, c.found)
+                for c in claims
+            ],
         )
         yield ""
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield from (f"## {section.name}", "", f"**{section.question}**", "")
+def _section(section: Section, figures: str) -> Iterator[str]:
+    yield from (f"# {section.name}", "", f"**{section.question}**", "")
     if section.paper:
         yield from (f"The paper: {section.paper}", "")
     for figure in section.figures:
-        yield from (f"![{section.name}]({_FIGURES}/{_file(section, figure)})", "")
+        yield from (f"![{section.name}]({figures}/{_file(section, figure)})", "")
     yield from (f"- {finding}" for finding in section.findings)
     yield ""
     for table in section.tables:

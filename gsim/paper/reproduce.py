@@ -59,7 +59,7 @@ ORDER = (
 )
 
 _INTRO = (
-    "Scale: {scale}. Every figure, table and sentence below comes from the command that stands under it. Bands and ± "
+    "Scale: {scale}. Every figure, table and sentence comes from the command that stands under it. Bands and ± "
     "are 95 % t-intervals over seeds, brackets are 95 % intervals of paired differences (the same arrivals and lengths "
     "under every policy); a policy is called better only where that interval excludes 0."
 )
@@ -93,7 +93,8 @@ class Reproduce:
     further: dict[str, list[str]] = field(default_factory=dict)
     """Experiment -> further overrides, for those that need a file: ``{predictor_accuracy: ['train.path=FILE']}``."""
     markdown: str | None = None
-    """Also write the report as Markdown to this file, its figures into ``figures`` beside it."""
+    """Also write the verdicts as Markdown to this file, a page per experiment into a folder of its name (without
+    ``.md``), and the figures into ``figures`` beside it."""
 
     def __post_init__(self) -> None:
         if self.scale not in ("small", "full"):

@@ -84,7 +84,7 @@ def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("")
     found = {}
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reproduction").glob("*.md")]):
         for line in re.findall(r"(?:^    |`)python -m gsim ([^`#\n]*)", page.read_text(), flags=re.M):
             words = [word for word in shlex.split(line) if not word.startswith("-")]
             own = any(name in line for name in ("mine", "deadlines", "two_sizes", "my_study", "my-gpu", "reference"))
@@ -97,7 +97,22 @@ def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
             compose(hydra, words)
 
 
-def test_the_report_is_one_page_with_its_figures(tmp_path, monkeypatch):
+def test_links_between_pages_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    assert len(links) > 100
+    for page, link in links:
+        file, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = page.parent / file if file else page
+        assert target.exists(), f"{page}: {link}"
+        headings = re.findall(r"^#+ (.*)", target.read_text(), flags=re.M) if heading else []
+        anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+        assert not heading or heading in anchors, f"{page}: {link}"
+
+
+def test_the_report_is_one_page_and_in_markdown_a_page_of_verdicts_with_one_per_experiment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["experiment=reproduce", "only=[latency_vs_batch]", "markdown=docs/reproduction.md"]
     (tmp_path / "docs").mkdir()
@@ -105,9 +120,14 @@ def test_the_report_is_one_page_with_its_figures(tmp_path, monkeypatch):
     page = (tmp_path / "results" / "reproduce" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 1
     assert 'src="http' not in page
-    text = (tmp_path / "docs" / "reproduction.md").read_text()
-    assert "python -m gsim experiment=latency_vs_batch" in text
-    assert (tmp_path / "docs" / "figures" / "latency_vs_batch-latency_vs_batch.png").exists()
+    docs = tmp_path / "docs"
+    verdicts = (docs / "reproduction.md").read_text()
+    assert "([latency_vs_batch](reproduction/latency_vs_batch.md)) | confirmed |" in verdicts
+    text = (docs / "reproduction" / "latency_vs_batch.md").read_text()
+    assert "`python -m gsim experiment=latency_vs_batch" in text
+    (figure,) = re.findall(r"!\[latency_vs_batch\]\((.*)\)", text)
+    assert (docs / "reproduction" / figure).stat().st_size > 10_000
+    assert "](../reproduction.md)" in text
 
 
 def test_an_experiment_that_fails_does_not_stop_the_rest(tmp_path, monkeypatch, capsys):
