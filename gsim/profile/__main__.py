@@ -1,9 +1,12 @@
 """Profiles from the command line.
 
     python -m gsim.profile build model=NAME gpu=CARD [tp=4] [dtype=fp8] [kind=tables|roofline] [tables=DIR] [out=DIR]
+    python -m gsim.profile check profile=NAME bench="[a.json,b.json,c.json]" [out=FILE.yaml]
     python -m gsim.profile show NAME                 its deployment, its limits and what its iterations take
 
-``build`` writes NAME.yaml into ``out`` (by default ./profiles, where profiles are found by name).
+``build`` writes NAME.yaml into ``out`` (by default ./profiles, where profiles are found by name). ``check`` replays
+results of ``vllm bench serve --save-result --save-detailed``: one factor on iterations and one constant per request are
+fitted to the first two, the others judge; ``out`` takes the profile with that factor.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from gsim.core.errors import ConfigError, GsimError
 from gsim.core.options import read_options
 from gsim.latency import load_profile
 from gsim.profile.build import BuildOptions, build_profile
+from gsim.profile.factor import profile_file, with_factor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,10 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] == "build":
             print(build(words[1:]))
+        elif words[0] == "check":
+            print(check(words[1:]))
         elif words[0] == "show":
             print(show(words[1:]))
         else:
-            raise ConfigError(f"'{words[0]}' is no command; there are: build, show")
+            raise ConfigError(f"'{words[0]}' is no command; there are: build, check, show")
     except GsimError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -49,16 +55,44 @@ def build(words: Sequence[str]) -> str:
     """Write a profile; what was written, in a line."""
     options = read_options(_Build, words)
     name, text = build_profile(options)
-    out = Path(options.out)
-    file = out / f"{name}.yaml"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written: {error}") from None
+    file = Path(options.out) / f"{name}.yaml"
+    _write(file, text)
     profile = load_profile(file)
     what = f"{profile.deployment.cards} x {profile.gpu}, {profile.kv_tokens:,} KV tokens"
     return f"wrote {file}: {what}; {profile.provenance.uncertainty}"
+
+
+@dataclass(frozen=True)
+class _Check:
+    profile: str
+    """Name or path."""
+    bench: tuple[str, ...]
+    """Results of ``vllm bench serve``: two that fit, then those that judge."""
+    out: str | None = None
+    """YAML file for the profile with the factor."""
+
+
+def check(words: Sequence[str]) -> str:
+    """Hold a profile against benchmarks of a live server; the figures as a table."""
+    from gsim.validation.profile_check import check_profile
+
+    options = read_options(_Check, words)
+    file = None if options.out is None else profile_file(options.profile)
+    found = check_profile(load_profile(options.profile), options.bench)
+    if file is None or options.out is None:
+        return str(found)
+    out = Path(options.out)
+    why = f"fitted to {options.bench[0]} and {options.bench[1]} (python -m gsim.profile check)"
+    _write(out, with_factor(file, found.factor, out.stem, why))
+    return f"{found}\n\nwrote {out}"
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written: {error}") from None
 
 
 def show(words: Sequence[str]) -> str:

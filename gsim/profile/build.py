@@ -16,6 +16,7 @@ from gsim.latency.compose import Composed, compose
 from gsim.latency.kernel_tables import KernelTables, tables_root
 from gsim.latency.vidur import OVERHEAD_S
 from gsim.profile.data_sheet import Estimate, estimate
+from gsim.profile.flow import Flow
 
 #: USD per hour of one card, order of magnitude of on-demand rentals in 2025, as in the shipped profiles.
 PRICES = {
@@ -89,7 +90,7 @@ def build_profile(options: BuildOptions) -> tuple[str, str]:
         "domain": domain,
         "provenance": {**provenance, "date": str(datetime.now(UTC).date())},
     }
-    return name, yaml.dump(values, Dumper=_Flow, sort_keys=False, width=120, allow_unicode=True)
+    return name, yaml.dump(values, Dumper=Flow, sort_keys=False, width=120, allow_unicode=True)
 
 
 def default_name(deployment: Deployment) -> str:
@@ -154,7 +155,7 @@ def _composed(
 
 
 def uncertainty(deployment: Deployment, sheet: Card) -> str:
-    """Median and 90th percentile of |TPOT error| by class, as found against 885 measured rows (docs/profiles.md)."""
+    """Median and 90th percentile of |TPOT error| that are aimed at by class; docs/profiles.md has what was found."""
     if deployment.cards > 1 and not sheet.link_gb_per_s:
         return "no claim without measured points: an all-reduce over PCIe depends on the host (3.6 times between two)"
     dtype = deployment.moe_dtype
@@ -185,15 +186,3 @@ def _estimated(found: Estimate, longest: int) -> tuple[dict[str, Any], dict[str,
 
 def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-class _Flow(yaml.SafeDumper):
-    """Lists in one line, mappings in lines."""
-
-
-def _represent_list(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
-    nested = any(isinstance(item, list) for item in data)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=not nested)
-
-
-_Flow.add_representer(list, _represent_list)

@@ -27,8 +27,9 @@ class PrefixThenLoad(Drawing):
     sigmas: float = 1.0
     """How many standard deviations above the mean load a holder may be (upstream: 1; its chart: 2, imbalance 16)."""
     blind: bool = False
-    """Within ``imbalance`` nobody looks at load: any holder of the longest match, else any instance. So decided the
-    AIBrix of the Lodestar authors, which asked for loads by address where they were kept by name."""
+    """Within ``imbalance`` nobody looks at load: any holder of the longest match, else any instance. So the decisions
+    of one recorded AIBrix read (docs/validation.md): its fork asked for loads by address where they were kept by name.
+    Read from the very runs that it is compared with; part of the agreement may be the router's draw."""
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ LARGE = ("h800-llama-3.1-70b-tp4", "a800-llama-3.1-70b-tp4", "a40-llama-3.1-70b-
             "nobody measured an all-reduce of 2 x",
         ),
         (["build", "model=llama-3.1-8b", "gpu=a40", "dtype=int4", "kind=roofline"], "what int4 kernels reach of a A40"),
-        (["make"], "'make' is no command; there are: build, show"),
+        (["make"], "'make' is no command; there are: build, check, show"),
         (["show"], "show takes one profile"),
     ],
 )

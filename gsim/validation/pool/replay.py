@@ -20,7 +20,7 @@ from gsim.prediction.constant import Constant
 from gsim.validation.pool.truth import Floats, PoolRun
 
 #: AIBrix's index keeps hashes of 128 characters, about 32 tokens; it holds far more than any run here sends.
-_INDEX = TelemetryConfig(prefix_block_tokens=32, prefix_capacity=100.0, sample_interval_s=1.0)
+_INDEX_BLOCK_TOKENS, _ENDLESS = 32, 100.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class PoolModel:
     engine: EngineConfig = field(default_factory=EngineConfig)
     api_s: float = 0.0
     """What gateway, HTTP and tokenizer add to a request before the engine has it."""
+    index_capacity: float = _ENDLESS
+    """Size of the gateway's prefix index per instance, as a multiple of the instance's KV capacity."""
 
     def instances(self, count: int) -> tuple[InstanceSpec, ...]:
         """Equal ones, named by their number in the recording."""
@@ -68,7 +70,9 @@ def replay_pool(
         router=router,
         predictor=Constant(),
         estimator=Nominal(),
-        telemetry=_INDEX,
+        telemetry=TelemetryConfig(
+            prefix_block_tokens=_INDEX_BLOCK_TOKENS, prefix_capacity=model.index_capacity, sample_interval_s=1.0
+        ),
     )
     result = simulate(scenario, _sessions(run.rows, arrivals_s, contents), seed)
     columns = result.requests

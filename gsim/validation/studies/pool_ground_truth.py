@@ -60,7 +60,7 @@ class PoolGroundTruthStudy:
     api_s: float = API_S
     """Seconds that gateway, HTTP and tokenizer add to a request before the engine has it."""
     parts: bool = True
-    """Also say what each part of the model is worth (the first two seeds)."""
+    """Also say what each part of the model is worth: a simulation of every run per part and seed."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.api_s < 10.0:
@@ -92,7 +92,9 @@ class PoolGroundTruthStudy:
             tables["pool_ratios"] = ratios(shared)
         tables |= extra
         if self.parts and truth.shared:
-            tables["pool_parts"] = pd.concat([_worth(context, truth, part) for part in _parts(full)], ignore_index=True)
+            parts = [_worth(truth, full, predicted)]
+            parts += [_worth(truth, part, _predict(context, truth, part, context.seeds)) for part in _parts(full)]
+            tables["pool_parts"] = pd.concat(parts, ignore_index=True)
         notes += _said(truth, tables, context.seeds[0])
         return Findings(tables, {"pool_ground_truth": figure(table, extra["pool_states"])}, notes)
 
@@ -199,9 +201,9 @@ def _parts(full: _Part) -> list[_Part]:
         return replace(model, engine=replace(model.engine, **values))
 
     parts = [
-        full,
         full._replace(name="KV cache never full (no evictions, no waiting)", model=engine(kv_blocks=_ENDLESS)),
         full._replace(name="no prompt shares a head", shared_heads=False),
+        full._replace(name="index of the cache's size, so that it forgets", model=replace(model, index_capacity=1.0)),
         full._replace(name="512 batched tokens", model=engine(max_num_batched_tokens=512)),
         full._replace(name="8,192 batched tokens", model=engine(max_num_batched_tokens=8192)),
         full._replace(name="one rate of arrival throughout", steady=True),
@@ -217,22 +219,23 @@ def _parts(full: _Part) -> list[_Part]:
     return parts
 
 
-def _worth(context: Context, truth: PoolTruth, part: _Part) -> pd.DataFrame:
+def _worth(truth: PoolTruth, part: _Part, replays: dict[tuple[str, str], list[PoolReplay]]) -> pd.DataFrame:
+    """Mean E2E with this part, and its ratio over that of the prefix router: over the seeds, and of each alone."""
     import numpy as np
     import pandas as pd
 
     rows = []
-    for (name, router), replays in _predict(context, truth, part, context.seeds[:2]).items():
-        run = next(run for run in truth.shared[name] if run.router == router)
-        real = float(run.e2e_s.mean())
-        ours = float(np.mean([replay.rows["e2e_ms"].mean() for replay in replays])) / 1e3
-        rows.append({"part": part.name, "set": name, "router": router, "real_e2e_s": real, "e2e_s": ours})
-    table = pd.DataFrame(rows)
-    over = table[table["router"] == "prefix"].set_index("set")
-    table["real_ratio"] = table["real_e2e_s"] / table["set"].map(over["real_e2e_s"])
-    table["ratio"] = table["e2e_s"] / table["set"].map(over["e2e_s"])
-    table["ratio_diff_percent"] = 100.0 * (table["ratio"] / table["real_ratio"] - 1.0)
-    return table
+    for (name, router), found in replays.items():
+        real = {run.router: float(run.e2e_s.mean()) for run in truth.shared[name]}
+        ours = np.array([replay.rows["e2e_ms"].mean() / 1e3 for replay in found])
+        row = {"part": part.name, "set": name, "router": router, "real_e2e_s": real[router], "e2e_s": ours.mean()}
+        if "prefix" in real:
+            other = np.array([replay.rows["e2e_ms"].mean() / 1e3 for replay in replays[name, "prefix"]])
+            one, two = real[router] / real["prefix"], float(ours.mean() / other.mean())
+            row |= {"real_ratio": one, "ratio": two, "ratio_diff_percent": 100.0 * (two / one - 1.0)}
+            row |= {"ratio_low": (ours / other).min(), "ratio_high": (ours / other).max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _assumed(model: PoolModel) -> list[str]:
