@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as own
 
 from hydra._internal.hydra import Hydra
@@ -15,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from gsim.cli.compose import plain
 from gsim.core import ConfigError
 from gsim.run.settings import Settings, read_seeds
-from gsim.study.axes import Entry, check_axes, command_line_axis, read_axes
-from gsim.study.grid import Cell, Grid, lookup, named
+from gsim.study.axes import Entry, command_line_axis, read_axes
+from gsim.study.grid import Cell, Grid, gridded, lookup
 from gsim.study.literal import literal
 
 
@@ -41,12 +40,8 @@ def grid(hydra: Hydra, config: DictConfig, overrides: Sequence[str]) -> Grid:
     # What the command line sets, it sets for every entry.
     given = {override.get_key_element() for override in parsed}
     made = tuple(axis if axis.name in given else axis.without(given) for axis in axes.values())
-    check_axes(made)
     composer = _Composer(hydra, config, fixed)
-    cells = [composer.cell(entries) for entries in itertools.product(*(axis.entries for axis in made))]
-    fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
-    cells = [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
-    return Grid(tuple(named(cells, made, [str(field) for field in values["compare"]])), made)
+    return gridded(made, [str(field) for field in values["compare"]], composer.cell)
 
 
 def _swept_texts(override: Override) -> list[str]:

@@ -23,7 +23,7 @@ from gsim.cli.sweep import dismiss_workers, sweep
 from gsim.cli.words import as_given, unknown_key
 from gsim.core import ConfigError, GsimError, lookup
 from gsim.core.errors import MissingFieldError
-from gsim.report.report_run import check_fields, write_cells
+from gsim.report.report_run import check_fields, publish, without_internal
 from gsim.run.cell import compute
 from gsim.run.extensions import extension_files, load_those_that_work
 from gsim.run.key import RUN
@@ -228,14 +228,8 @@ def _cells(
             computed = _one(cells[0], out, str(values["name"]))
         total = sum(len(cell.seeds) for cell in cells)
         say(f"{computed} runs computed, {total - computed} were there already")
-        with published(out) as stage:
-            shown = write_cells(values, cells, out, stage)
-            if values["timeline"]:
-                _timeline(cells[0], stage, cells[0].seeds[0])
-            store = RunStore(out / RUNS)
-            makers = [store.made(key) for cell in cells for key in cell.keys]
-            told = _told({**values, "sweep": made.described()})
-            describe(told, stage, provenance(words, cells[0].seeds, makers))
+        further = [lambda stage: _timeline(cells[0], stage, cells[0].seeds[0])] if values["timeline"] else []
+        shown = publish(values, made, out, words, *further)
     # Everything is on disk before anything is printed: whoever stops reading loses nothing.
     print(shown)  # noqa: T201
     _where(out)
@@ -243,15 +237,9 @@ def _cells(
 
 
 def _timeline(cell: Cell, out: Path, seed: int) -> None:
-    """The run of this seed again, sampled and logged: a Perfetto trace and a figure."""
-    from gsim.inspect.story import followed
-    from gsim.inspect.timeline import timeline_figure, write_timeline
-    from gsim.study.figure import save
+    from gsim.inspect.timeline import leave_timeline
 
-    asked = cell.settings.choices["telemetry"].fields.get("sample_interval_s")
-    result = followed(cell.settings, seed, sample_interval_s=asked or 0.1)
-    write_timeline(result, out / "timeline.json")
-    save(timeline_figure(result), out / "timeline")
+    leave_timeline(cell.settings, seed, out)
 
 
 def _one(cell: Cell, out: Path, name: str) -> int:
@@ -342,7 +330,7 @@ def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
         with published(out) as stage:
             shown = write_findings(findings, stage)
             made = {"code": context.settings.code(entry.cls.__module__, RUN), **maker()}
-            describe(_told(values), stage, provenance(words, context.seeds, [made]))
+            describe(without_internal(values), stage, provenance(words, context.seeds, [made]))
     print(shown)  # noqa: T201
     _where(out)
     return 0
@@ -361,11 +349,6 @@ def write_findings(findings: Findings, out: Path) -> str:
         save(figure, out / name)
     (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes), encoding="utf-8")
     return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
-
-
-def _told(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration as a results folder keeps it: without what only jobs are told."""
-    return {name: value for name, value in values.items() if name not in ("job", "small", "cwd", "pid")}
 
 
 def _where(out: Path) -> None:

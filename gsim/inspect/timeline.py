@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsim.cluster import RunResult
-from gsim.inspect.story import Stay, Story, stories
+from gsim.inspect.story import Stay, Story, followed, stories
+from gsim.run.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,6 +43,21 @@ def trace_events(result: RunResult) -> list[dict[str, Any]]:
         left[request] = lane
     events += _held(told)
     return events
+
+
+def leave_timeline(settings: Settings, seed: int, into: Path) -> None:
+    """The run of this seed again, sampled and logged: ``timeline.json`` for Perfetto, and a figure."""
+    from gsim.study.figure import save
+
+    result = sampled(settings, seed)
+    write_timeline(result, into / "timeline.json")
+    save(timeline_figure(result), into / "timeline")
+
+
+def sampled(settings: Settings, seed: int) -> RunResult:
+    """The run of this seed, logged, its instances sampled as often as is configured, or ten times a second."""
+    asked = settings.choices["telemetry"].fields.get("sample_interval_s")
+    return followed(settings, seed, sample_interval_s=asked or 0.1)
 
 
 def write_timeline(result: RunResult, path: Path) -> None:

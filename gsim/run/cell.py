@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,39 @@ def _check_counted(settings: Settings, result: RunResult, summary: dict[str, Any
         )
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended."""
+
+    settings: Settings
+    """As it ran: with its window in seconds."""
+    seed: int
+    result: RunResult
+    summary: dict[str, Any]
+    """See ``summary_of``."""
+
+    @property
+    def rows(self) -> pa.Table:
+        """See ``request_rows``."""
+        return request_rows(self.result, self.settings)
+
+
+def finish(settings: Settings, seed: int, shelf: Shelf | None = None) -> Finished:
+    """Run this seed to its end; ``shelf`` is where runs of other policies find the same sessions.
+
+    Raises ``ConfigError`` where nothing of it is counted.
+    """
+    begin = time.perf_counter()
+    chosen = with_window(settings)
+    with settings.limit.on_the_wall():
+        trace, load = (shelf or Shelf()).take(chosen, seed)
+        result = run(chosen, seed, load)
+    summary = summary_of(chosen, result, time.perf_counter() - begin)
+    _check_counted(chosen, result, summary)
+    _report_rows(summary, getattr(trace, "report", None))
+    return Finished(chosen, seed, result, summary)
+
+
 def compute(
     settings: Settings, seeds: tuple[int, ...], folder: Path, code: str | None = None, shelf: Shelf | None = None
 ) -> int:
@@ -129,21 +163,13 @@ def compute(
     computed = 0
     code = code or settings.code()
     basis = settings.basis(code)
-    chosen: Settings | None = None
     for seed in seeds:
         key = key_of(basis, seed)
         if store.sound(key):
             continue
-        begin = time.perf_counter()
-        chosen = chosen or with_window(settings)
-        with settings.limit.on_the_wall():
-            trace, load = shelf.take(chosen, seed)
-            result = run(chosen, seed, load)
-        summary = summary_of(chosen, result, time.perf_counter() - begin)
-        _check_counted(chosen, result, summary)
-        _report_rows(summary, getattr(trace, "report", None))
+        done = finish(settings, seed, shelf)
         if settings.basis(code) != basis:
             raise InputError(f"an input file of the run with seed {seed} changed while it was computed; run it again")
-        store.save(key, request_rows(result, chosen), summary, {"code": code, **maker()})
+        store.save(key, done.rows, done.summary, {"code": code, **maker()})
         computed += 1
     return computed

@@ -6,7 +6,6 @@ the classes that it uses with all that they import, and its seed.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import sys
@@ -16,8 +15,9 @@ from typing import Any
 from gsim.core import registry
 from gsim.run.closure import sources
 from gsim.run.inputs import input_digests
-from gsim.run.options import Option, options
+from gsim.run.options import options
 from gsim.run.schema import plain_value
+from gsim.run.typed import defaults
 
 #: What computes a run: with all that it imports it is part of every run.
 RUN = "gsim.run.cell"
@@ -45,17 +45,8 @@ def key_of(basis: str, seed: int) -> str:
 def resolved(group: str, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A choice's fields as plain values, with the defaults of those that are not given."""
     option = options(group)[name]
-    return {**_defaults(option), **plain_value(option.values), **plain_value(fields)}
-
-
-def _defaults(option: Option) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(option.config) if option.config is not None else ():
-        if field.init and field.default is not dataclasses.MISSING:
-            found[field.name] = plain_value(field.default)
-        elif field.init and field.default_factory is not dataclasses.MISSING:
-            found[field.name] = plain_value(field.default_factory())
-    return found
+    own = {} if option.config is None else defaults(option.config)
+    return {**own, **plain_value(option.values), **plain_value(fields)}
 
 
 def code_digest(chosen: Mapping[str, Chosen], *starts: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gsim.cluster import InstanceSpec
 from gsim.core import ConfigError
 from gsim.engine import EngineConfig
-from gsim.latency import load_profile
+from gsim.latency import Profile, load_profile
 
 #: What a request spends in a vLLM server outside the engine: 15 to 20 ms on a quiet server (docs/profiles.md).
 API_S = 0.015
@@ -50,33 +50,44 @@ class PoolConfig:
 
     def build(self, engine: EngineConfig) -> tuple[InstanceSpec, ...]:
         """The instances, each with its profile loaded; named by their GPU and a number where there are several."""
-        allowed = [f.name for f in dataclasses.fields(EngineConfig)]
-        rows: list[tuple[InstanceGroup, EngineConfig]] = []
-        for group in self.instances:
-            unknown = sorted(set(group.engine) - set(allowed))
-            if unknown:
-                raise ConfigError(
-                    f"pool.instances '{group.profile}': engine has no field '{unknown[0]}'; "
-                    f"its fields are: {', '.join(allowed)}"
-                )
-            rows += [(group, dataclasses.replace(engine, **group.engine))] * group.count
-        profiles = {group.profile: load_profile(group.profile) for group in self.instances}
-        served = sorted({profile.model.name for profile in profiles.values()})
-        if len(served) > 1:
-            raise ConfigError(
-                f"pool.instances serve different models ({', '.join(served)}), and no trace says which model a request "
-                "wants; give a pool of one model"
-            )
-        rows = rows * self.copies
-        totals = Counter(profiles[group.profile].gpu for group, _ in rows)
-        seen: Counter[str] = Counter()
-        specs = []
-        for group, options in rows:
-            profile = profiles[group.profile]
-            name = f"{profile.gpu}-{seen[profile.gpu]}" if totals[profile.gpu] > 1 else profile.gpu
-            seen[profile.gpu] += 1
-            specs.append(InstanceSpec(name, profile, options, self.api_s))
-        return tuple(specs)
+        rows = [
+            (load_profile(group.profile), _engine(group.profile, group.engine, engine))
+            for group in self.instances
+            for _ in range(group.count)
+        ]
+        return instance_specs(rows * self.copies, self.api_s)
+
+
+def _engine(profile: str, own: Mapping[str, Any], engine: EngineConfig) -> EngineConfig:
+    """The run's engine with the options that an instance has of its own."""
+    allowed = [f.name for f in dataclasses.fields(EngineConfig)]
+    unknown = sorted(set(own) - set(allowed))
+    if unknown:
+        raise ConfigError(
+            f"pool.instances '{profile}': engine has no field '{unknown[0]}'; its fields are: {', '.join(allowed)}"
+        )
+    return dataclasses.replace(engine, **own)
+
+
+def instance_specs(rows: Sequence[tuple[Profile, EngineConfig]], api_s: float) -> tuple[InstanceSpec, ...]:
+    """Instances, named by their GPU and a number where there are several of it.
+
+    Raises ``ConfigError`` where they do not all serve one model.
+    """
+    served = sorted({profile.model.name for profile, _ in rows})
+    if len(served) > 1:
+        raise ConfigError(
+            f"pool.instances serve different models ({', '.join(served)}), and no trace says which model a request "
+            "wants; give a pool of one model"
+        )
+    totals = Counter(profile.gpu for profile, _ in rows)
+    seen: Counter[str] = Counter()
+    specs = []
+    for profile, options in rows:
+        name = f"{profile.gpu}-{seen[profile.gpu]}" if totals[profile.gpu] > 1 else profile.gpu
+        seen[profile.gpu] += 1
+        specs.append(InstanceSpec(name, profile, options, api_s))
+    return tuple(specs)
 
 
 def _pool(*profiles: str | tuple[str, int]) -> PoolConfig:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from gsim.cluster import Horizon, Scenario
 from gsim.core import ConfigError, Population, Session, Streams
 from gsim.metrics import RULES, Objective, Rule, Window
+from gsim.run.choice import Choice
 from gsim.run.key import PILOT, PILOT_POLICIES, RUN, Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
 from gsim.run.limit import Limit
-from gsim.run.options import RUN_GROUPS, options
+from gsim.run.options import RUN_GROUPS
 from gsim.run.schema import construct, plain_value
 
 #: Results are kept per run: more runs of one cell are a typing error.
@@ -22,36 +23,6 @@ MOST_SEEDS = 100_000
 #: A time that is chosen from the workload and a first look at the pool (``gsim.run.warmup``).
 AUTO: Literal["auto"] = "auto"
 Auto = Literal["auto"]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One chosen option of a group and its fields, as plain values (policies keep state: every run builds its own)."""
-
-    group: str
-    name: str
-    fields: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, group: str, values: Any) -> Choice:
-        """From ``{name: ..., **fields}``; raises ``ConfigError`` that lists the options."""
-        if not isinstance(values, Mapping) or "name" not in values:
-            raise ConfigError(f"{group} must be one of its options, not {values!r}; see python -m gsim --help")
-        known = options(group)
-        name = str(values["name"])
-        if name not in known:
-            raise ConfigError(f"unknown {group} '{name}'; there are: {', '.join(known)}")
-        return cls(group, name, {key: value for key, value in values.items() if key != "name"})
-
-    def build(self) -> Any:
-        """A fresh object (None for an option that is nothing)."""
-        option = options(self.group)[self.name]
-        if option.config is None:
-            return None
-        fields = dict(self.fields)
-        if any(f.name == "name" for f in dataclasses.fields(option.config)):
-            fields["name"] = self.name
-        return construct(option.config, fields, self.group)
 
 
 @dataclass(frozen=True)
@@ -141,8 +112,7 @@ class Settings:
     @property
     def _counting(self) -> Rule:
         """How a trace of this kind is counted."""
-        config = options("trace")[self.choices["trace"].name].config
-        rule: Rule = getattr(config, "counting", "by_arrival")
+        rule: Rule = getattr(self.choices["trace"].config, "counting", "by_arrival")
         return rule
 
     @property
@@ -222,12 +192,20 @@ class Settings:
         values: dict[str, Any] = {
             group: {"name": choice.name, **plain_value(choice.fields)} for group, choice in self.choices.items()
         }
+        return values | self._top()
+
+    def _top(self) -> dict[str, Any]:
         names = ("warmup_s", "until_s", "count", "drain_s", "goodput", "max_hold_s")
-        return values | {name: getattr(self, name) for name in names} | {"limit": plain_value(self.limit)}
+        return {name: getattr(self, name) for name in names} | {"limit": plain_value(self.limit)}
 
     def replace(self, **values: Any) -> Settings:
         """A copy with other top-level values or groups (``router={"name": "random"}``)."""
-        return Settings.read(self.plain() | values)
+        return Settings.read({**self.choices, **self._top(), **values})
+
+    @property
+    def own_objects(self) -> list[str]:
+        """The groups in which an object was given: such a run has no key, and is not stored."""
+        return [group for group, choice in self.choices.items() if choice.given is not None]
 
     def code(self, *starts: str, groups: Iterable[str] = RUN_GROUPS) -> str:
         """The digest of the code of this run (of ``starts`` and these groups' choices, where they are given)."""
@@ -239,8 +217,17 @@ class Settings:
 
         Raises ``InputError`` for a named file that cannot be read.
         """
-        top = {name: value for name, value in self.plain().items() if name not in self.choices and name != "limit"}
-        return digest_of(self.told(), top, code or self.code())
+        if self.own_objects:
+            raise ConfigError(f"{self.own_objects[0]} is an object of its own: nothing says what its results depend on")
+        return digest_of(self.told(), self._further(), code or self.code())
+
+    def _further(self) -> dict[str, Any]:
+        """The top-level values that results depend on."""
+        return {name: value for name, value in self._top().items() if name != "limit"}
+
+    def identity(self) -> str:
+        """A name of this configuration inside this process, objects of its own included."""
+        return digest_of(self.told(), self._further())
 
     def told(self, groups: Iterable[str] = RUN_GROUPS) -> str:
         """A digest of what is chosen in these groups: options, fields and the files that they name."""
@@ -254,7 +241,9 @@ class Settings:
     def _chosen(self, groups: Iterable[str]) -> dict[str, Chosen]:
         """These groups' options by name, and their fields with their defaults."""
         choices = [self.choices[group] for group in groups]
-        return {c.group: (c.name, resolved(c.group, c.name, c.fields)) for c in choices}
+        return {
+            c.group: (c.told, c.fields if c.given is not None else resolved(c.group, c.name, c.fields)) for c in choices
+        }
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:

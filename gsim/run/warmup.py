@@ -7,8 +7,8 @@ pool of the cell under ``least_load`` without migration, followed for twice as l
 
 from __future__ import annotations
 
-import json
 import math
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -40,7 +40,7 @@ def chosen(settings: Settings) -> Settings:
     still = settings.replace(**_PLAIN, **_STILL, warmup_s=0.0, until_s=LONGEST_S, drain_s=0.0, goodput="")
     # By session, so that generated load goes on for as long as the pilot.
     still = still.replace(count=AUTO if settings.closed else "by_session")
-    settled_s, lasting_s = _pilot(json.dumps(still.plain(), sort_keys=True, default=str))
+    settled_s, lasting_s = _pilot(_Asked(still.identity(), still))
     warmup_s = settings.warmup_s
     if warmup_s == AUTO:
         warmup_s = float(math.ceil(max(settled_s, lasting_s)))
@@ -52,10 +52,18 @@ def chosen(settings: Settings) -> Settings:
     return settings.replace(warmup_s=warmup_s, until_s=until_s)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A pilot's configuration, known by its name."""
+
+    identity: str
+    settings: Settings = field(compare=False)
+
+
 @lru_cache(maxsize=64)
-def _pilot(plain: str) -> tuple[float, float]:
+def _pilot(asked: _Asked) -> tuple[float, float]:
     """When the pilot has settled (0: it does not, within ``LONGEST_S``), and how long sessions last."""
-    settings = Settings.read(json.loads(plain))
+    settings = asked.settings
     length_s = SHORTEST_S
     while True:
         settled_s, lasting_s, over = _followed(settings, length_s)

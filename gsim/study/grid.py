@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from gsim.core import ConfigError
 from gsim.run.key import key_of
 from gsim.run.options import RUN_GROUPS
 from gsim.run.settings import Settings, read_seeds
-from gsim.study.axes import Axis, Entry
+from gsim.study.axes import Axis, Entry, check_axes
 from gsim.study.policies import labels, policy_fields
 
 
@@ -116,6 +117,18 @@ class Grid:
 
 def _resolved(entry: Entry, cell: Cell) -> dict[str, Any]:
     return {key: value if key == "label" else cell.value(key) for key, value in entry.plain().items()}
+
+
+def gridded(axes: Sequence[Axis], compared: Sequence[str], make: Callable[[Sequence[Entry]], Cell]) -> Grid:
+    """All combinations of the axes' entries, each a cell that ``make`` composes, named by what is compared.
+
+    Raises ``ConfigError`` where the axes contradict one another or a name has two policies.
+    """
+    check_axes(axes)
+    cells = [make(entries) for entries in itertools.product(*(axis.entries for axis in axes))]
+    fields = list(dict.fromkeys(field for cell in cells for field in cell.swept))
+    cells = [replace(cell, swept={field: cell.value(field) for field in fields}) for cell in cells]
+    return Grid(tuple(named(cells, axes, compared)), tuple(axes))
 
 
 def single(values: Mapping[str, Any]) -> Grid:

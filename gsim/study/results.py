@@ -200,8 +200,26 @@ def _text(value: Any) -> str:
 
 def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -> None:
     """All requests of all runs, with the swept fields, router, rectifier and seed in front."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    runs = request_runs(results)
+    keys = [key for result in results for key in result.cell.keys]
+    writer = None
+    for table in _one_ahead(lambda run: with_head(store.rows(run[0]), run[1]), list(zip(keys, runs, strict=True))):
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema, **encoding(table.schema))
+        writer.write_table(table.cast(writer.schema))
+    if writer is not None:
+        writer.close()
+
+
+Head = Mapping[str, tuple[Any, Any]]
+"""What a run is, by column: a value and its type."""
+
+
+def request_runs(results: Sequence[CellResult]) -> list[Head]:
+    """What stands before the requests of each run, in the order of cells and seeds: the same columns for all."""
+    import pyarrow as pa
 
     heads = [
         {
@@ -214,18 +232,11 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -
     ]
     kinds = {name: _kind([head.get(name) for head in heads]) for name in (heads[0] if heads else ())}
     seeds = pa.int32() if all(seed < 1 << 31 for r in results for seed in r.cell.seeds) else pa.int64()
-    runs = [
-        (key, {n: (_as(kinds[n], value), kinds[n]) for n, value in head.items()} | {"seed": (seed, seeds)})
+    return [
+        {n: (_as(kinds[n], value), kinds[n]) for n, value in head.items()} | {"seed": (seed, seeds)}
         for result, head in zip(results, heads, strict=True)
-        for seed, key in zip(result.cell.seeds, result.cell.keys, strict=True)
+        for seed in result.cell.seeds
     ]
-    writer = None
-    for table in _one_ahead(lambda run: _run_table(store, *run), runs):
-        if writer is None:
-            writer = pq.ParquetWriter(path, table.schema, **encoding(table.schema))
-        writer.write_table(table.cast(writer.schema))
-    if writer is not None:
-        writer.close()
 
 
 def _one_ahead(make: Callable[[T], Made], items: Iterable[T]) -> Iterator[Made]:
@@ -241,11 +252,10 @@ def _one_ahead(make: Callable[[T], Made], items: Iterable[T]) -> Iterator[Made]:
             yield pending.result()
 
 
-def _run_table(store: RunStore, key: str, head: Mapping[str, tuple[Any, Any]]) -> pa.Table:
-    """The rows of a run behind columns of one value each: what it is (a value and its type)."""
+def with_head(rows: pa.Table, head: Head) -> pa.Table:
+    """The rows of a run behind columns of one value each: what it is."""
     import pyarrow as pa
 
-    rows = store.rows(key)
     columns = {name: pa.repeat(pa.scalar(value, kind), len(rows)) for name, (value, kind) in head.items()}
     columns |= {name: _decoded(rows[name]) for name in rows.column_names}
     return pa.table(columns)
