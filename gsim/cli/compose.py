@@ -22,6 +22,7 @@ from gsim.run.limit import Limit
 from gsim.run.options import RUN_GROUPS, options
 from gsim.run.schema import node, plain_value, tree
 from gsim.study.experiments import Experiment, read_experiments
+from gsim.study.grid import COMPARED
 from gsim.study.knee import Knee
 from gsim.study.literal import escaped
 from gsim.study.progress import say
@@ -48,7 +49,7 @@ TOP_LEVEL: Mapping[str, tuple[Any, str]] = {
     "question": ("", "what the experiment asks (shown by --help and in reports)"),
     "paper": ("", "what the paper says about it (shown in reports)"),
     "small": ({}, "field -> value: what a quick version of the experiment changes (reproduce scale=small, tests)"),
-    "compare": (["router", "rectifier"], "the fields that make a line of the figure and are compared in pairs"),
+    "compare": (list(COMPARED), "the fields that make a line of the figure and are compared in pairs"),
     "figure": ({"x": None, "y": None}, "x: swept field of the horizontal axis; y: metrics, one panel each"),
     "sweep": (None, "field or group -> list of values: every combination is a cell"),
     "knee": (

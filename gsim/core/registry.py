@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import pkgutil
 import sys
@@ -38,6 +39,7 @@ class Entry:
         return _docstring(self.cls).strip().partition("\n")[0]
 
 
+@functools.cache
 def _docstring(cls: type) -> str:
     """A class's docstring. A compiled class has none: it is read in the source, which is its module's file."""
     module = sys.modules[cls.__module__]

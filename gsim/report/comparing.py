@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, InputError
 from gsim.metrics import paired_difference
-from gsim.report.loading import Results
+from gsim.report.loading import load
 from gsim.report.table import render
 from gsim.report.wording import known, level, number
 from gsim.run.options import RUN_GROUPS, options
@@ -104,7 +104,7 @@ class _Side:
         path = folder / "runs.csv"
         if not path.is_file():
             raise InputError(f"{path}: no such file; {_USAGE}")
-        results = Results(folder)
+        results = load(folder)
         frame = results.runs
         columns = [str(column) for column in frame.columns]
         metrics = tuple(c for c in columns[columns.index("seed") + 1 :] if frame[c].dtype.kind in "fi")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from gsim.core import InputError
+from gsim.core import ConfigError, InputError
 from gsim.study.policies import without_field
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Columns of names, whatever they spell.
-_TEXT = ("experiment", "router", "rectifier", "policy", "instance", "gpu")
+_TEXT = ("experiment", "router", "rectifier", "policy", "instance", "gpu", "metric", "first", "second")
 
 
 @dataclass(frozen=True)
@@ -42,29 +43,138 @@ class LoadedCell:
         return replace(self, label=without_field(self.label, x, value), point={x: value, **self.point})
 
 
+class Results(ABC):
+    """The results of a run or a sweep, wherever they are kept."""
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+
+    @property
+    @abstractmethod
+    def runs(self) -> pd.DataFrame:
+        """One row per run (cell and seed): the swept fields, the policy, the seed, all metrics."""
+
+    @property
+    @abstractmethod
+    def requests(self) -> pd.DataFrame:
+        """One row per request of all runs."""
+
+    @property
+    @abstractmethod
+    def instances(self) -> pd.DataFrame:
+        """One row per cell and instance: its share of the requests, its utilisation."""
+
+    @property
+    @abstractmethod
+    def paired(self) -> pd.DataFrame:
+        """Every pair of policies at every grid point: the paired difference, its 95 % interval, the p-value."""
+
+    @property
+    @abstractmethod
+    def findings(self) -> list[str]:
+        """What was found, a sentence each."""
+
+    @property
+    def points(self) -> list[str]:
+        """The swept fields that make a grid point (not the policy)."""
+        before = list(self.runs.columns[: list(self.runs.columns).index("seed")])
+        fields = [column for column in before if column not in ("experiment", "router", "rectifier", "policy")]
+        # A field that only the policies differ in is part of the policy.
+        return [field for field in fields if self.runs.groupby("policy")[field].nunique(dropna=False).max() > 1]
+
+    @property
+    def cells(self) -> list[LoadedCell]:
+        """All cells, in the grid's order."""
+        points = self.points
+        found = []
+        for (policy, *values), runs in self.runs.groupby(["policy", *points], sort=False, dropna=False):
+            found.append(LoadedCell(str(policy), dict(zip(points, values, strict=True)), runs))
+        return found
+
+    def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
+        """Means over seeds: a row per policy, a column per grid point."""
+        import pandas as pd
+
+        self._check([metric])
+        rows: dict[str, dict[str, float]] = {}
+        for cell in self.cells:
+            at = ", ".join(str(value) for value in cell.point.values()) or "all"
+            rows.setdefault(cell.label, {})[at] = float(np.nanmean(cell.metric(metric)))
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def figure(self, *metrics: str, x: str | None = None) -> Figure:
+        """The metrics (default: the experiment's own) against ``x`` (default: the experiment's own axis)."""
+        from gsim.report.sweep_figure import sweep_figure
+
+        shown = list(metrics) or self.shown
+        self._check(shown)
+        numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
+        axis = x or (self.config.get("figure") or {}).get("x") or next(iter(numeric), None)
+        return sweep_figure([cell.along(axis) for cell in self.cells], axis, shown)
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that the experiment is about."""
+        own = (self.config.get("figure") or {}).get("y") or ["goodput_rps", "attainment"]
+        return [own] if isinstance(own, str) else [str(metric) for metric in own]
+
+    def __str__(self) -> str:
+        from gsim.report.table import listed, sweep_table
+
+        parts = [sweep_table(self.cells, metric) for metric in self.shown if metric in self.runs]
+        return "\n\n".join([*parts, *([listed(self.findings)] if self.findings else [])])
+
+    def _check(self, metrics: Sequence[str]) -> None:
+        columns = [str(column) for column in self.runs.columns]
+        there = columns[columns.index("seed") + 1 :]
+        unknown = [metric for metric in metrics if metric not in there]
+        if unknown:
+            raise ConfigError(f"no metric '{unknown[0]}'; there are: {', '.join(there)}")
+
+
 @dataclass(frozen=True)
-class Results:
+class ResultsFolder(Results):
     """A results folder of a run or a sweep."""
 
     folder: Path
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
+        """See ``Results``."""
         config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
         return config
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row per run (cell and seed): the swept fields, the policy, the seed, all metrics."""
+        """See ``Results``."""
         return self._table("runs.csv")
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """One row per request of all runs."""
+        """See ``Results``."""
         import pandas as pd
 
         return pd.read_parquet(self.folder / "requests.parquet")
+
+    @cached_property
+    def instances(self) -> pd.DataFrame:
+        """See ``Results``."""
+        return self._table("instances.csv")
+
+    @cached_property
+    def paired(self) -> pd.DataFrame:
+        """See ``Results``; raises ``InputError`` where the folder holds one policy at one point."""
+        if not (self.folder / "paired.csv").exists():
+            raise InputError(f"{self.folder}: nothing is compared here (no paired.csv): a sweep of two policies is")
+        return self._table("paired.csv")
+
+    @cached_property
+    def findings(self) -> list[str]:
+        """See ``Results``."""
+        path = self.folder / "findings.txt"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def _table(self, name: str) -> pd.DataFrame:
         """A table with text as it was written: a policy may be called ``1``, ``007`` or ``NA``."""
@@ -85,48 +195,10 @@ class Results:
             value = value.get(part) if isinstance(value, Mapping) else None
         return isinstance(value, str) or any(isinstance(entry, str) for entry in entries)
 
-    @property
-    def points(self) -> list[str]:
-        """The swept fields that make a grid point (not the policy)."""
-        before = list(self.runs.columns[: list(self.runs.columns).index("seed")])
-        fields = [column for column in before if column not in ("experiment", "router", "rectifier", "policy")]
-        # A field that only the policies differ in is part of the policy.
-        return [field for field in fields if self.runs.groupby("policy")[field].nunique(dropna=False).max() > 1]
 
-    @cached_property
-    def cells(self) -> list[LoadedCell]:
-        """All cells, in the grid's order."""
-        points = self.points
-        found = []
-        for (policy, *values), runs in self.runs.groupby(["policy", *points], sort=False, dropna=False):
-            found.append(LoadedCell(str(policy), dict(zip(points, values, strict=True)), runs))
-        return found
-
-    def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
-        """Means over seeds: a row per policy, a column per grid point."""
-        import pandas as pd
-
-        rows: dict[str, dict[str, float]] = {}
-        for cell in self.cells:
-            at = ", ".join(str(value) for value in cell.point.values()) or "all"
-            rows.setdefault(cell.label, {})[at] = float(np.nanmean(cell.metric(metric)))
-        return pd.DataFrame.from_dict(rows, orient="index")
-
-    def figure(self, *metrics: str, x: str | None = None) -> Figure:
-        """The metrics (default: the experiment's own) against ``x`` (default: the experiment's own axis)."""
-        from gsim.report.sweep_figure import sweep_figure
-
-        asked = self.config.get("figure") or {}
-        own = asked.get("y") or ["goodput_rps", "attainment"]
-        shown = list(metrics) or ([own] if isinstance(own, str) else own)
-        numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
-        axis = x or asked.get("x") or next(iter(numeric), None)
-        return sweep_figure([cell.along(axis) for cell in self.cells], axis, shown)
-
-
-def load(folder: str | Path) -> Results:
+def load(folder: str | Path) -> ResultsFolder:
     """The results of a run or a sweep; raises ``InputError`` where the folder holds none."""
     path = Path(folder)
     if not (path / "runs.csv").is_file():
         raise InputError(f"{path}: no results here (no runs.csv); run the experiment first")
-    return Results(path)
+    return ResultsFolder(path)

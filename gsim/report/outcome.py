@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,13 +122,7 @@ class Outcome:
         if self.single:
             return "\n\n".join([_single(self.results[0]), *self.findings])
         parts = [table.sweep_table(self.results, metric) for metric in self.metrics]
-        return "\n\n".join([*parts, *([listed(self.findings)] if self.findings else [])])
-
-
-def listed(findings: Sequence[str]) -> str:
-    """Findings as a list, in lines as wide as a table."""
-    lines = [textwrap.fill(line, table.WIDTH, initial_indent="  ", subsequent_indent="    ") for line in findings]
-    return "\n".join(["findings:", *lines])
+        return "\n\n".join([*parts, *([table.listed(self.findings)] if self.findings else [])])
 
 
 def _rule(results: Sequence[res.CellResult]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,12 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         lines.append("  ".join(cells).rstrip())
     lines.insert(1, "-" * min(WIDTH, sum(widths) + 2 * (len(widths) - 1)))
     return "\n".join(lines)
+
+
+def listed(findings: Sequence[str]) -> str:
+    """Findings as a list, in lines as wide as a table."""
+    lines = [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in findings]
+    return "\n".join(["findings:", *lines])
 
 
 def sweep_table(results: Sequence[Measured], metric: str) -> str:

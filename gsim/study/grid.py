@@ -15,6 +15,9 @@ from gsim.run.settings import Settings, read_seeds
 from gsim.study.axes import Axis, Entry, check_axes
 from gsim.study.policies import labels, policy_fields
 
+#: The fields that are compared where nothing else is asked: a line of the figure each, and paired.
+COMPARED = ("router", "rectifier")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -133,8 +136,13 @@ def gridded(axes: Sequence[Axis], compared: Sequence[str], make: Callable[[Seque
 
 def single(values: Mapping[str, Any]) -> Grid:
     """The one cell of a configuration that sweeps nothing."""
-    cell = Cell((), {}, Settings.read(values), read_seeds(values["seeds"]))
-    return Grid(tuple(named([cell], (), [str(field) for field in values["compare"]])))
+    compared = [str(field) for field in values["compare"]]
+    return Grid((single_cell(Settings.read(values), read_seeds(values["seeds"]), compared),))
+
+
+def single_cell(settings: Settings, seeds: tuple[int, ...], compared: Sequence[str] = COMPARED) -> Cell:
+    """A cell that is no part of a sweep."""
+    return named([Cell((), {}, settings, seeds)], (), compared)[0]
 
 
 def named(cells: Sequence[Cell], axes: Sequence[Axis], compared: Sequence[str]) -> list[Cell]:

@@ -1,0 +1,146 @@
+"""Many runs, from a call to their comparison: ``gsim.sweep``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsim.core import ConfigError
+from gsim.library.extensions import Registered, known_extensions, unsaid
+from gsim.library.given import Given
+from gsim.library.grid import grid_of
+from gsim.library.results import ResultsInMemory
+from gsim.library.work import Work
+from gsim.report.loading import Results, load
+from gsim.report.outcome import Outcome
+from gsim.report.report_run import check_fields, publish
+from gsim.run.cell import compute, finish
+from gsim.run.settings import Settings, read_seeds
+from gsim.run.shelf import Shelf
+from gsim.run.store import RunStore, writable
+from gsim.study.folder import claimed
+from gsim.study.grid import COMPARED, Cell, Grid
+from gsim.study.missing import RUNS
+from gsim.study.results import CellResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Done = tuple[Mapping[str, Any], "pa.Table"]
+"""A run's summary and its rows."""
+
+
+def sweep(
+    grid: Mapping[str, Sequence[Any]],
+    values: Mapping[str, Any] | None = None,
+    *,
+    seeds: int | Sequence[int] = 5,
+    workers: int = 1,
+    out: str | Path | None = None,
+    name: str = "sweep",
+    compare: Sequence[str] = COMPARED,
+    figure: Mapping[str, Any] | None = None,
+    **further: Any,
+) -> Results:
+    """Simulate every combination of a grid under every seed, and compare the policies, paired by seed.
+
+    ``grid`` maps a group or field to its values, as ``sweep`` in an experiment file: ``{"trace.rate_per_s": [40, 70],
+    "router": ["goodserve", MyRouter(), {"label": "careful", "router": "goodserve", "rectifier": "none"}]}``. A labelled
+    entry is one policy; ``compare`` names the fields that make a policy where there is no label. ``values`` and further
+    keywords are what all runs share (see ``simulate``). ``seeds`` is how many, or which. ``figure`` is the ``x`` and
+    ``y`` of the figure. ``workers`` processes compute (-1: one per processor).
+
+    Nothing is printed, and nothing written unless ``out`` names a results folder: what is stored there is not computed
+    again, as on the command line. Objects without a registered name have no place in a folder; they are refused there.
+    """
+    known = known_extensions()
+    base = Given().but(values or {}).but(further)
+    made = grid_of(grid, base, read_seeds(seeds if isinstance(seeds, int) else list(seeds)), compare)
+    told = {
+        "name": name,
+        "compare": [str(item) for item in compare],
+        "figure": dict(figure or {}),
+        "bound": False,
+    }
+    for cell in made.cells:
+        cell.settings.scenario()  # every policy and profile is built once before anything runs
+    check_fields(told, made.cells)
+    work = Work(workers, known, Registered.here())
+    if out is not None:
+        return _kept(made, told, Path(out), work)
+    done = [done for group in work.map(_computed, _alike(made.cells)) for done in group]
+    ordered = _in_order(made.cells, done)
+    results = [
+        CellResult(cell, tuple(summary for summary, _ in ordered[i]), cell.label, cell.point)
+        for i, cell in enumerate(made.cells)
+    ]
+    return ResultsInMemory(Outcome(told, results), made, [table for own in ordered for _, table in own])
+
+
+Job = tuple[int, Settings, int]
+"""A cell's place, its configuration, a seed."""
+
+
+def _alike(cells: Sequence[Cell]) -> list[list[Job]]:
+    """The runs, those of the same workload and seed together: their sessions are drawn once."""
+    groups: dict[tuple[str, int], list[Job]] = {}
+    for place, cell in enumerate(cells):
+        workload = cell.settings.workload()
+        for seed in cell.seeds:
+            groups.setdefault((workload, seed), []).append((place, cell.settings, seed))
+    return list(groups.values())
+
+
+def _computed(jobs: Sequence[Job]) -> list[tuple[int, int, Done]]:
+    shelf = Shelf()
+    found: list[tuple[int, int, Done]] = []
+    for place, settings, seed in jobs:
+        done = finish(settings, seed, shelf)
+        found.append((place, seed, (done.summary, done.rows)))
+    return found
+
+
+def _in_order(cells: Sequence[Cell], done: Sequence[tuple[int, int, Done]]) -> list[list[Done]]:
+    found = {(place, seed): own for place, seed, own in done}
+    return [[found[place, seed] for seed in cell.seeds] for place, cell in enumerate(cells)]
+
+
+def _kept(made: Grid, told: Mapping[str, Any], out: Path, work: Work) -> Results:
+    """Into a results folder, as the command line leaves it: only what is not stored there is computed."""
+    for cell in made.cells:
+        _check_named(cell.settings)
+    values = {**made.cells[0].settings.plain(), **told, "seeds": list(made.cells[0].seeds)}
+    words = [f"gsim.sweep(name={told['name']!r})"]
+    with claimed(writable(out), words):
+        folder = (out / RUNS).resolve()
+        store = RunStore(folder)
+        keyed = {
+            (place, seed): key for place, cell in enumerate(made.cells) for seed, key in zip(cell.seeds, cell.keys)
+        }
+        missing = [[job for job in jobs if not store.sound(keyed[job[0], job[2]])] for jobs in _alike(made.cells)]
+        tasks = [[(job[1], job[2], folder, made.cells[job[0]].code) for job in jobs] for jobs in missing if jobs]
+        work.map(_stored, tasks)
+        publish(values, made, out, words)
+    return load(out)
+
+
+def _stored(jobs: Sequence[tuple[Settings, int, Path, str]]) -> None:
+    shelf = Shelf()
+    for settings, seed, folder, code in jobs:
+        compute(settings, (seed,), folder, code, shelf)
+
+
+def _check_named(settings: Settings) -> None:
+    """Raises ``ConfigError`` for what a results folder could not tell from something else."""
+    for group in settings.own_objects:
+        raise ConfigError(
+            f"{group} is an object that no name stands for, so nothing tells later what was run; leave out away, or "
+            + ("write it to a file (trace=table)" if group == "trace" else f'use @register("{group}", NAME)')
+        )
+    for group, choice in settings.choices.items():
+        if unsaid(group, choice.name):
+            raise ConfigError(
+                f"{group} '{choice.name}' was defined in a notebook, so nothing tells later what it was; leave out "
+                f"away, or put it into extensions/{choice.name}.py"
+            )
