@@ -190,7 +190,7 @@ GRID = {"router": ["random", "least_load"], "trace.rate_per_s": [40, 70]}
 
 
 def test_a_sweep_compares_in_memory_what_it_would_keep_in_a_folder(tmp_path, capfd):
-    memory = gsim.sweep(GRID, seeds=2, trace={"requests": 20})
+    memory = gsim.sweep(GRID, seeds=2, trace={"requests": 20}, name="there")
     assert memory.table("attainment").shape == (2, 2)
     assert len(memory.paired) == 2 * 4
     assert {"difference_low", "difference_high", "p_value"} <= set(memory.paired.columns)
