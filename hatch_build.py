@@ -52,6 +52,7 @@ COMPILED = (
     "gsim.gateway.clock",
     "gsim.gateway.gateway",
     "gsim.gateway.held",
+    "gsim.gateway.loops",
     "gsim.gateway.monitor",
     "gsim.gateway.moves",
     "gsim.gateway.prefix_index",

@@ -77,6 +77,7 @@ class Faults:
 
     def _apply(self, fault: Fault, under_way: list[float], *, begins: bool) -> None:
         """Bring the world in line with the faults of one kind that are under way in one place."""
+        self.gateway.loops.wake()
         worst = min(under_way, default=1.0)
         now_s = self.clock.now
         if fault.kind == "slow":

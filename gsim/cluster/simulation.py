@@ -101,7 +101,6 @@ class _Run:
             scrapes_for_reviews_only=not scenario.routes_by_gauges and scenario.faults is None,
             max_hold_s=scenario.max_hold_s,
         )
-        loops = clock.due
         self.gateway = parts.gateway
         self.arrivals = Arrivals(clock, sessions, self.gateway.submit, self._refuse, self._check_done, horizon)
         self.faults: Faults | None = None
@@ -113,6 +112,7 @@ class _Run:
             self.faults.start()
         self.arrivals.start()
         # Faults and a horizon are due for ever, or end the run themselves.
+        loops = 0 if parts.sampler is None else 1
         told = loops if self.faults is None and horizon is None else None
         Guard(clock, self.gateway, self.arrivals, told, limit_s).start()
         if horizon is not None:

@@ -163,7 +163,7 @@ class Estimator(Protocol):
     def finished(self, completion: Completion) -> None: ...
 
     def refresh(self, now_s: float) -> None:
-        """Time has passed: apply idle decay and staleness."""
+        """Time has passed: apply idle decay and staleness. At intervals while requests are in flight, at once else."""
         ...
 
 

@@ -65,7 +65,7 @@ class Ema:
     decay_s: float = 5.0
     """Half-life of the queueing base while nobody waits."""
     stale_s: float = 60.0
-    """Half-life of what is known of TPOT without news."""
+    """So long what is known of TPOT keeps without news; then it is its half-life."""
     _view: ClusterView = field(init=False, repr=False, compare=False)
     _learned: list[_Learned] = field(default_factory=list, init=False, repr=False, compare=False)
     """Per instance."""
@@ -149,7 +149,6 @@ class Ema:
         span_s = now_s - self._refreshed_s
         self._refreshed_s = now_s
         keep_base = 0.5 ** (span_s / self.decay_s)
-        keep_level = 0.5 ** (span_s / self.stale_s)
         outstanding = self._view.in_flight_prefill_tokens.tolist()
         nominal = self._view.static.nominal_tpot_s.tolist()
         for instance, learned in enumerate(self._learned):
@@ -161,7 +160,10 @@ class Ema:
                 _, sent_s = next(iter(learned.waiting.values()))
                 learned.overdue_s = now_s - sent_s
             model = learned.decode
-            if now_s - model.learned_s > self.stale_s:
+            # However long the span, only what lies beyond the time that news keep is without news.
+            silent_s = min(span_s, now_s - model.learned_s - self.stale_s)
+            if silent_s > 0.0:
+                keep_level = 0.5 ** (silent_s / self.stale_s)
                 model.level_s += (1.0 - keep_level) * (nominal[instance] - model.level_s)
                 model.level_in_flight += (1.0 - keep_level) * (REFERENCE_SEQUENCES - model.level_in_flight)
             self._write(instance, learned)

@@ -95,6 +95,7 @@ def assemble(
     sampler = None
     if telemetry.sample_interval_s is not None:
         sampler = Sampler(gateway, telemetry.sample_interval_s)
+        gateway.loops.sleepless = True
         clock.start(sampler.run())
     if monitor is not None:
         clock.at_once(monitor.start)

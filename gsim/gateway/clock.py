@@ -42,6 +42,15 @@ class Alarm:
         self.number = next(clock._eid)
         clock.alarms.moved(self)
 
+    def move(self, at_s: float) -> None:
+        """Ring at ``at_s``, as if it had been set to that when it was set."""
+        self.at_s = at_s
+        self._clock.alarms.moved(self)
+
+    def renumber(self) -> None:
+        """From its next ``move`` on it counts as set now."""
+        self.number = next(self._clock._eid)
+
 
 class Alarms:
     """A binary heap of alarms that know their places, by time, then by number."""

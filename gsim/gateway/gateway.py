@@ -31,6 +31,7 @@ from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
 from gsim.gateway.held import HeldQueue
+from gsim.gateway.loops import Loops
 from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.prefix_index import PrefixIndex
 from gsim.gateway.records import Tally
@@ -79,6 +80,8 @@ class Gateway:
         self.log = RequestLog()
         self.active: dict[int, Active] = {}
         """Every request that has arrived and not ended, by id."""
+        self.loops = Loops(clock, self.active)
+        """What is done again and again while requests are in flight."""
         self.backends: list[Backend] = [make_backend(i, self._on_event) for i in range(len(view))]
         """The instances, in the view's order."""
         self.tallies = [Tally() for _ in self.backends]
@@ -122,6 +125,8 @@ class Gateway:
     def submit(self, job: Job) -> None:
         """A request arrives (its ``arrival_s`` is now)."""
         _check_whole(job)
+        if self.loops.asleep:
+            self.loops.wake()
         active = Active(job)
         request_id = active.request_id
         if request_id in self.active:

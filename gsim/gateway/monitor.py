@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from gsim.core import Migration, PolicyView, Predictor, Rectifier
 from gsim.core.answers import interval_of, migrations_of, title
-from gsim.gateway.clock import Alarm
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.policies import needs_of
 
@@ -30,17 +29,20 @@ class Monitor:
         self._predictor = predictor
         """Re-predicts every active request; None where the rectifier does not ask for predictions."""
         self._mover = mover
-        self._alarm = Alarm(gateway.clock, self._ring)
+        self._loop = gateway.loops.add(self._ring, self._skipped)
 
     def start(self) -> None:
         """Review again and again from now on, an interval apart."""
         interval_s = interval_of(self._rectifier, self._title)
         self.next_review_s = self._gateway.clock.now + interval_s
-        self._alarm.set(interval_s)
+        self._loop.again(interval_s)
 
     def _ring(self) -> None:
         self.review(self._gateway.clock.now)
         self.start()
+
+    def _skipped(self, _last_s: float, next_s: float) -> None:
+        self.next_review_s = next_s
 
     def review(self, now_s: float) -> None:
         """One review of everything in flight."""

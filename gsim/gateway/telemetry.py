@@ -9,7 +9,7 @@ import numpy as np
 from gsim.core import Estimator
 from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active_table import ActiveTable
-from gsim.gateway.clock import Alarm, Steps
+from gsim.gateway.clock import Steps
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.records import Columns
@@ -33,7 +33,7 @@ class Scraper:
         view = gateway.view
         self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
         self._kv_usage, self._scraped_s = float_cells(view.kv_usage), float_cells(view.scraped_s)
-        self._alarm = Alarm(gateway.clock, self.start)
+        self._loop = gateway.loops.add(self.start, lambda last_s, _next_s: self.scrape(last_s))
 
     def start(self) -> None:
         """Scrape now, and again and again from now on, an interval apart."""
@@ -43,7 +43,7 @@ class Scraper:
             self.scrape(now_s)
         else:
             gateway.ask_held()
-        self._alarm.set(self._interval_s)
+        self._loop.again(self._interval_s)
 
     def scrape(self, now_s: float) -> None:
         """Read every instance that answers."""
@@ -68,11 +68,12 @@ class StreamObserver:
         self._table = table
         self._estimator = estimator
         self._interval_s = interval_s
-        self._alarm = Alarm(gateway.clock, self._ring)
+        # Nothing streams while it sleeps: time has passed, that is all.
+        self._loop = gateway.loops.add(self._ring, lambda last_s, _next_s: estimator.refresh(last_s))
 
     def start(self) -> None:
         """Observe again and again from now on, an interval apart."""
-        self._alarm.set(self._interval_s)
+        self._loop.again(self._interval_s)
 
     def _ring(self) -> None:
         now_s = self._gateway.clock.now
