@@ -1,7 +1,7 @@
 """What is done again and again, an interval apart, and not while nothing is in flight: scrapes, reviews, refreshes.
 
-Between two requests hours may pass in which nothing changes. A loop that comes up while nothing is in flight sleeps; the
-next arrival wakes it, and it goes on at the very times at which it would have come up without sleeping.
+Between two requests hours may pass in which nothing changes. A loop that comes up while nothing is in flight sleeps;
+the next arrival wakes it, and it goes on at the very times at which it would have come up without sleeping.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Loops:
 
 
 def times_before(now_s: float, due_s: float, interval_s: float) -> tuple[float, float]:
-    """The last time before ``now_s`` of a loop that is due at ``due_s`` (-inf: none is), and the first one from then on.
+    """The last time before ``now_s`` of a loop that is due at ``due_s`` (-inf: none is), and the first from then on.
 
     An interval is added after another, so that both are what they would be, to the last bit, had all been rung.
     """
