@@ -81,6 +81,10 @@ class Instance(Backend):
         """The decode clock, and the stream counts that changed (see ``Engine.streams``)."""
         return self._engine.streams(now_s)
 
+    def next_token_s(self, after_s: float) -> float:
+        """When tokens stream next, after ``after_s`` (see ``Engine.next_token_s``)."""
+        return self._engine.next_token_s(after_s)
+
     def set_speed(self, factor: float, now_s: float) -> None:
         """Slow down (below 1) or restore (1) the instance from its next iteration on."""
         self._speed = factor

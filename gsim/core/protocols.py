@@ -55,6 +55,14 @@ class Engine(Protocol):
         """When the next event happens if nobody interferes; ``inf`` when idle."""
         ...
 
+    def next_token_s(self, after_s: float) -> float:
+        """When the first iteration that ends after ``after_s`` ends, if nobody interferes; ``inf`` when idle.
+
+        Where that depends on a step that is not formed yet: just after its beginning (ask again then). This is what
+        whoever streams tokens one by one waits for; ``next_event_s`` is what an observer of requests waits for.
+        """
+        ...
+
     def advance(self, to_s: float) -> list[EngineEvent]:
         """Run up to and including ``to_s``; the events since the last call, in time order."""
         ...

@@ -111,6 +111,26 @@ class DecodeClockEngine:
             return nextafter(self._boundary_s, inf)
         return self._end_s
 
+    def next_token_s(self, after_s: float) -> float:
+        """When the first iteration that ends after ``after_s`` ends; of a step that depends on the cache: see above."""
+        self._catch_up(after_s)
+        if self._begun:
+            if self._kind is not _RUN:
+                return self._end_s
+            done = self._iterations_done(after_s)
+            end_s = self._boundary_s + self._run_s(done + 1)
+            # Summing may put the end of the last iteration that counts as done a bit away from ``after_s``.
+            return end_s if end_s > after_s else self._boundary_s + self._run_s(done + 2)
+        if after_s < self._boundary_s:
+            return self._boundary_s
+        if not self._running and not self._waiting:
+            return inf
+        if self._kind is _UNKNOWN:
+            self._plan()
+        if self._kind >= _SHARED:
+            return nextafter(self._boundary_s, inf)
+        return self._boundary_s + self._run_s(1) if self._kind is _RUN else self._end_s
+
     def advance(self, to_s: float) -> list[EngineEvent]:
         """Run up to and including ``to_s``; the events since the last call, in time order."""
         self._catch_up(to_s)

@@ -76,6 +76,15 @@ class StepwiseEngine:
             return nextafter(self._boundary_s, inf)
         return inf
 
+    def next_token_s(self, after_s: float) -> float:
+        """The end of the iteration under way at ``after_s``; just after its start where it is not formed yet."""
+        self._catch_up(after_s)
+        if self._step is not None:
+            return self._end_s
+        if self.scheduler.running or self.scheduler.waiting:
+            return nextafter(self._boundary_s, inf)
+        return inf
+
     def advance(self, to_s: float) -> list[EngineEvent]:
         """Run up to and including ``to_s``; the events since the last call, in time order."""
         self._catch_up(to_s)

@@ -141,6 +141,24 @@ class Clock(simpy.Environment):
         """How many events of SimPy's are due (alarms aside)."""
         return len(self._queue)
 
+    @property
+    def next_s(self) -> float:
+        """When the next thing is due; ``inf``: nothing is."""
+        heap = self.alarms.heap
+        queue: list[Any] = self._queue
+        at_s: float = queue[0][0] if queue else inf
+        return heap[0].at_s if heap and heap[0].at_s < at_s else at_s
+
+    def run_to(self, now_s: float) -> None:
+        """Do everything that is due by ``now_s``, which is now the time: how real time drives this clock.
+
+        ``now_s`` before the clock's own time is no time at all: nothing happens.
+        """
+        while self.next_s <= now_s:
+            self.step()
+        if now_s > self._now:
+            self._now = now_s
+
     def step(self) -> None:
         """Let the next alarm ring, or process the next event of SimPy's."""
         heap = self.alarms.heap

@@ -1,0 +1,90 @@
+"""Real time for a clock that was made for simulated time: whatever is due is done when its moment has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from math import inf
+from typing import ParamSpec, TypeVar
+
+from gsim.gateway.clock import Clock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger("gsim.live")
+
+
+class Pace:
+    """Drives a clock from the running event loop, so many seconds of the clock per second of real time.
+
+    Times are absolute: a timer that fires late delays nothing that comes after it. Whoever acts on what hangs on the
+    clock (sends a request, takes one out) does so by ``do``, which first brings the clock to the present.
+    """
+
+    def __init__(self, clock: Clock, speed: float = 1.0, on_error: Callable[[Exception], None] | None = None) -> None:
+        self.clock = clock
+        self.speed = speed
+        self.late: Callable[[float], None] | None = None
+        """Told, of every timer, by how many real seconds it fired late."""
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._origin_s = time.monotonic() - clock.now / speed
+        self._armed_s = inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._inside = False
+
+    def now_s(self) -> float:
+        """What the clock should show now."""
+        return (time.monotonic() - self._origin_s) * self.speed
+
+    def do(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``act`` at the present moment of the clock."""
+        self._catch_up()
+        try:
+            return act(*args, **kwargs)
+        finally:
+            self._arm()
+
+    def close(self) -> None:
+        """Stop: nothing that is due later happens."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _catch_up(self) -> None:
+        if self._inside or self._closed:
+            return
+        self._inside = True
+        try:
+            self.clock.run_to(self.now_s())
+        except Exception as error:  # whatever it is, what comes after it is still due
+            _log.exception("an error in what was due at %.3f s", self.clock.now)
+            if self._on_error is not None:
+                self._on_error(error)
+        finally:
+            self._inside = False
+
+    def _arm(self) -> None:
+        due_s = self.clock.next_s
+        if due_s == self._armed_s or self._closed or self._inside:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed_s = due_s
+        if due_s < inf:
+            # A delay, not a time: other loops' clocks may count in whole milliseconds.
+            delay_s = self._origin_s + due_s / self.speed - time.monotonic()
+            self._timer = self._loop.call_later(max(delay_s, 0.0), self._ring)
+
+    def _ring(self) -> None:
+        if self.late is not None:
+            self.late(time.monotonic() - self._origin_s - self._armed_s / self.speed)
+        self._armed_s = inf
+        self._timer = None
+        self._catch_up()
+        self._arm()
