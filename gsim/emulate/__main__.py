@@ -1,7 +1,7 @@
 """Serve a simulated pool: one OpenAI-compatible server per instance, in real time.
 
     python -m gsim.emulate pool=paper port=8100
-    python -m gsim.emulate pool=paper engine.max_num_seqs=64 speed=2 output_tokens.other=[100,500]
+    python -m gsim.emulate pool=paper engine.max_num_seqs=64 speed=2 output_tokens='{other: [100, 500]}'
 
 pool, pool.FIELD, engine and engine.FIELD are as in python -m gsim. The other options:
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from gsim.core import ConfigError
 
@@ -24,14 +26,14 @@ class EmulateConfig:
     """Name of the model that is served; null: the profile's."""
     vocabulary: int = 32_000
     """Generated token ids are below this."""
-    output_tokens: dict[str, list[int]] = field(default_factory=dict)
-    """Task class (output_tokens.chat=[20,400]) or ``other`` -> shortest and longest answer, drawn uniformly, where a
-    request does not say how long its answer is. Tasks that are not here: as long as the request allows."""
+    output_tokens: str = ""
+    """{chat: [20, 400], other: [100, 500]}: per task class (``other``: all that are not named) the shortest and the
+    longest answer, drawn uniformly, where a request does not say how long its answer is. Else: as long as it allows."""
     seed: int = 0
     """Of the drawn lengths."""
     max_body_bytes: int = 16 << 20
     """Requests that are larger are refused."""
-    plan: list[dict[str, Any]] = field(default_factory=list)
+    plan: str = ""
     """Faults: [{kind: crash, instance: 1, at_s: 10, for_s: 5}, ...]; at any time also POST /faults {kind, for_s}."""
 
     def validate(self) -> None:
@@ -42,13 +44,38 @@ class EmulateConfig:
             raise ConfigError(f"speed must be above 0 and at most 1000, not {self.speed}")
         if self.max_body_bytes < 1:
             raise ConfigError(f"max_body_bytes must be 1 or more, not {self.max_body_bytes}")
-        for task, span in self.output_tokens.items():
-            if len(span) != 2 or not 1 <= span[0] <= span[1]:
-                raise ConfigError(f"output_tokens.{task} must be [low, high] with 1 <= low <= high, not {span}")
-        for fault in self.plan:
+        _ = self.lengths, self.faults
+
+    @property
+    def lengths(self) -> dict[str, list[int]]:
+        """``output_tokens``, read; raises ``ConfigError``."""
+        read = _yaml("output_tokens", self.output_tokens) or {}
+        if not isinstance(read, dict):
+            raise ConfigError(f"output_tokens must be like {{chat: [20, 400]}}, not {self.output_tokens}")
+        for task, span in read.items():
+            whole = isinstance(span, list) and len(span) == 2 and all(type(n) is int for n in span)
+            if not whole or not 1 <= span[0] <= span[1]:
+                raise ConfigError(f"output_tokens: {task} must be [low, high] with 1 <= low <= high, not {span}")
+        return read
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """``plan``, read; raises ``ConfigError``."""
+        read = _yaml("plan", self.plan) or []
+        if not isinstance(read, list) or not all(isinstance(fault, dict) for fault in read):
+            raise ConfigError(f"plan must be like [{{kind: crash, at_s: 10}}], not {self.plan}")
+        for fault in read:
             unknown = sorted(set(fault) - set(_FAULT_FIELDS))
             if unknown:
                 raise ConfigError(f"plan: a fault has no field '{unknown[0]}'; allowed: {', '.join(_FAULT_FIELDS)}")
             at_s = fault.get("at_s", 0.0)
             if not isinstance(at_s, int | float) or not 0 <= at_s < float("inf"):
                 raise ConfigError(f"plan: at_s must be seconds, 0 or more, not {at_s}")
+        return read
+
+
+def _yaml(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{name}={text}: brackets, commas or colons are not as YAML has them") from None

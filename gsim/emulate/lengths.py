@@ -13,7 +13,7 @@ from gsim.live.bodies import Asked, BodyError
 
 #: Headers that a client may send: output tokens; or the length of prompt and output together, at which the answer ends
 #: by itself, wherever it is continued; the task class.
-OUTPUT_TOKENS, EOS_AT, TASK = "x-gsim-output-tokens", "x-gsim-eos-at", "x-gsim-task"
+OUTPUT_TOKENS, EOS_AT, TASK = "x-gsim-output-tokens", "x-gsim-eos-at", "x-task"
 OTHER = "other"
 _REMEMBERED = 100_000
 

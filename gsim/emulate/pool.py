@@ -45,7 +45,7 @@ async def start_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Em
     """Start a server per instance; raises ``ConfigError`` where a port is taken or a fault cannot be."""
     config.validate()
     pace = Pace(Clock(), config.speed)
-    lengths = AnswerLengths(config.output_tokens, config.seed)
+    lengths = AnswerLengths(config.lengths, config.seed)
     servers = []
     for spec in specs:
         model = config.served_model or spec.profile.model.name
@@ -68,7 +68,7 @@ async def start_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Em
         await pool.close()
         raise
     loop = asyncio.get_running_loop()
-    for fault in config.plan:
+    for fault in config.faults:
         begin = servers[fault.get("instance", 0)].faults.begin
         pool._timers.append(loop.call_later(fault.get("at_s", 0.0) / config.speed, begin, fault))
     return pool
@@ -89,7 +89,7 @@ async def _listen(server: EmulatedServer, host: str, port: int, runners: list[we
 
 def _check_plan(config: EmulateConfig, servers: list[EmulatedServer]) -> None:
     """Raise ``ConfigError`` for a planned fault that cannot be."""
-    for fault in config.plan:
+    for fault in config.faults:
         instance = fault.get("instance", 0)
         if type(instance) is not int or not 0 <= instance < len(servers):
             raise ConfigError(f"plan: instance must be from 0 to {len(servers) - 1}, not {instance}")

@@ -59,6 +59,10 @@ class Backend:
         """
         raise NotImplementedError
 
+    def can_leave(self, request_id: int) -> bool:
+        """Whether a request that is here may go on elsewhere by what the gateway has of it (an engine: always)."""
+        return True
+
 
 #: Makes the backend of the instance of this index.
 MakeBackend = Callable[[int, Report], Backend]

@@ -274,6 +274,18 @@ class Gateway:
         if self.table is not None:
             self.table.detach(active)
 
+    def withdraw(self, active: Active) -> None:
+        """Nobody waits for a request any more, or it cannot go on: it ends as failed, wherever it is."""
+        self._held.drop(active)
+        if active.instance >= 0:
+            self.detach(active)
+        if self.active.get(active.request_id) is active:
+            self.end(active, Status.FAILED, self.clock.now)
+
+    def holds(self, active: Active) -> bool:
+        """Whether a request is held by the router, and will be asked for again."""
+        return self._held.holds(active)
+
     def crash(self, instance: int, *, retry: bool) -> None:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
         now_s = self.clock.now

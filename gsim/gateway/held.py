@@ -44,6 +44,18 @@ class HeldQueue:
             self._until_s[request.request_id] = self._clock.now + self._max_hold_s
             self._clock.after(self._max_hold_s, lambda _event: self._expire(active))
 
+    def drop(self, active: Active) -> None:
+        """A request is not asked for again."""
+        if active.held:
+            self._heap = [entry for entry in self._heap if entry[2] is not active]
+            heapq.heapify(self._heap)
+            self._until_s.pop(active.origin.request.request_id, None)
+            active.held = False
+
+    def holds(self, active: Active) -> bool:
+        """Whether a request waits here."""
+        return any(entry[2] is active for entry in self._heap)
+
     def ask(self, place: Callable[[Active], None]) -> None:
         """Ask again, in order, until one is held again."""
         if self._asking:
@@ -57,7 +69,7 @@ class HeldQueue:
                 if len(self._heap) >= size:
                     break
                 active.held = False
-                del self._until_s[active.origin.request.request_id]
+                self._until_s.pop(active.origin.request.request_id, None)
         finally:
             self._asking = False
 

@@ -50,7 +50,7 @@ class Moves:
         move = Move(migration.request_id, source, migration.target, gateway.clock.now)
         self.log.append(move)
         mechanism = self._mechanism_for(source, migration.target)
-        if active is None or active.moving or mechanism is None or not self._takes(active, migration.target):
+        if active is None or active.moving or mechanism is None or not self._may(active, migration.target):
             move.outcome = Outcome.REFUSED
             gateway.counters[COUNTERS[move.outcome]] += 1
             return
@@ -80,6 +80,10 @@ class Moves:
         if self._mechanism.carries_kv and static.layout[source] != static.layout[target]:
             return TokenIds() if self._mechanism.fallback == "token_ids" else None
         return self._mechanism
+
+    def _may(self, active: Active, target: int) -> bool:
+        """Whether the source lets the request go, and the target takes it."""
+        return self._gateway.backends[active.instance].can_leave(active.request_id) and self._takes(active, target)
 
     def _takes(self, active: Active, target: int) -> bool:
         """Whether the target is up and could run the request as far as its source could."""
@@ -154,6 +158,10 @@ class Moves:
         # Token ids come from the gateway: all they need is a target. A copy is lost with either end.
         arrived &= lives == (self._lives[move.source], self._lives[move.target])
         arrived |= not mechanism.carries_kv
+        if gateway.active.get(move.request_id) is not active:
+            # It was withdrawn while it was on no instance.
+            move.outcome = Outcome.ENDED
+            return
         if arrived and gateway.view.available[move.target]:
             move.computed_tokens = computed - min(carried, computed)
             self._arrive(active, move, carried)

@@ -18,8 +18,8 @@ from gsim.live.pace import Pace
 from gsim.live.prompts import prompt_ids
 from gsim.live.sse import DONE, Events
 
-#: The answer's header that says which instance it came from (the last one, where it was moved), and how often it moved.
-INSTANCE, MOVES = "x-gsim-instance", "x-gsim-moves"
+#: The answer's header that says which instance it came from (the first one, where it was moved).
+INSTANCE = "x-gsim-instance"
 
 
 @dataclass
@@ -30,7 +30,6 @@ class Outcome:
     arrival_s: float
     slo_s: float
     instance: str = ""
-    moves: int = 0
     first_token_s: float = nan
     finished_s: float = nan
     output_tokens: int = 0
@@ -152,8 +151,6 @@ class Load:
             if usage is None:
                 raise ValueError("the stream ended without its usage")
             outcome.output_tokens = usage["completion_tokens"]
-            outcome.instance = usage.get("gsim_instance", outcome.instance)
-            outcome.moves = usage.get("gsim_moves", 0)
 
     def _read(self, event: bytes, outcome: Outcome) -> dict[str, Any] | None:
         values = json.loads(event)

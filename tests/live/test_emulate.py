@@ -232,17 +232,17 @@ def test_a_planned_fault_comes_when_it_is_due():
         assert pool.servers[0].faults.kind == "none"
 
     plan = [{"kind": "slow", "instance": 1, "at_s": 0.2, "factor": 0.5}]
-    run(test, "h800-llama-3.1-8b", "h800-llama-3.1-8b", plan=plan)
+    run(test, "h800-llama-3.1-8b", "h800-llama-3.1-8b", plan=str(plan))
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"plan": [{"kind": "typo"}]}, "plan: kind must be one of"),
-        ({"plan": [{"kind": "crash", "instance": 4}]}, "instance must be from 0 to 0, not 4"),
+        ({"plan": "[{kind: typo}]"}, "plan: kind must be one of"),
+        ({"plan": "[{kind: crash, instance: 4}]"}, "instance must be from 0 to 0, not 4"),
         ({"speed": 0.0}, "speed"),
         ({"vocabulary": 10}, "vocabulary"),
-        ({"output_tokens": {"chat": [5, 2]}}, "output_tokens.chat"),
+        ({"output_tokens": "{chat: [5, 2]}"}, "output_tokens: chat"),
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_starts(options, said):
@@ -276,7 +276,7 @@ def test_the_command_says_what_it_does_not_know(capsys):
 def test_drawn_lengths_stay_with_their_request():
     async def test(pool, http):
         body = {"prompt": [1, 2, 3], "max_tokens": 400, "return_token_ids": True}
-        headers = {"x-request-id": "a", "x-gsim-task": "chat"}
+        headers = {"x-request-id": "a", "x-task": "chat"}
         _, first = await post(http, pool.urls[0] + COMPLETE, body, headers=headers)
         ids = first["choices"][0]["token_ids"]
         assert 20 <= len(ids) <= 30
@@ -284,4 +284,4 @@ def test_drawn_lengths_stay_with_their_request():
         _, rest = await post(http, pool.urls[1] + COMPLETE, moved, headers=headers)
         assert rest["choices"][0]["token_ids"] == ids[5:]
 
-    run(test, "h800-llama-3.1-8b", "a40-llama-3.1-8b", output_tokens={"chat": [20, 30]})
+    run(test, "h800-llama-3.1-8b", "a40-llama-3.1-8b", output_tokens="{chat: [20, 30]}")

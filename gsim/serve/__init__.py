@@ -1,0 +1,1 @@
+"""A gateway in front of live servers, with the policies of the simulation: ``python -m gsim.serve``."""

@@ -1,0 +1,161 @@
+"""The gateway's API over HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Any
+
+from aiohttp import web
+
+from gsim.live.bodies import BodyError, error_body, read_asked, read_json
+from gsim.serve.exchange import Exchange, Piece
+from gsim.serve.service import Service
+from gsim.serve.writer import Writer
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Headers of the client that servers get; others are the connection's own.
+_PASSED_ON = ("authorization", "x-request-id", "traceparent", "tracestate", "x-task", "x-session-id")
+SLO, TASK, SESSION = "x-slo-ms", "x-task", "x-session-id"
+_STREAM = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class Api:
+    """What clients may ask of a gateway."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._model = service.servers[0].model
+        self.app = web.Application(client_max_size=service.config.max_body_bytes, middlewares=[self._guard])
+        self.app.add_routes(
+            [
+                web.post("/v1/completions", self._completions),
+                web.post("/v1/chat/completions", self._chat),
+                web.get("/v1/models", self._models),
+                web.get("/health", self._health),
+                web.get("/version", self._version),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        longest = max(server.max_model_len for server in self.service.servers)
+        card = {"id": self._model, "object": "model", "created": 0, "owned_by": "gsim", "max_model_len": longest}
+        return web.json_response({"object": "list", "data": [card]})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        up = bool(self.service.gateway.view.available.any())
+        return web.Response(status=200 if up else 503)
+
+    async def _version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": "gsim-serve"})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self.service.metrics.text(), headers=headers)
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, chat=False)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, chat=True)
+
+    async def _answer(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+        values = read_json(await request.read())
+        service = self.service
+        if len(service.exchanges) >= service.config.max_requests:
+            body = error_body("too many requests are under way", "RateLimitError", 429)
+            return web.json_response(body, status=429, headers={"Retry-After": "1"})
+        asked = read_asked(values, chat=chat)
+        name = request.headers.get("x-request-id") or uuid.uuid4().hex
+        headers = {key: request.headers[key] for key in _PASSED_ON if key in request.headers}
+        headers |= {key: value for key, value in request.headers.items() if key.lower().startswith("x-gsim-")}
+        headers["x-request-id"] = name
+        exchange = Exchange(asked, values, headers, name, service.config.moves)
+        task = _text(request, values, TASK, "task") or "default"
+        service.submit(exchange, self._slo_s(request, values), task, _text(request, values, SESSION, "session_id"))
+        try:
+            await exchange.waiter.wait()
+            if exchange.error is not None and not exchange.pieces and not exchange.raw:
+                return web.json_response(exchange.error[1], status=exchange.error[0])
+            writer = Writer(exchange, ("chatcmpl-" if chat else "cmpl-") + name, int(time.time()), self._model)
+            if asked.stream:
+                return await self._stream(request, exchange, writer)
+            return await self._whole(exchange, writer)
+        finally:
+            service.withdraw(exchange)
+
+    async def _stream(self, request: web.Request, exchange: Exchange, writer: Writer) -> web.StreamResponse:
+        response = web.StreamResponse(headers=_STREAM | self._told(exchange))
+        await response.prepare(request)
+        exchange.told = True
+        interval = exchange.asked.stream_interval
+        waiting: list[Piece] = []
+        while True:
+            done = exchange.done
+            pieces, exchange.pieces = exchange.pieces, []
+            raw, exchange.raw = exchange.raw, []
+            waiting += pieces
+            if exchange.stays:
+                if raw:
+                    await response.write(b"".join([b"data: " + event + b"\n\n" for event in raw]))
+            elif waiting and (done or sum(len(piece.ids) for piece in waiting) >= interval):
+                await response.write(writer.pieces(waiting, last=done and exchange.error is None))
+                waiting = []
+            if done:
+                break
+            # Whoever reads slowly gets larger events: what comes meanwhile is gathered.
+            await exchange.waiter.wait()
+        if exchange.error is not None:
+            await response.write(f"data: {json.dumps(exchange.error[1])}\n\ndata: [DONE]\n\n".encode())
+        else:
+            await response.write(b"data: [DONE]\n\n" if exchange.stays else writer.closing())
+        return response
+
+    async def _whole(self, exchange: Exchange, writer: Writer) -> web.Response:
+        while not exchange.done:
+            await exchange.waiter.wait()
+        if exchange.error is not None:
+            return web.json_response(exchange.error[1], status=exchange.error[0])
+        if exchange.stays:
+            return web.json_response(exchange.whole, headers=self._told(exchange))
+        return web.json_response(writer.whole(exchange.pieces), headers=self._told(exchange))
+
+    def _told(self, exchange: Exchange) -> dict[str, str]:
+        """Where it is, and whether it may move."""
+        stays = f"no: {exchange.stays}" if exchange.stays else "yes"
+        return {"x-gsim-instance": self.service.servers[exchange.instance].name, "x-gsim-movable": stays}
+
+    def _slo_s(self, request: web.Request, values: dict[str, Any]) -> float:
+        given: Any = request.headers.get(SLO, values.get("slo_ms"))
+        if given is None:
+            default = self.service.config.slo_ms
+            return inf if default is None else default / 1e3
+        try:
+            slo_ms = float(given)
+        except (TypeError, ValueError):
+            slo_ms = 0.0
+        if not 0 < slo_ms < 1e12:
+            raise BodyError(f"slo_ms must be milliseconds above 0, not {given!r}"[:200], "slo_ms")
+        return slo_ms / 1e3
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BodyError as error:
+            body = error_body(error.message, error.kind, error.status, error.param)
+            return web.json_response(body, status=error.status)
+        except web.HTTPRequestEntityTooLarge:
+            return web.json_response(error_body("The request is too large.", "BadRequestError", 413), status=413)
+
+
+def _text(request: web.Request, values: dict[str, Any], header: str, name: str) -> str:
+    given: Any = request.headers.get(header, values.get(name, ""))
+    if not isinstance(given, str | int) or isinstance(given, bool) or len(str(given)) > 200:
+        raise BodyError(f"{name} must be a text of at most 200 characters", name)
+    return str(given)

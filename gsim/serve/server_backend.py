@@ -1,0 +1,308 @@
+"""A live server as the gateway's backend: one task per request that is there, and gauges as they were read last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+
+from gsim.core import EngineEvent, EventKind, Gauges, Job, Progress, StreamCount
+from gsim.gateway.active import Active
+from gsim.gateway.backend import Backend, Report
+from gsim.live.pace import Pace
+from gsim.live.sse import DONE, EventError, Events
+from gsim.serve.exchange import Exchange
+
+Failed = Callable[["Leg", str, bool], None]
+Broken = Callable[["Leg", EventKind, Exception], None]
+
+
+class ServerFailureError(Exception):
+    """What a server answered is no answer. ``gone``: there may be no server at all."""
+
+    def __init__(self, message: str, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
+class Leg:
+    """A request's stay on one server."""
+
+    __slots__ = ("closed", "exchange", "first", "held", "index", "job", "task", "ticket", "tokens")
+
+    def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
+        self.index = index
+        self.job = job
+        self.ticket = ticket
+        self.exchange = exchange
+        self.tokens = 0
+        """Generated here and given to the client."""
+        self.held: list[int] = []
+        """Generated here and not given on: their text is not complete (part of a character)."""
+        self.first = False
+        self.closed = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class ServerBackend(Backend):
+    """Sends requests to a server, and tells the gateway of their first token and end."""
+
+    def __init__(
+        self,
+        index: int,
+        url: str,
+        http: aiohttp.ClientSession,
+        pace: Pace,
+        report: Report,
+        exchanges: dict[int, Exchange],
+        failed: Failed,
+        broken: Broken,
+    ) -> None:
+        self.index = index
+        self.url = url
+        self.read: tuple[Gauges, float] | None = None
+        """What /metrics said last, and when."""
+        self.stale_s = 1.0
+        """Older gauges are none."""
+        self._http = http
+        self._pace = pace
+        self._report = report
+        self._exchanges = exchanges
+        self._failed = failed
+        self._broken = broken
+        self._here: dict[int, Leg] = {}
+        self._changed: dict[int, Leg] = {}
+
+    # ------------------------------------------------------------------------------------------ what the gateway asks
+    def send(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
+        """See ``Backend``."""
+        assert isinstance(ticket, Active)
+        request_id = job.request.request_id
+        exchange = self._exchanges[request_id]
+        exchange.active, exchange.instance = ticket, self.index
+        leg = Leg(self.index, job, ticket, exchange)
+        self._here[request_id] = leg
+        leg.task = asyncio.get_running_loop().create_task(self._serve(leg))
+
+    def abort(self, request_id: int, now_s: float) -> Progress:
+        """See ``Backend``: the connection is closed, and the server drops the request."""
+        leg = self._here.pop(request_id, None)
+        if leg is None:
+            return Progress(0, 0)
+        self._close(leg)
+        if leg.exchange.stays:
+            # What it has answered cannot be gone on with: it would begin anew.
+            return Progress(0, 0)
+        tokens = leg.tokens
+        return Progress(tokens, leg.job.request.prompt_tokens + tokens - 1 if tokens else 0)
+
+    def sync(self, now_s: float) -> None:
+        """Everything is told when it happens."""
+
+    def forget(self, now_s: float) -> None:
+        """See ``Backend``."""
+        for leg in self._here.values():
+            self._close(leg)
+        self._here.clear()
+
+    def gauges(self, now_s: float) -> Gauges | None:
+        """What was read last, unless that is too long ago."""
+        if self.read is None or now_s - self.read[1] > self.stale_s:
+            return None
+        return self.read[0]
+
+    def progress(self, now_s: float) -> tuple[list[int], list[int]]:
+        """See ``Backend``."""
+        return list(self._here), [leg.tokens for leg in self._here.values()]
+
+    def streams(self, now_s: float) -> tuple[int, list[StreamCount]]:
+        """See ``Backend``: no clock, and every count that changed."""
+        changed, self._changed = self._changed, {}
+        return 0, [StreamCount(i, leg.tokens, False, leg.ticket) for i, leg in changed.items() if not leg.closed]
+
+    def can_leave(self, request_id: int) -> bool:
+        """See ``Backend``."""
+        leg = self._here.get(request_id)
+        return leg is not None and leg.exchange.movable
+
+    def legs(self) -> list[Leg]:
+        """Who is here."""
+        return list(self._here.values())
+
+    # -------------------------------------------------------------------------------------------- what the server says
+    def _close(self, leg: Leg) -> None:
+        leg.closed = True
+        if leg.task is not None and leg.task is not asyncio.current_task():
+            leg.task.cancel()
+
+    async def _serve(self, leg: Leg) -> None:
+        try:
+            await self._ask(leg)
+        except ServerFailureError as error:
+            self._fail(leg, str(error), error.gone)
+        except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
+            self._fail(leg, f"no connection ({type(error).__name__})", True)
+        except TimeoutError:
+            self._fail(leg, "silent for too long", False)
+        except (aiohttp.ClientError, OSError, EventError) as error:
+            self._fail(leg, f"the answer broke off ({type(error).__name__})", False)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            self._fail(leg, f"what was answered cannot be read ({type(error).__name__})", False)
+
+    def _fail(self, leg: Leg, message: str, gone: bool) -> None:
+        if not leg.closed:
+            self._pace.do(self._failed, leg, message, gone)
+
+    async def _ask(self, leg: Leg) -> None:
+        exchange = leg.exchange
+        path, body = exchange.leg(leg.job)
+        async with self._http.post(self.url + path, json=body, headers=exchange.headers) as response:
+            if response.status != 200:
+                await self._refused(leg, response)
+            elif not exchange.stays:
+                await self._stream(leg, response)
+            elif exchange.asked.stream:
+                await self._relay(leg, response)
+            else:
+                await self._whole(leg, response)
+
+    async def _refused(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
+        status = response.status
+        if status in (408, 429) or status >= 500:
+            raise ServerFailureError(f"HTTP {status}", gone=status == 503)
+        text = (await response.content.read(1 << 16)).decode("utf-8", "replace")
+        try:
+            told: Any = json.loads(text)
+        except ValueError:
+            told = {"error": {"message": text[:500], "type": "BadRequestError", "param": None, "code": status}}
+        leg.exchange.fail(status, told)
+        self._over(leg, EventKind.REJECTED)
+
+    async def _stream(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
+        events = Events()
+        async for data in response.content.iter_any():
+            for event in events.feed(data):
+                if event != DONE:
+                    self._chunk(leg, json.loads(event))
+                if leg.closed:
+                    await _rest(response)
+                    return
+        raise ServerFailureError("the stream ended before the answer did")
+
+    def _chunk(self, leg: Leg, values: dict[str, Any]) -> None:
+        """One event of a request whose tokens are followed."""
+        if "error" in values:
+            raise ServerFailureError(f"error event: {str(values['error'])[:200]}")
+        exchange = leg.exchange
+        usage = values.get("usage")
+        if usage and exchange.prompt_tokens == 0:
+            exchange.prompt_tokens = usage["prompt_tokens"]
+        if not values["choices"]:
+            return
+        choice = values["choices"][0]
+        prompt = choice.get("prompt_token_ids") or values.get("prompt_token_ids")
+        if prompt and exchange.prompt_ids is None:
+            exchange.prompt_ids = prompt
+        delta = choice.get("delta")
+        text = choice.get("text") if delta is None else delta.get("content")
+        if delta and (delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls")):
+            raise ServerFailureError("the server parses reasoning or tools: such requests need moves=none")
+        ids = choice.get("token_ids")
+        if ids is None and text:
+            raise ServerFailureError("the server returns no token ids: set moves=none")
+        reason = choice.get("finish_reason")
+        if ids or reason:
+            self._tokens(leg, ids or [], text or "", reason)
+
+    def _tokens(self, leg: Leg, ids: list[int], text: str, reason: str | None) -> None:
+        leg.held += ids
+        exchange = leg.exchange
+        if not leg.first and leg.held:
+            leg.first = True
+            self._tell(leg, EventKind.FIRST_TOKEN, 1)
+            if leg.closed:
+                return
+        # Without text: part of a character. Whoever goes on elsewhere begins before it, so the text stays whole.
+        if leg.held and (text or reason):
+            leg.tokens += len(leg.held)
+            exchange.add(leg.held, text)
+            leg.held = []
+            self._changed[leg.job.request.request_id] = leg
+        most = exchange.asked.max_tokens
+        if reason or (most is not None and len(exchange.output_ids) >= most):
+            exchange.reason = reason or "length"
+            self._over(leg, EventKind.FINISHED)
+
+    async def _relay(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
+        """Events are passed on as they are, of a request that stays."""
+        events, exchange = Events(), leg.exchange
+        async for data in response.content.iter_any():
+            for event in events.feed(data):
+                if event == DONE:
+                    self._over(leg, EventKind.FINISHED)
+                    await _rest(response)
+                    return
+                values = json.loads(event)
+                if "error" in values:
+                    raise ServerFailureError(f"error event: {str(values['error'])[:200]}")
+                exchange.raw.append(event)
+                self._count(leg, values)
+                exchange.waiter.wake()
+        raise ServerFailureError("the stream ended before the answer did")
+
+    def _count(self, leg: Leg, values: dict[str, Any]) -> None:
+        usage = values.get("usage") or {}
+        fresh = sum(len(choice.get("token_ids") or (0,)) for choice in values.get("choices", ()))
+        leg.tokens = usage.get("completion_tokens", leg.tokens + fresh)
+        leg.exchange.prompt_tokens = usage.get("prompt_tokens", leg.exchange.prompt_tokens)
+        self._changed[leg.job.request.request_id] = leg
+        if not leg.first:
+            leg.first = True
+            self._tell(leg, EventKind.FIRST_TOKEN, 1)
+
+    async def _whole(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
+        values = await response.json(content_type=None)
+        leg.exchange.whole = values
+        self._count(leg, {"usage": values.get("usage")})
+        self._over(leg, EventKind.FINISHED)
+
+    def _tell(self, leg: Leg, kind: EventKind, tokens: int) -> None:
+        self._pace.do(self._report_now, leg, kind, tokens)
+
+    def _report_now(self, leg: Leg, kind: EventKind, tokens: int) -> None:
+        # What was due before may have taken the request away.
+        if leg.closed:
+            return
+        now_s, request_id = self._pace.clock.now, leg.job.request.request_id
+        try:
+            self._report(self.index, EngineEvent(now_s, kind, request_id, tokens, 0, leg.ticket))
+        except Exception as error:  # a policy's, which is no reason to stop serving
+            self._broken(leg, kind, error)
+
+    def _over(self, leg: Leg, kind: EventKind) -> None:
+        self._pace.do(self._over_now, leg, kind)
+
+    def _over_now(self, leg: Leg, kind: EventKind) -> None:
+        if leg.closed:
+            return
+        if not leg.first and kind is EventKind.FINISHED:
+            # An answer without a token: the gateway knows none that ends before it begins.
+            leg.first = True
+            self._report_now(leg, EventKind.FIRST_TOKEN, 1)
+        self._here.pop(leg.job.request.request_id, None)
+        leg.exchange.end()
+        self._report_now(leg, kind, max(leg.tokens, 1))
+        leg.closed = True
+
+
+async def _rest(response: aiohttp.ClientResponse) -> None:
+    """Read what is left of an answer that is over, so that its connection can be used again."""
+    try:
+        async with asyncio.timeout(1.0):
+            async for _ in response.content.iter_any():
+                pass
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return

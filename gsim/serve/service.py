@@ -1,0 +1,354 @@
+"""The gateway in real time: requests in, the same policies as in simulation, servers as backends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import aiohttp
+
+from gsim.core import ClusterView, ConfigError, EventKind, GsimError, Job, Oracle, Request, Status, Streams
+from gsim.core.answers import failure_of
+from gsim.gateway.active import Active
+from gsim.gateway.assemble import Assembly, Plant, assemble
+from gsim.gateway.backend import Backend, Report
+from gsim.gateway.clock import Clock
+from gsim.gateway.gateway import Ends
+from gsim.gateway.policies import Policies
+from gsim.gateway.request_log import RequestLog
+from gsim.gateway.telemetry_config import TelemetryConfig
+from gsim.live.bodies import Asked, error_body
+from gsim.live.contents import Contents
+from gsim.live.pace import Pace
+from gsim.live.vocabulary import vocabulary
+from gsim.migration import LINKS
+from gsim.serve.config import ServeConfig
+from gsim.serve.discover import ServerFacts, read_gauges, static_view
+from gsim.serve.exchange import Exchange
+from gsim.serve.journal import Journal
+from gsim.serve.mechanism import AtOnce
+from gsim.serve.metrics import ServeMetrics
+from gsim.serve.server_backend import Leg, ServerBackend
+
+_log = logging.getLogger("gsim.serve")
+
+#: Rows that are kept in memory: the files of ``log`` keep all of them.
+_KEPT_ROWS = 10_000
+#: Token ids of prompts that are remembered, per server.
+_REMEMBERED = 1 << 20
+#: Output tokens that a chat may have which does not say.
+_OPEN_END = 1 << 16
+
+
+class Service:
+    """Follows every request from its client to its end. All of it happens in one event loop."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        servers: list[ServerFacts],
+        policies: Policies,
+        telemetry: TelemetryConfig,
+        config: ServeConfig,
+        scrape_interval_s: float,
+        max_hold_s: float = 600.0,
+    ) -> None:
+        check_live(policies)
+        self.servers = servers
+        self.config = config
+        self.policies = policies
+        self.exchanges: dict[int, Exchange] = {}
+        self.on_end: Callable[[Job, Exchange, Status], None] | None = None
+        """Told of every request that has ended."""
+        self._http = http
+        self._numbers = count()
+        self._contents = Contents(_REMEMBERED * len(servers))
+        self._words = vocabulary(32_000)
+        self.pace = Pace(Clock(), config.speed, self._due_failed)
+        self.journal = Journal(config.log, config.log_block_size)
+        self.backends: list[ServerBackend] = []
+        self.parts = parts = self._assembled(telemetry, scrape_interval_s, max_hold_s)
+        self.gateway = parts.gateway
+        self.metrics = ServeMetrics(self.gateway, [server.name for server in servers])
+        self.pace.late = self.metrics.late
+        self.learned = 0
+        for request, tokens in self.journal.learned():
+            policies.predictor.observe(request, tokens)
+            self.learned += 1
+        self._misses = [0] * len(servers)
+        self._tasks = [asyncio.create_task(self._watch(i)) for i in range(len(servers))]
+        if "scrape" in policies.needs:
+            reader = policies.rectifier if parts.monitor is not None else None
+            interval_s = scrape_interval_s
+            if reader is not None and "scrape" not in getattr(policies.router, "needs", ()):
+                # Nobody looks between two reviews.
+                interval_s = max(scrape_interval_s, reader.interval_s / 2)
+            self._tasks += [asyncio.create_task(self._scrape(i, interval_s)) for i in range(len(servers))]
+        self._tasks.append(asyncio.create_task(self._sweep()))
+        self.pace.do(lambda: None)
+
+    def _assembled(self, telemetry: TelemetryConfig, scrape_interval_s: float, max_hold_s: float) -> Assembly:
+        policies = self.policies
+        if policies.mechanism is not None and policies.reviews:
+            rectifier, mechanism = policies.rectifier, AtOnce(policies.mechanism)
+            policies = Policies(policies.router, policies.predictor, policies.estimator, rectifier, mechanism)
+        n = len(self.servers)
+        return assemble(
+            self.pace.clock,
+            ClusterView.of(static_view(self.servers)),
+            policies,
+            self._backend,
+            Plant([1] * n, [server.max_model_len for server in self.servers], _instant()),
+            Streams(self.config.seed),
+            Ends(lambda job, now_s: None, self._ended),
+            telemetry=telemetry,
+            scrape_interval_s=scrape_interval_s,
+            max_hold_s=max_hold_s,
+        )
+
+    def _backend(self, index: int, report: Report) -> Backend:
+        backend = ServerBackend(
+            index,
+            self.servers[index].url,
+            self._http,
+            self.pace,
+            report,
+            self.exchanges,
+            self.failed,
+            self._policy_failed,
+        )
+        self.backends.append(backend)
+        return backend
+
+    async def close(self) -> None:
+        """Stop; whoever still waits gets an end."""
+        for task in self._tasks:
+            task.cancel()
+        for exchange in list(self.exchanges.values()):
+            self.withdraw(exchange, 503, "the gateway is shutting down")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.pace.close()
+        self.journal.close()
+
+    # --------------------------------------------------------------------------------------------------- requests in
+    def submit(self, exchange: Exchange, slo_s: float, task: str, session: str) -> int:
+        """A request has come; its number. Its end is told by its exchange."""
+        return self.pace.do(self._submit, exchange, slo_s, task, session)
+
+    def _submit(self, exchange: Exchange, slo_s: float, task: str, session: str) -> int:
+        number = next(self._numbers)
+        job = self._job(number, exchange.asked, slo_s, task, session)
+        self.exchanges[number] = exchange
+        self.journal.arrived(number)
+        try:
+            self.gateway.submit(job)
+        except Exception as error:  # a policy's: this request has no answer, the others go on
+            told = self._told(error)
+            _log.error("%s", told)
+            self._end_now(number, exchange, 500, told)
+        return number
+
+    def _job(self, number: int, asked: Asked, slo_s: float, task: str, session: str) -> Job:
+        prompt = asked.prompts[0]
+        text = prompt if isinstance(prompt, str) else None
+        # Of a text there are no token ids yet: pieces of it stand for them, about as many as there will be.
+        ids = prompt if isinstance(prompt, list) else self._words.ids_of(prompt) or [0]
+        most = asked.max_tokens or _OPEN_END
+        request = Request(
+            number,
+            self.pace.clock.now,
+            len(ids),
+            most,
+            slo_s,
+            task=task,
+            session_id=zlib.crc32(session.encode()) if session else -1,
+            content=self._contents.pieces(ids),
+            text=text,
+            priority=asked.priority,
+        )
+        return Job(request, most, self._contents.new_segment())
+
+    def withdraw(self, exchange: Exchange, status: int = 499, why: str = "the client has gone") -> None:
+        """A request ends before its answer is whole, wherever it is."""
+        for number, known in self.exchanges.items():
+            if known is exchange:
+                self.pace.do(self._end_now, number, exchange, status, why)
+                return
+
+    def _end_now(self, number: int, exchange: Exchange, status: int, why: str) -> None:
+        exchange.fail(status, error_body(why, "InternalServerError" if status >= 500 else "Cancelled", status))
+        active = self.gateway.active.get(number)
+        if active is not None:
+            self.gateway.withdraw(active)
+        else:
+            self.exchanges.pop(number, None)
+
+    # ----------------------------------------------------------------------------------------------------- what fails
+    def failed(self, leg: Leg, why: str, gone: bool) -> None:
+        """A server has not answered one request: it is sent again, or ends."""
+        exchange, active = leg.exchange, leg.ticket
+        self.metrics.failures.labels(server=self.servers[leg.index].name).inc()
+        _log.warning("%s: request %s: %s", self.servers[leg.index].url, exchange.name, why)
+        if self.gateway.detach(active) is None:
+            return
+        if gone:
+            self._down(leg.index)
+        exchange.failures += 1
+        told = exchange.told and (exchange.stays or not exchange.movable)
+        if exchange.failures > self.config.retries or told or not (exchange.movable or not exchange.told):
+            body = error_body(f"the server failed: {why}", "BadGatewayError", 502)
+            exchange.fail(502, body)
+            self.gateway.end(active, Status.FAILED, self.pace.clock.now)
+            return
+        if exchange.stays:
+            exchange.raw.clear()
+        self.gateway.counters["retries"] += 1
+        self._place(active, exchange)
+
+    def _place(self, active: Active, exchange: Exchange) -> None:
+        try:
+            self.gateway.place(active)
+        except Exception as error:
+            told = self._told(error)
+            _log.error("%s", told)
+            self._end_now(active.request_id, exchange, 500, told)
+
+    def _down(self, index: int) -> None:
+        """Nothing is sent to this server until it answers again; what is there is sent elsewhere."""
+        view = self.gateway.view
+        if not view.available[index]:
+            return
+        view.available[index] = False
+        if self.gateway.prefix_index is not None:
+            self.gateway.prefix_index.clear(index)
+        _log.warning("%s is down", self.servers[index].url)
+        for leg in self.backends[index].legs():
+            if not leg.closed:
+                self.failed(leg, "the server is down", False)
+
+    def _policy_failed(self, leg: Leg, kind: EventKind, error: Exception) -> None:
+        """A policy failed when it was told of something."""
+        _log.error("%s", self._told(error))
+        self.metrics.policy_errors.inc()
+        active = leg.ticket
+        if kind is not EventKind.FIRST_TOKEN and self.gateway.active.get(active.request_id) is active:
+            # It has left its instance already: all that is missing is its row.
+            self.gateway.end(active, Status.FINISHED, self.pace.clock.now)
+
+    def _due_failed(self, error: Exception) -> None:
+        """A policy failed when it was asked in between; what repeats goes on."""
+        _log.error("%s", self._told(error))
+        self.metrics.policy_errors.inc()
+        if self.parts.monitor is not None:
+            self.parts.monitor.start()
+        if "scrape" in self.policies.needs:
+            self.parts.scraper.start()
+
+    def _told(self, error: Exception) -> str:
+        told = failure_of(error, self.policies.by_group)
+        if told is None and not isinstance(error, GsimError):
+            _log.exception("an error of the gateway itself")
+        return str(told or error)
+
+    # -------------------------------------------------------------------------------------------------------- the end
+    def _ended(self, job: Job, status: Status, now_s: float) -> None:
+        number = job.request.request_id
+        exchange = self.exchanges.pop(number, None)
+        if exchange is None:
+            return
+        if status is Status.FINISHED:
+            exchange.end()
+        elif exchange.error is None:
+            body = error_body("no server takes this request (the router refuses it)", "ServiceUnavailableError", 503)
+            exchange.fail(503, body)
+        if exchange.prompt_ids is not None and exchange.output_ids:
+            self._contents.generated(exchange.prompt_ids, exchange.output_ids, job.output_segment)
+        instance = self.servers[exchange.instance].name if exchange.instance >= 0 else ""
+        self.journal.ended(job, exchange, status.name.lower(), instance, now_s)
+        self.metrics.ended(job, exchange, status, now_s)
+        if self.on_end is not None:
+            self.on_end(job, exchange, status)
+        if len(self.gateway.log) >= _KEPT_ROWS:
+            self.gateway.log = RequestLog()
+        moves = self.parts.moves
+        if moves is not None and len(moves.log) >= _KEPT_ROWS:
+            del moves.log[: _KEPT_ROWS // 2]
+
+    # ----------------------------------------------------------------------------------------------------- in between
+    async def _watch(self, index: int) -> None:
+        """Whether a server is there."""
+        interval_s, url = self.config.health_interval_s, self.servers[index].url
+        while True:
+            await asyncio.sleep(interval_s)
+            if await self._healthy(url, max(interval_s, 1.0)):
+                self._misses[index] = 0
+                if not self.gateway.view.available[index]:
+                    _log.warning("%s is back", url)
+                    self._guarded(self.gateway.restart, index)
+            else:
+                self._misses[index] += 1
+                if self._misses[index] >= self.config.health_failures:
+                    self._guarded(self._down, index)
+
+    async def _healthy(self, url: str, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s), self._http.get(f"{url}/health") as response:
+                return response.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def _scrape(self, index: int, interval_s: float) -> None:
+        """Read a server's gauges again and again."""
+        backend, url = self.backends[index], self.servers[index].url
+        backend.stale_s = 3 * interval_s + 1.0
+        while True:
+            gauges = await read_gauges(self._http, url, max(10 * interval_s, 1.0))
+            if gauges is not None:
+                backend.read = (gauges, self.pace.now_s())
+            else:
+                self.metrics.unreadable.labels(server=self.servers[index].name).inc()
+            await asyncio.sleep(interval_s / self.config.speed)
+
+    async def _sweep(self) -> None:
+        """A request that is nowhere (a policy failed when it was asked again) ends."""
+        lost: set[int] = set()
+        while True:
+            await asyncio.sleep(1.0)
+            gateway = self.gateway
+            nowhere = {
+                number
+                for number, active in gateway.active.items()
+                if active.instance < 0 and not active.moving and not gateway.holds(active)
+            }
+            for number in nowhere & lost:
+                exchange = self.exchanges.get(number)
+                if exchange is not None:
+                    self.pace.do(self._end_now, number, exchange, 500, "the request was lost when a policy failed")
+            lost = nowhere
+
+    def _guarded(self, act: Callable[..., Any], *args: Any) -> None:
+        try:
+            self.pace.do(act, *args)
+        except Exception as error:
+            self._due_failed(error)
+
+
+def check_live(policies: Policies) -> None:
+    """Raise ``ConfigError`` for a policy that cannot be asked live: it knows what nobody knows."""
+    for group, policy in policies.by_group.items():
+        if isinstance(policy, Oracle):
+            raise ConfigError(
+                f"{group} {type(policy).__name__} is an oracle: it is shown true output lengths, which live nobody "
+                "knows; choose another (predictor=history)"
+            )
+        if getattr(policy, "offline", False):
+            raise ConfigError(f"{group} {type(policy).__name__} replays a plan that is made before the run")
+
+
+def _instant() -> Any:
+    """The link between servers: it carries nothing that is waited for."""
+    return LINKS["rdma_400g"]
