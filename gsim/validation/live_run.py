@@ -1,0 +1,138 @@
+"""One configuration run live: clients, the gateway and emulated servers over HTTP, and what became of each request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+
+from gsim.cluster import InstanceSpec
+from gsim.core import ConfigError, Job, Population, Session, Status
+from gsim.emulate.config import EmulateConfig
+from gsim.emulate.process import pool_process
+from gsim.gateway.records import Columns
+from gsim.live.load import Load, LoadOptions, Outcome
+from gsim.run.settings import Settings
+from gsim.serve.choices import policies_of, scrape_interval_of
+from gsim.serve.config import ServeConfig
+from gsim.serve.exchange import Exchange
+from gsim.serve.running import start_gateway
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """How a live run is made."""
+
+    speed: float = 1.0
+    """Seconds of the run per second of real time."""
+    apart: bool = True
+    """The servers have a process of their own."""
+    moves: str = "greedy"
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What a live run leaves: columns as those of a simulated one, by request id; and what failed, in words."""
+
+    requests: Columns
+    errors: tuple[str, ...]
+
+
+def live_run(settings: Settings, seed: int, options: LiveOptions) -> LiveRun:
+    """Run a configuration live; raises ``ConfigError`` for what only a simulation can do."""
+    specs = settings.choices["pool"].build().build(settings.choices["engine"].build())
+    load = settings.load(seed)
+    if isinstance(load, Population):
+        raise ConfigError(f"trace={settings.choices['trace'].name} goes on for ever: give a load that ends")
+    if settings.choices["faults"].name != "none":
+        raise ConfigError("faults=none: live servers have their own faults (python -m gsim.emulate plan=...)")
+    sessions = list(load)
+    config = EmulateConfig(port=0, speed=options.speed)
+    with _servers(specs, config, options.apart) as urls:
+        return asyncio.run(_run(settings, seed, options, sessions, specs, urls))
+
+
+@contextlib.contextmanager
+def _servers(specs: Sequence[InstanceSpec], config: EmulateConfig, apart: bool) -> Iterator[list[str] | None]:
+    if apart:
+        with pool_process(specs, config) as urls:
+            yield urls
+    else:
+        yield None
+
+
+async def _run(
+    settings: Settings,
+    seed: int,
+    options: LiveOptions,
+    sessions: list[Session],
+    specs: Sequence[InstanceSpec],
+    urls: list[str] | None,
+) -> LiveRun:
+    pool = None
+    if urls is None:
+        from gsim.emulate.pool import start_pool
+
+        pool = await start_pool(specs, EmulateConfig(port=0, speed=options.speed))
+        urls = pool.urls
+    config = ServeConfig(backends=urls, port=0, speed=options.speed, moves=options.moves, seed=seed)
+    telemetry, interval_s = settings.choices["telemetry"].build(), scrape_interval_of(settings)
+    gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)
+    ends: dict[str, tuple[int, int, Status]] = {}
+
+    def ended(_job: Job, exchange: Exchange, status: Status) -> None:
+        moves = exchange.active.migrations if exchange.active is not None else 0
+        ends[exchange.name] = (exchange.instance, moves, status)
+
+    gateway.service.on_end = ended
+    try:
+        model = gateway.service.servers[0].model
+        outcomes = await Load(iter(sessions), LoadOptions(lambda _job: gateway.url, model, options.speed)).run()
+    finally:
+        await gateway.close()
+        if pool is not None:
+            await pool.close()
+    return LiveRun(_columns(sessions, outcomes, ends), tuple(each.error for each in outcomes if each.error))
+
+
+def _columns(sessions: list[Session], outcomes: list[Outcome], ends: dict[str, tuple[int, int, Status]]) -> Columns:
+    jobs = {job.request.request_id: job for session in sessions for job in session.jobs}
+    began_s = {job.request.request_id: session.arrival_s for session in sessions for job in session.jobs}
+    rows = []
+    for outcome in outcomes:
+        job = jobs[outcome.request_id]
+        instance, moves, status = ends.get(f"r{outcome.request_id}", (-1, 0, outcome.status))
+        finished = outcome.status is Status.FINISHED
+        rows.append(
+            {
+                "request_id": outcome.request_id,
+                "session_id": job.request.session_id,
+                "turn": job.request.turn,
+                "instance": instance,
+                "status": int(
+                    Status.FINISHED if finished else status if status is not Status.FINISHED else Status.FAILED
+                ),
+                # Where a turn arrives depends on the one before; single requests arrive when the trace says.
+                "arrival_s": outcome.arrival_s,
+                "dispatched_s": outcome.arrival_s,
+                "first_token_s": outcome.first_token_s,
+                "finished_s": outcome.finished_s if finished else nan,
+                "ended_s": outcome.finished_s if finished else outcome.arrival_s,
+                "slo_s": job.request.slo_s,
+                "prompt_tokens": job.request.prompt_tokens,
+                "output_tokens": job.output_tokens,
+                "generated_tokens": outcome.output_tokens,
+                "cached_tokens": 0,
+                "computed_tokens": job.request.prompt_tokens,
+                "recomputed_tokens": 0,
+                "preemptions": 0,
+                "migrations": moves,
+                "predicted_tokens": nan,
+                "session_began_s": began_s[outcome.request_id],
+            }
+        )
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]} if rows else {}

@@ -1,0 +1,74 @@
+"""Simulated and live, side by side: the study, on a handful of requests inside one process."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gsim.cli.entry import main
+from gsim.cli.one import settings_of
+from gsim.core import Status
+from gsim.emulate.metrics import Metrics
+from gsim.run.cell import run
+from gsim.validation.live_run import LiveOptions, live_run
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_study_puts_both_side_by_side(tmp_path, capsys):
+    words = ["experiment=sim_to_live", "policies=[round_robin,goodserve+risk_monitor]", "rates_per_s=[20]"]
+    assert main([*words, "trace.requests=24", "speed=8", "apart=false"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "sim_to_live" / "sim_to_live.csv")
+    columns = ["policy", "rate_per_s", "metric", "statistic", "simulated", "live", "diff_percent"]
+    assert table.columns.tolist() == columns
+    at = table.set_index(["policy", "metric", "statistic"])
+    for policy in ("round_robin", "goodserve+risk_monitor"):
+        assert at.loc[(policy, "completed", "count"), "live"] == 24
+        tokens = at.loc[(policy, "tokens", "sum")]
+        assert tokens["live"] == tokens["simulated"]
+    # Nothing is drawn and nothing learned: every request goes where it went.
+    assert at.loc[("round_robin", "same_instance", "share"), "live"] == 1.0
+    assert abs(at.loc[("round_robin", "e2e_ms", "mean"), "diff_percent"]) < 10
+    assert "round_robin at 20/s: goodput" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["policies=[typo]"], "there is no router 'typo'"),
+        (["predictor=noisy"], "is an oracle"),
+        (["speed=0"], "speed must be above 0"),
+        (["faults=injected"], "faults=none"),
+    ],
+)
+def test_what_cannot_run_live_is_said(words, said, capsys):
+    small = ["rates_per_s=[20]", "policies=[round_robin]", "trace.requests=2", "apart=false"]
+    given = {word.partition("=")[0] for word in words}
+    kept = [word for word in small if word.partition("=")[0] not in given]
+    assert main(["experiment=sim_to_live", *kept, *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_sessions_go_on_after_their_answers_and_find_their_prefixes(monkeypatch):
+    """Agents, turn after turn: prompts hold what was generated before, and servers have it cached as in simulation."""
+    cached = []
+    told = Metrics.first_token
+
+    def first_token(self, answer):
+        cached.append(answer.cached_tokens)
+        told(self, answer)
+
+    monkeypatch.setattr(Metrics, "first_token", first_token)
+    words = ["predictor=history", "rectifier=none", "router=session_affinity", "slo=per_class"]
+    settings = settings_of(["trace=mix", "trace.requests=8", "trace.rate_per_s=8", *words])
+    live = live_run(settings, 0, LiveOptions(speed=20.0, apart=False))
+    simulated = run(settings, 0).requests
+    assert live.errors == ()
+    assert (live.requests["status"] == Status.FINISHED).all()
+    assert live.requests["turn"].max() > 0
+    assert live.requests["generated_tokens"].tolist() == simulated["generated_tokens"].tolist()
+    assert sum(cached) == pytest.approx(simulated["cached_tokens"].sum(), rel=0.02)
+    assert sum(cached) > 0
