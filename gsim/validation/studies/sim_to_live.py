@@ -121,7 +121,8 @@ def _differences(
     for (metric, statistic), name in _SUMMARY.items():
         yield metric, statistic, float(sides[0][name]), float(sides[1][name])
     for index, name in enumerate(names):
-        yield "share", name, *(float((side["instance"] == index).mean()) for side in (simulated, live))
+        ours_share, live_share = (float((side["instance"] == index).mean()) for side in (simulated, live))
+        yield "share", name, ours_share, live_share
     # Requests of both, by id: the simulation's are all there.
     at = np.searchsorted(simulated["request_id"], live["request_id"])
     ours = {name: values[at] for name, values in simulated.items()}
