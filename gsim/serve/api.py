@@ -77,7 +77,8 @@ class Api:
         headers["x-request-id"] = name
         exchange = Exchange(asked, values, headers, name, service.config.moves)
         task = _text(request, values, TASK, "task") or "default"
-        service.submit(exchange, self._slo_s(request, values), task, _text(request, values, SESSION, "session_id"))
+        session, slo_s = _text(request, values, SESSION, "session_id"), self._slo_s(request, values)
+        number = service.submit(exchange, slo_s, task, session)
         try:
             await exchange.waiter.wait()
             if exchange.error is not None and not exchange.pieces and not exchange.raw:
@@ -87,7 +88,7 @@ class Api:
                 return await self._stream(request, exchange, writer)
             return await self._whole(exchange, writer)
         finally:
-            service.withdraw(exchange)
+            service.withdraw(number)
 
     async def _stream(self, request: web.Request, exchange: Exchange, writer: Writer) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM | self._told(exchange))

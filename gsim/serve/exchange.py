@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gsim.core import Job
 from gsim.gateway.active import Active
 from gsim.live.bodies import Asked
 from gsim.live.waiter import Waiter
@@ -92,8 +91,8 @@ class Exchange:
         """It can go on elsewhere now: nothing was generated, or its token ids say all of it."""
         return not self.stays and (not self.output_ids or self.prompt_ids is not None)
 
-    def leg(self, job: Job) -> tuple[str, dict[str, Any]]:
-        """Path and body of what is sent to the next server."""
+    def leg(self, longest: int) -> tuple[str, dict[str, Any]]:
+        """Path and body of what is sent to the next server, which takes ``longest`` tokens at most."""
         path = "/v1/chat/completions" if self.asked.chat else "/v1/completions"
         if self.stays:
             return path, self.values
@@ -103,13 +102,17 @@ class Exchange:
         assert self.prompt_ids is not None
         generated = len(self.output_ids)
         body = {key: value for key, value in self.values.items() if key not in _NOT_RESUMED}
-        left = job.request.max_output_tokens
-        if self.asked.max_tokens is not None:
-            left = self.asked.max_tokens - generated
+        most = self.asked.max_tokens
+        left = (most if most is not None else longest - len(self.prompt_ids)) - generated
         body |= {"prompt": self.prompt_ids + self.output_ids, "max_tokens": left, **common}
         if self.asked.min_tokens:
             body["min_tokens"] = max(self.asked.min_tokens - generated, 0)
         return "/v1/completions", body
+
+    def begin_anew(self) -> None:
+        """Forget what was answered, if the client has got nothing of it."""
+        if not self.told:
+            self.output_ids, self.pieces, self.raw = [], [], []
 
     def add(self, ids: list[int], text: str) -> None:
         """A server has generated this."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -15,36 +14,7 @@ from gsim.gateway.backend import Backend, Report
 from gsim.live.pace import Pace
 from gsim.live.sse import DONE, EventError, Events
 from gsim.serve.exchange import Exchange
-
-Failed = Callable[["Leg", str, bool], None]
-Broken = Callable[["Leg", EventKind, Exception], None]
-
-
-class ServerFailureError(Exception):
-    """What a server answered is no answer. ``gone``: there may be no server at all."""
-
-    def __init__(self, message: str, gone: bool = False) -> None:
-        super().__init__(message)
-        self.gone = gone
-
-
-class Leg:
-    """A request's stay on one server."""
-
-    __slots__ = ("closed", "exchange", "first", "held", "index", "job", "task", "ticket", "tokens")
-
-    def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
-        self.index = index
-        self.job = job
-        self.ticket = ticket
-        self.exchange = exchange
-        self.tokens = 0
-        """Generated here and given to the client."""
-        self.held: list[int] = []
-        """Generated here and not given on: their text is not complete (part of a character)."""
-        self.first = False
-        self.closed = False
-        self.task: asyncio.Task[None] | None = None
+from gsim.serve.leg import Broken, Failed, Leg, ServerFailureError, read_on
 
 
 class ServerBackend(Backend):
@@ -54,6 +24,7 @@ class ServerBackend(Backend):
         self,
         index: int,
         url: str,
+        max_model_len: int,
         http: aiohttp.ClientSession,
         pace: Pace,
         report: Report,
@@ -63,6 +34,7 @@ class ServerBackend(Backend):
     ) -> None:
         self.index = index
         self.url = url
+        self.max_model_len = max_model_len
         self.read: tuple[Gauges, float] | None = None
         """What /metrics said last, and when."""
         self.stale_s = 1.0
@@ -93,8 +65,9 @@ class ServerBackend(Backend):
         if leg is None:
             return Progress(0, 0)
         self._close(leg)
-        if leg.exchange.stays:
-            # What it has answered cannot be gone on with: it would begin anew.
+        if not leg.exchange.movable:
+            # What it has answered cannot be gone on with: it begins anew, or ends.
+            leg.exchange.begin_anew()
             return Progress(0, 0)
         tokens = leg.tokens
         return Progress(tokens, leg.job.request.prompt_tokens + tokens - 1 if tokens else 0)
@@ -158,7 +131,7 @@ class ServerBackend(Backend):
 
     async def _ask(self, leg: Leg) -> None:
         exchange = leg.exchange
-        path, body = exchange.leg(leg.job)
+        path, body = exchange.leg(self.max_model_len)
         async with self._http.post(self.url + path, json=body, headers=exchange.headers) as response:
             if response.status != 200:
                 await self._refused(leg, response)
@@ -188,14 +161,15 @@ class ServerBackend(Backend):
                 if event != DONE:
                     self._chunk(leg, json.loads(event))
                 if leg.closed:
-                    await _rest(response)
+                    await read_on(response)
                     return
         raise ServerFailureError("the stream ended before the answer did")
 
     def _chunk(self, leg: Leg, values: dict[str, Any]) -> None:
         """One event of a request whose tokens are followed."""
         if "error" in values:
-            raise ServerFailureError(f"error event: {str(values['error'])[:200]}")
+            self._error(leg, values)
+            return
         exchange = leg.exchange
         usage = values.get("usage")
         if usage and exchange.prompt_tokens == 0:
@@ -216,6 +190,14 @@ class ServerBackend(Backend):
         reason = choice.get("finish_reason")
         if ids or reason:
             self._tokens(leg, ids or [], text or "", reason)
+
+    def _error(self, leg: Leg, values: dict[str, Any]) -> None:
+        """HTTP 200, and then an error: the client's own (an id that the model has not), or the server's."""
+        code = values["error"].get("code") if isinstance(values["error"], dict) else None
+        if not isinstance(code, int) or not 400 <= code < 500:
+            raise ServerFailureError(f"error event: {str(values['error'])[:200]}")
+        leg.exchange.fail(code, values)
+        self._over(leg, EventKind.REJECTED)
 
     def _tokens(self, leg: Leg, ids: list[int], text: str, reason: str | None) -> None:
         leg.held += ids
@@ -243,11 +225,12 @@ class ServerBackend(Backend):
             for event in events.feed(data):
                 if event == DONE:
                     self._over(leg, EventKind.FINISHED)
-                    await _rest(response)
+                    await read_on(response)
                     return
                 values = json.loads(event)
                 if "error" in values:
-                    raise ServerFailureError(f"error event: {str(values['error'])[:200]}")
+                    self._error(leg, values)
+                    return
                 exchange.raw.append(event)
                 self._count(leg, values)
                 exchange.waiter.wake()
@@ -296,13 +279,3 @@ class ServerBackend(Backend):
         leg.exchange.end()
         self._report_now(leg, kind, max(leg.tokens, 1))
         leg.closed = True
-
-
-async def _rest(response: aiohttp.ClientResponse) -> None:
-    """Read what is left of an answer that is over, so that its connection can be used again."""
-    try:
-        async with asyncio.timeout(1.0):
-            async for _ in response.content.iter_any():
-                pass
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import zlib
 from collections.abc import Callable
@@ -27,12 +26,14 @@ from gsim.live.pace import Pace
 from gsim.live.vocabulary import vocabulary
 from gsim.migration import LINKS
 from gsim.serve.config import ServeConfig
-from gsim.serve.discover import ServerFacts, read_gauges, static_view
+from gsim.serve.discover import ServerFacts, static_view
 from gsim.serve.exchange import Exchange
 from gsim.serve.journal import Journal
+from gsim.serve.leg import Leg
 from gsim.serve.mechanism import AtOnce
 from gsim.serve.metrics import ServeMetrics
-from gsim.serve.server_backend import Leg, ServerBackend
+from gsim.serve.server_backend import ServerBackend
+from gsim.serve.watch import Watch
 
 _log = logging.getLogger("gsim.serve")
 
@@ -79,16 +80,12 @@ class Service:
         for request, tokens in self.journal.learned():
             policies.predictor.observe(request, tokens)
             self.learned += 1
-        self._misses = [0] * len(servers)
-        self._tasks = [asyncio.create_task(self._watch(i)) for i in range(len(servers))]
-        if "scrape" in policies.needs:
-            reader = policies.rectifier if parts.monitor is not None else None
-            interval_s = scrape_interval_s
-            if reader is not None and "scrape" not in getattr(policies.router, "needs", ()):
-                # Nobody looks between two reviews.
-                interval_s = max(scrape_interval_s, reader.interval_s / 2)
-            self._tasks += [asyncio.create_task(self._scrape(i, interval_s)) for i in range(len(servers))]
-        self._tasks.append(asyncio.create_task(self._sweep()))
+        self._watch = Watch(http, servers, self.gateway, self.backends, config)
+        self._watch.down = lambda index: self._guarded(self._down, index)
+        self._watch.back = lambda index: self._guarded(self.gateway.restart, index)
+        self._watch.lost = lambda number: self.withdraw(number, 500, "the request was lost when a policy failed")
+        self._watch.unreadable = lambda index: self.metrics.unreadable.labels(server=servers[index].name).inc()
+        self._watch.start(self._scrapes_every_s(scrape_interval_s), self.pace.now_s)
         self.pace.do(lambda: None)
 
     def _assembled(self, telemetry: TelemetryConfig, scrape_interval_s: float, max_hold_s: float) -> Assembly:
@@ -110,10 +107,21 @@ class Service:
             max_hold_s=max_hold_s,
         )
 
+    def _scrapes_every_s(self, interval_s: float) -> float | None:
+        """Seconds between two looks at a server's gauges; None: nobody wants to know."""
+        policies = self.policies
+        if "scrape" not in policies.needs:
+            return None
+        if policies.rectifier is not None and "scrape" not in getattr(policies.router, "needs", ()):
+            # Nobody looks between two reviews.
+            return max(interval_s, policies.rectifier.interval_s / 2)
+        return interval_s
+
     def _backend(self, index: int, report: Report) -> Backend:
         backend = ServerBackend(
             index,
             self.servers[index].url,
+            self.servers[index].max_model_len,
             self._http,
             self.pace,
             report,
@@ -126,11 +134,9 @@ class Service:
 
     async def close(self) -> None:
         """Stop; whoever still waits gets an end."""
-        for task in self._tasks:
-            task.cancel()
-        for exchange in list(self.exchanges.values()):
-            self.withdraw(exchange, 503, "the gateway is shutting down")
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._watch.close()
+        for number in list(self.exchanges):
+            self.withdraw(number, 503, "the gateway is shutting down")
         self.pace.close()
         self.journal.close()
 
@@ -172,12 +178,11 @@ class Service:
         )
         return Job(request, most, self._contents.new_segment())
 
-    def withdraw(self, exchange: Exchange, status: int = 499, why: str = "the client has gone") -> None:
-        """A request ends before its answer is whole, wherever it is."""
-        for number, known in self.exchanges.items():
-            if known is exchange:
-                self.pace.do(self._end_now, number, exchange, status, why)
-                return
+    def withdraw(self, number: int, status: int = 499, why: str = "the client has gone") -> None:
+        """A request ends, if it has not, before its answer is whole, wherever it is."""
+        exchange = self.exchanges.get(number)
+        if exchange is not None:
+            self.pace.do(self._end_now, number, exchange, status, why)
 
     def _end_now(self, number: int, exchange: Exchange, status: int, why: str) -> None:
         exchange.fail(status, error_body(why, "InternalServerError" if status >= 500 else "Cancelled", status))
@@ -198,14 +203,11 @@ class Service:
         if gone:
             self._down(leg.index)
         exchange.failures += 1
-        told = exchange.told and (exchange.stays or not exchange.movable)
-        if exchange.failures > self.config.retries or told or not (exchange.movable or not exchange.told):
+        if exchange.failures > self.config.retries or (exchange.told and not exchange.movable):
             body = error_body(f"the server failed: {why}", "BadGatewayError", 502)
             exchange.fail(502, body)
             self.gateway.end(active, Status.FAILED, self.pace.clock.now)
             return
-        if exchange.stays:
-            exchange.raw.clear()
         self.gateway.counters["retries"] += 1
         self._place(active, exchange)
 
@@ -278,62 +280,10 @@ class Service:
         if moves is not None and len(moves.log) >= _KEPT_ROWS:
             del moves.log[: _KEPT_ROWS // 2]
 
-    # ----------------------------------------------------------------------------------------------------- in between
-    async def _watch(self, index: int) -> None:
-        """Whether a server is there."""
-        interval_s, url = self.config.health_interval_s, self.servers[index].url
-        while True:
-            await asyncio.sleep(interval_s)
-            if await self._healthy(url, max(interval_s, 1.0)):
-                self._misses[index] = 0
-                if not self.gateway.view.available[index]:
-                    _log.warning("%s is back", url)
-                    self._guarded(self.gateway.restart, index)
-            else:
-                self._misses[index] += 1
-                if self._misses[index] >= self.config.health_failures:
-                    self._guarded(self._down, index)
-
-    async def _healthy(self, url: str, timeout_s: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout_s), self._http.get(f"{url}/health") as response:
-                return response.status < 500
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
-
-    async def _scrape(self, index: int, interval_s: float) -> None:
-        """Read a server's gauges again and again."""
-        backend, url = self.backends[index], self.servers[index].url
-        backend.stale_s = 3 * interval_s + 1.0
-        while True:
-            gauges = await read_gauges(self._http, url, max(10 * interval_s, 1.0))
-            if gauges is not None:
-                backend.read = (gauges, self.pace.now_s())
-            else:
-                self.metrics.unreadable.labels(server=self.servers[index].name).inc()
-            await asyncio.sleep(interval_s / self.config.speed)
-
-    async def _sweep(self) -> None:
-        """A request that is nowhere (a policy failed when it was asked again) ends."""
-        lost: set[int] = set()
-        while True:
-            await asyncio.sleep(1.0)
-            gateway = self.gateway
-            nowhere = {
-                number
-                for number, active in gateway.active.items()
-                if active.instance < 0 and not active.moving and not gateway.holds(active)
-            }
-            for number in nowhere & lost:
-                exchange = self.exchanges.get(number)
-                if exchange is not None:
-                    self.pace.do(self._end_now, number, exchange, 500, "the request was lost when a policy failed")
-            lost = nowhere
-
     def _guarded(self, act: Callable[..., Any], *args: Any) -> None:
         try:
             self.pace.do(act, *args)
-        except Exception as error:
+        except Exception as error:  # a policy's, asked because something changed
             self._due_failed(error)
 
 

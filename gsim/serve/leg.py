@@ -1,0 +1,54 @@
+"""A request's stay on one server, and how it may fail there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+
+from gsim.core import EventKind, Job
+from gsim.gateway.active import Active
+from gsim.serve.exchange import Exchange
+
+#: Told of a leg that failed: why, and whether the server may be gone.
+Failed = Callable[["Leg", str, bool], None]
+#: Told of a policy that failed when it was told of an event of a leg.
+Broken = Callable[["Leg", EventKind, Exception], None]
+
+
+class ServerFailureError(Exception):
+    """What a server answered is no answer. ``gone``: there may be no server at all."""
+
+    def __init__(self, message: str, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
+class Leg:
+    """A request's stay on one server."""
+
+    __slots__ = ("closed", "exchange", "first", "held", "index", "job", "task", "ticket", "tokens")
+
+    def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
+        self.index = index
+        self.job = job
+        self.ticket = ticket
+        self.exchange = exchange
+        self.tokens = 0
+        """Generated here and given to the client."""
+        self.held: list[int] = []
+        """Generated here and not given on: their text is not complete (part of a character)."""
+        self.first = False
+        self.closed = False
+        self.task: asyncio.Task[None] | None = None
+
+
+async def read_on(response: aiohttp.ClientResponse) -> None:
+    """Read what is left of an answer that is over, so that its connection can be used again."""
+    try:
+        async with asyncio.timeout(1.0):
+            async for _ in response.content.iter_any():
+                pass
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return
