@@ -21,6 +21,7 @@ SIGNALS: Mapping[str, tuple[str, ...]] = {
     "estimates": ("queue_s", "prefill_s_per_token", "tpot_s"),
     "prediction": ("predict", "in_flight_tokens"),
     "prefix": ("prefix_tokens",),
+    "requests": ("observed",),
 }
 _NEED_OF = {signal: need for need, signals in SIGNALS.items() for signal in signals}
 

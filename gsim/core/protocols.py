@@ -162,7 +162,12 @@ class Estimator(Protocol):
 
     def dispatched(self, instance: int, request: Request, now_s: float) -> None: ...
 
-    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None: ...
+    def first_token(
+        self, instance: int, request: Request, dispatched_s: float, now_s: float, cached_tokens: int = 0
+    ) -> None:
+        """``cached_tokens``: of its prompt, what was not computed there: it came out of the instance's prefix cache, or
+        with the request when it was moved (0: none, or nobody said)."""
+        ...
 
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:
         """``tokens`` output tokens of one request arrived over ``span_s`` seconds on ``instance``."""

@@ -5,7 +5,8 @@ Every signal has a class and an age:
 - *static*: known when the pool is set up;
 - *router-local*: counted by the gateway itself, exact and fresh;
 - *scraped*: read from each instance's metrics every ``telemetry.interval_s``; ``scraped_s`` says when;
-- *learned*: estimated from what passed through the gateway (first tokens, streamed tokens, completions).
+- *learned*: estimated from what passed through the gateway (first tokens, streamed tokens, completions);
+- *observed*: the requests in flight, one by one, as the gateway last looked at their streams.
 
 The arrays are maintained in place. Policies read them through a view of their own (``PolicyView``), cannot write, and
 never keep a reference to one across calls expecting the past. Costly signals (predictions, prefix matches, migration
@@ -105,6 +106,10 @@ class ClusterView:
     """Prompt tokens that each instance probably has cached, from the gateway's own approximate prefix index."""
     move_cost_s: Callable[[int, int, Ints], Floats] = field(default=lambda tokens, source, targets: np.zeros(0))
     """Estimated seconds that a request of ``tokens`` context stands still when moved from ``source`` to each target."""
+    observed: Callable[[], ActiveRequests] = field(default=lambda: ActiveRequests.none())
+    """The requests in flight as they were when the gateway last observed their streams (``observed_s``), without those
+    that have ended since: the very same object until there is something new to see, so that a policy can keep what it
+    made of it. Who was sent since is not in it; a policy that must know is told (``Placed``)."""
 
     def __len__(self) -> int:
         return len(self.static.gpu)
@@ -154,6 +159,27 @@ class ActiveRequests:
     """The instance that it was on before its last move (-1: none)."""
     moved_s: Floats
     """When it last moved (-inf: never)."""
+    observed_s: float = 0.0
+    """When all this was so."""
 
     def __len__(self) -> int:
         return len(self.request_id)
+
+    @classmethod
+    def none(cls) -> ActiveRequests:
+        """Nobody is in flight."""
+        whole, real = np.zeros(0, dtype=np.int64), np.zeros(0)
+        return cls(
+            request_id=whole,
+            instance=whole,
+            prompt_tokens=whole,
+            generated_tokens=whole,
+            predicted_tokens=real,
+            arrival_s=real,
+            dispatched_s=real,
+            deadline_s=real,
+            moves=whole,
+            moving=np.zeros(0, dtype=np.bool_),
+            previous=whole,
+            moved_s=real,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from gsim.core import ClusterView, Completion, ConfigError, Request, register
 from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, float_cells, int_cells
 from gsim.estimation.decode import DecodeModel
 from gsim.estimation.prefill import PrefillModel
+
+PrefillOf = Literal["prompt", "computed"]
 
 
 class _Learned:
@@ -66,6 +69,10 @@ class Ema:
     """Half-life of the queueing base while nobody waits."""
     stale_s: float = 60.0
     """So long what is known of TPOT keeps without news; then it is its half-life."""
+    prefill_of: PrefillOf = "prompt"
+    """Of which tokens the prefill seconds per token are learned: ``prompt`` (all of a prompt, cached or not) or
+    ``computed`` (what its instance's prefix cache did not have). Learned from whole prompts they are too few where
+    prompts are cached, and a router that multiplies them by what is *not* cached counts the cache twice."""
     _view: ClusterView = field(init=False, repr=False, compare=False)
     _learned: list[_Learned] = field(default_factory=list, init=False, repr=False, compare=False)
     """Per instance."""
@@ -82,6 +89,9 @@ class Ema:
             raise ConfigError(f"estimator.alpha must be in (0, 1], not {self.alpha}")
         if not 0 <= self.batch_slope < float("inf"):
             raise ConfigError(f"estimator.batch_slope must be 0 or more, not {self.batch_slope}")
+        if self.prefill_of not in get_args(PrefillOf):
+            allowed = ", ".join(get_args(PrefillOf))
+            raise ConfigError(f"estimator.prefill_of '{self.prefill_of}' is unknown; allowed: {allowed}")
         for name in ("decay_s", "stale_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"estimator.{name} must be greater than 0, not {getattr(self, name)}")
@@ -115,7 +125,9 @@ class Ema:
         learned.waiting[request.request_id] = (max(ahead, 0), now_s)
         self._write(instance, learned)
 
-    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
+    def first_token(
+        self, instance: int, request: Request, dispatched_s: float, now_s: float, cached_tokens: int = 0
+    ) -> None:
         """Its first token: what it had to wait, and how long it was prefilled."""
         learned = self._learned[instance]
         sent = learned.waiting.pop(request.request_id, None)
@@ -123,7 +135,11 @@ class Ema:
             learned.forget_older(sent[1])
         learned.overdue_s = 0.0
         prefill = learned.prefill
-        prefill.learn(request.prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s)
+        prompt_tokens = counted_tokens = request.prompt_tokens
+        if self.prefill_of == "computed":
+            # The last token of a prompt is computed even on a full hit.
+            counted_tokens = max(prompt_tokens - cached_tokens, 1)
+        prefill.learn(prompt_tokens, None if sent is None else sent[0], dispatched_s, now_s, counted_tokens)
         self._prefill_s[instance] = prefill.prefill_s_per_token
         self._write(instance, learned)
 

@@ -21,7 +21,9 @@ class Nominal:
     def dispatched(self, instance: int, request: Request, now_s: float) -> None:
         """Nothing to learn."""
 
-    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
+    def first_token(
+        self, instance: int, request: Request, dispatched_s: float, now_s: float, cached_tokens: int = 0
+    ) -> None:
         """Nothing to learn."""
 
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None:

@@ -43,26 +43,29 @@ class PrefillModel:
         """Seconds per queued prompt token."""
         return self._service_s / self._service_tokens
 
-    def learn(self, prompt_tokens: int, ahead_tokens: int | None, dispatched_s: float, now_s: float) -> None:
-        """A first token arrived. ``ahead_tokens``: prompt tokens that were waiting when it was sent (None: unknown)."""
+    def learn(
+        self, prompt_tokens: int, ahead_tokens: int | None, dispatched_s: float, now_s: float, counted_tokens: int
+    ) -> None:
+        """A first token arrived. ``ahead_tokens``: prompt tokens that were waiting when it was sent (None: unknown);
+        ``counted_tokens``: its own, as p is to count them (the whole prompt, or what was computed of it)."""
         alpha = self.alpha
         ttft_s = now_s - dispatched_s
         if ahead_tokens == 0:
-            self._regress(prompt_tokens, ttft_s)
+            self._regress(counted_tokens, ttft_s)
         elif ahead_tokens is not None:
             since_s = now_s - max(dispatched_s, self._last_first_token_s)
             self._service_s += alpha * (since_s - self._service_s)
             self._service_tokens += alpha * (prompt_tokens - self._service_tokens)
         self._last_first_token_s = now_s
-        explained_s = self.prefill_s_per_token * prompt_tokens + self.pace_s_per_token * (ahead_tokens or 0)
+        explained_s = self.prefill_s_per_token * counted_tokens + self.pace_s_per_token * (ahead_tokens or 0)
         self.base_s += alpha * (max(ttft_s - explained_s, 0.0) - self.base_s)
 
-    def _regress(self, prompt_tokens: int, ttft_s: float) -> None:
+    def _regress(self, tokens: int, ttft_s: float) -> None:
         if not self._regressed:
-            self._mean_tokens, self._mean_s, self._regressed = float(prompt_tokens), ttft_s, True
+            self._mean_tokens, self._mean_s, self._regressed = float(tokens), ttft_s, True
             return
         alpha = self.alpha
-        off_tokens = prompt_tokens - self._mean_tokens
+        off_tokens = tokens - self._mean_tokens
         off_s = ttft_s - self._mean_s
         self._mean_tokens += alpha * off_tokens
         self._mean_s += alpha * off_s

@@ -43,6 +43,9 @@ class ActiveTable:
         """The rows as they were written: one call writes a row, and one takes out those that somebody looks at."""
         self._tokens, self._seen = _ints(capacity), _ints(capacity)
         self._used, self._moving, self._decoding = _flags(capacity), _flags(capacity), _flags(capacity)
+        self._clocks, self._followed_s = _ints(0), 0.0
+        """As they were when somebody last looked, and when that was."""
+        self._last: ActiveRequests | None = None
 
     def __len__(self) -> int:
         return len(self._rows) - len(self._free)
@@ -100,7 +103,19 @@ class ActiveTable:
         if slots:
             self._tokens[slots] = tokens
             self._decoding[slots] = decoding
-        return np.array(clocks, dtype=np.int64)
+        self._last = None
+        self._followed_s = now_s
+        self._clocks = np.array(clocks, dtype=np.int64)
+        return self._clocks
+
+    def last(self, predictor: Predictor | None) -> ActiveRequests:
+        """``snapshot`` as of the last ``follow``, less who has ended since: the same object until the next ``follow``.
+
+        Asks no backend, so it may be called in the middle of a decision.
+        """
+        if self._last is None:
+            self._last = self.snapshot(self._clocks, predictor)
+        return self._last
 
     def streamed(self, clocks: Ints) -> tuple[Ints, Ints]:
         """Per instance: how many requests streamed ever since the last call, and how many tokens they streamed."""
@@ -134,6 +149,7 @@ class ActiveTable:
             moving=self._moving[slots],
             previous=rows["previous"],
             moved_s=rows["moved_s"],
+            observed_s=self._followed_s,
         )
 
     def _write(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -75,7 +76,11 @@ def assemble(
         assert policies.mechanism is not None, "who reviews has a mechanism"
         kv_bytes = np.array(plant.kv_bytes_per_token, dtype=np.float64)
         MoveCosts(policies.mechanism, plant.link, kv_bytes).attach(view)
-    table = ActiveTable() if "estimates" in needs or moving else None
+    observes = "estimates" in needs or "requests" in needs
+    table = ActiveTable() if observes or moving else None
+    if table is not None and "requests" in needs:
+        asked = policies.predictor if "prediction" in needs else None
+        view.observed = partial(table.last, asked)
     gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s)
     network = moves = monitor = None
     if moving:
@@ -88,7 +93,7 @@ def assemble(
     scraper = Scraper(gateway, scrape_interval_s, monitor if scrapes_for_reviews_only else None)
     if "scrape" in needs:
         clock.at_once(scraper.start)
-    if "estimates" in needs:
+    if observes:
         assert table is not None
         observer = StreamObserver(gateway, table, policies.estimator, telemetry.stream_interval_s)
         clock.at_once(observer.start)

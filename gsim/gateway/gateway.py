@@ -221,7 +221,8 @@ class Gateway:
             active.move = None
         self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
         if self._estimates:
-            self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s)
+            held_tokens = max(cached_tokens, active.carried_tokens)
+            self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s, held_tokens)
 
     def _finished(self, active: Active, time_s: float, generated_tokens: int) -> None:
         instance = active.instance
