@@ -72,6 +72,8 @@ def busy_view(n: int, seed: int = 0) -> ClusterView:
     view.tpot_s *= 1 + 0.1 * rng.random(n)
     matches = rng.permutation(n).astype(np.int64)
     view.prefix_tokens = lambda request: np.minimum(matches * 8, request.prompt_tokens)
+    seen = active_requests(8 * n, n, seed)
+    view.observed = lambda: seen
     return view
 
 
@@ -93,6 +95,7 @@ def active_requests(n: int, instances: int, seed: int = 0) -> ActiveRequests:
         moving=rng.random(n) < 0.1,
         previous=np.full(n, -1, dtype=np.int64),
         moved_s=np.full(n, -np.inf),
+        observed_s=100.0,
     )
 
 

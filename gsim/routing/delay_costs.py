@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import sqrt
+from math import log, sqrt
 
 import numpy as np
 
 from gsim.core.view import Floats, Ints
 from gsim.routing.chance import chances
 
-#: Delays at which the expected number is kept: denser where delays are short, as their roots are evenly spaced.
+#: Delays at which the expected number is kept: their roots are evenly spaced, so they are denser where they are short.
 POINTS = 13
 LONGEST_S = 9.0
 _STEP = sqrt(LONGEST_S) / (POINTS - 1)
-DELAYS_S: Floats = (_STEP * np.arange(POINTS)) ** 2
+DELAYS_S: Floats = np.square(_STEP * np.arange(POINTS, dtype=np.float64))
+#: An instance that takes much longer than expected is a new experience, not a proof that it is done at once: a latency
+#: is believed to be at most so many deviations beyond its median.
+_BEYOND = 3.0
+_SOON_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,10 @@ class Running:
 
     instance: Ints
     elapsed_s: Floats
-    """For how long each has been where it is."""
+    """For how long each has been where it is (more than 0)."""
     allowed_s: Floats
     """How long it may be there to be in time."""
-    expected_s: Floats
+    median_s: Floats
     """The median of how long it will be there."""
     deviation: Floats
     """Standard deviation of the logarithm of that."""
@@ -34,24 +38,19 @@ class Running:
     def made_late(self) -> Floats:
         """The chance, per request and delay of ``DELAYS_S``, that it is in time as things are and late if delayed.
 
-        P(T <= allowed - delay | T > elapsed) for each delay, from the first (none) downwards. Who is too late already
-        loses nothing.
+        P(T <= allowed | T > elapsed) - P(T + delay <= allowed | T > elapsed). Who is too late already loses nothing.
         """
-        shape = (len(self.instance), POINTS)
+        log_elapsed = np.log(self.elapsed_s)
+        log_median = np.maximum(np.log(self.median_s), log_elapsed - _BEYOND * self.deviation)
         left_s = self.allowed_s[:, None] - DELAYS_S
-        open_ = left_s > self.elapsed_s[:, None]
-        # An instance that has taken much longer than expected is a new experience, not a proof that it ends at once.
-        log_elapsed = np.log(np.maximum(self.elapsed_s, 1e-6))
-        log_median = np.maximum(np.log(self.expected_s), log_elapsed - 3.0 * self.deviation)
-        z = np.log(np.maximum(left_s, 1e-6))
+        z = np.log(np.maximum(left_s, _SOON_S))
         z -= log_median[:, None]
         z /= -self.deviation[:, None]
-        beyond = chances(z)
-        still = chances((log_median - log_elapsed) / self.deviation)
-        in_time: Floats = np.where(open_, 1.0 - beyond / still[:, None], 0.0)
+        over = chances((log_median - log_elapsed) / self.deviation)
+        in_time = 1.0 - chances(z) / over[:, None]
+        in_time *= left_s > self.elapsed_s[:, None]
         np.maximum(in_time, 0.0, out=in_time)
-        late = in_time[:, :1] - in_time
-        assert late.shape == shape
+        late: Floats = in_time[:, :1] - in_time
         return late
 
 
@@ -59,27 +58,37 @@ class Running:
 class DelayCosts:
     """The expected number of requests that a delay makes late, by instance and delay.
 
-    Kept as a table of its values at ``DELAYS_S``: it is set from all requests in flight when these were observed; in
-    between whoever comes adds its own row, and of whoever leaves an average share is taken out. So a decision costs time
-    per instance, whatever is in flight.
+    A table of its values at ``DELAYS_S``, straight lines between them: set from all requests in flight when these were
+    observed; in between whoever comes adds a row, and of whoever leaves an average share is taken out. So a decision
+    costs time per instance, whatever is in flight.
     """
 
     table: Floats = field(default_factory=lambda: np.zeros((0, POINTS)))
+    """A row per instance, a column per delay."""
     count: Floats = field(default_factory=lambda: np.zeros(0))
     """Requests that the table is of, per instance."""
+
+    def clear(self, instances: int) -> None:
+        """Nobody is in flight on so many instances."""
+        self.table = np.zeros((instances, POINTS))
+        self.count = np.zeros(instances)
 
     def reset(self, instances: int, running: Running) -> None:
         """From these requests and no others."""
         late = running.made_late()
-        order = running.instance
+        here = running.instance
         self.table = np.empty((instances, POINTS))
         for k in range(POINTS):
-            self.table[:, k] = np.bincount(order, weights=late[:, k], minlength=instances)
-        self.count = np.bincount(order, minlength=instances).astype(np.float64)
+            self.table[:, k] = np.bincount(here, weights=late[:, k], minlength=instances)
+        self.count = np.bincount(here, minlength=instances).astype(np.float64)
 
-    def add(self, instance: int, late: Floats) -> None:
-        """One more, with its row of ``Running.made_late``."""
-        self.table[instance] += late
+    def add(self, instance: int, left_s: float, median_s: float, deviation: float) -> None:
+        """One more, which has just come: ``left_s`` to its deadline, its latency as in ``Running``."""
+        z = np.log(np.maximum(left_s - DELAYS_S, _SOON_S))
+        z -= log(median_s)
+        z /= deviation
+        in_time = chances(z)
+        self.table[instance] += in_time[0] - in_time
         self.count[instance] += 1.0
 
     def take_one(self, instance: int) -> None:
@@ -95,7 +104,10 @@ class DelayCosts:
         place /= _STEP
         np.minimum(place, POINTS - 1.0001, out=place)
         below = place.astype(np.intp)
-        place -= below
+        # Between the squares of two whole numbers, as far as the square of the place has come.
+        place *= place
+        place -= below * below
+        place /= 2 * below + 1
         flat = self.table.ravel()
         below += np.arange(0, len(flat), POINTS)
         low = flat[below]

@@ -3,140 +3,234 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import exp, inf, log, sqrt
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from gsim.core import ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
+from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Floats
 from gsim.routing.chance import chances
-from gsim.routing.choice import lowest
+from gsim.routing.choice import lowest, nothing
 from gsim.routing.delay_costs import DelayCosts, Running
-from gsim.routing.moving_mean import MovingMean
+from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
+
+#: A request with less of a chance than this is lost.
+_LOST = 0.05
+#: What a held request may cost others after all: so many of them made late.
+_HARMLESS = 0.02
+
+
+class _Plan(NamedTuple):
+    """What is expected of one request, on every instance."""
+
+    request: Request
+    now_s: float
+    predicted_tokens: float
+    tokens: float
+    """The median length of requests of such a prediction."""
+    length_variance: float
+    compute_s: Floats
+    """To prefill what is not cached."""
+    wait_s: Floats
+    """Until its first token."""
+    tpot_s: Floats
+    """Once it has joined the batch."""
+    latency_s: Floats
 
 
 class _Sent(NamedTuple):
+    """What was expected of a request where it was sent."""
+
     request: Request
     instance: int
-    predicted: float
+    sent_s: float
+    predicted_tokens: float
     tokens: float
     length_variance: float
     wait_s: float
-    """Queue and prefill."""
     tpot_s: float
-    sent_s: float
 
 
 @register("router", "marginal")
 @dataclass
 class Marginal:
-    """draft"""
+    """argmax P - w E - w_c C - h P T / left: its own chance to be in time, less what it takes from others.
+
+    - P: the chance that it is in time there. Its latency is log-normal around T = q + p (L_in - h_i) + (d + s) L_out,
+      s being what it adds to the batch's TPOT itself; median and spread are learned: of lengths per task class
+      (``Recalibration``), of latencies per instance (``LatencyErrors``).
+    - E: how many of the requests in flight there it makes late, in expectation, by the delay p (L_in - h_i) +
+      s min(L_out, what these have yet to decode) (``DelayCosts``). Who is late already loses nothing, so the lost
+      gather where others are lost.
+    - C = p (L_in - h_i) F / T: requests that the instance could have finished while it computes this prompt (it
+      finishes F in T seconds). It keeps sessions where their cache is.
+    - h P T / left: of equal chances, the faster; left is the time to its deadline.
+
+    Where P - E < 0 on every instance (for who is lost, P < 0.05: less the requests that the instance could have
+    finished during the whole delay), sending it now would only lower the number in time: it waits at the gateway until
+    that has changed, ``hold_s`` at most. Ties: the lowest index.
+
+    State: learned estimates (S6), the prefix index (S3), the length predictor, and the gateway's streams of the
+    requests in flight. Time per decision: O(instances); each time that streams were observed, O(instances + requests in
+    flight). It wants ``estimator.prefill_of=computed``: what is cached is counted here. Source: this project.
+    """
 
     price: float = 2.0
+    """w: what making another one late costs, in requests in time."""
+    prefill_price: float = 0.3
+    """w_c: the same for a request that the instance could have finished instead of prefilling this one."""
     haste: float = 0.05
-    base_price: float = 1.0
+    """h: what the time to the deadline is worth, in requests in time."""
+    hold_s: float = 60.0
+    """For how long after its arrival a request may be held at the gateway, in seconds (0: it never is)."""
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction", "prefix", "requests"})
-    _costs: DelayCosts = field(default_factory=DelayCosts, init=False, repr=False, compare=False)
     _lengths: Recalibration = field(default_factory=Recalibration, init=False, repr=False, compare=False)
-    _errors: list[MovingMean] = field(default_factory=list, init=False, repr=False, compare=False)
+    _errors: LatencyErrors = field(default_factory=LatencyErrors, init=False, repr=False, compare=False)
+    _costs: DelayCosts = field(default_factory=DelayCosts, init=False, repr=False, compare=False)
+    _to_decode: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
+    """Mean tokens that the requests on an instance have yet to decode."""
+    _slope_s: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
+    """Seconds that one more request adds to an instance's TPOT."""
     _seen: ActiveRequests | None = field(default=None, init=False, repr=False, compare=False)
     _sent: dict[int, _Sent] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _missing: MovingMean = field(default_factory=lambda: MovingMean(0.01, 0.0, 0.0, 50.0), init=False)
+    _plan: _Plan | None = field(default=None, init=False, repr=False, compare=False)
+    """Of the request that was routed last."""
 
-    def _attach(self, view: ClusterView) -> None:
-        static = view.static
-        full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
-        self._slope = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
-        n = len(view)
-        self._errors = [MovingMean(0.02, 0.0, 0.04, 20.0) for _ in range(n)]
-        self._bias, self._variance = np.zeros(n), np.full(n, 0.04)
-        self._remaining = np.zeros(n)
-        self._pending = None
-        self._costs.table = np.zeros((n, 13))
-        self._costs.count = np.zeros(n)
+    def __post_init__(self) -> None:
+        for name in ("price", "prefill_price", "haste", "hold_s"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"router.{name} must be 0 or more, not {getattr(self, name)}")
+
+    def queue_key(self, request: Request, view: ClusterView) -> float:
+        """Held requests are asked again in order of arrival."""
+        return request.arrival_s
 
     def route(self, request: Request, view: ClusterView) -> Decision:
-        if not self._errors:
-            self._attach(view)
-        seen = view.observed()
-        if seen is not self._seen:
-            self._observe(seen, view)
-        predicted = view.predict(request)
-        tokens, length_variance = self._lengths.length(request.task, predicted)
-        compute = view.prefill_s_per_token * np.maximum(request.prompt_tokens - view.prefix_tokens(request), 1.0)
-        wait = view.queue_s + compute
-        tpot = view.tpot_s + self._slope
-        decode = tpot * tokens
-        latency = wait + decode
-        variance = self._variance + length_variance * (decode / latency) ** 2
-        left = request.deadline_s - view.now_s
-        if left > 0:
-            z = (np.log(left / latency) - self._bias) / np.sqrt(variance)
-            in_time = chances(z)
-        else:
-            in_time = np.zeros(len(view))
-        delay = compute + self._slope * np.minimum(self._remaining, tokens)
-        harm = self._costs.of(delay)
-        best = float((in_time * view.available).max())
-        self._missing.learn(1.0 - best)
-        w = self.base_price + self.price * self._missing.mean
-        score = w * harm - in_time + self.haste * latency / max(left, 0.1 * request.slo_s)
-        chosen = lowest(score, view.available)
-        self._pending = (request, predicted, tokens, length_variance, wait, tpot, view.now_s)
-        return chosen
+        """The instance where it adds most, or HOLD."""
+        self._look(view)
+        self._plan = plan = self._expect(request, view)
+        left_s = request.deadline_s - view.now_s
+        in_time = self._chances(plan, left_s)
+        delay_s = np.minimum(self._to_decode, plan.tokens)
+        delay_s *= self._slope_s
+        delay_s += plan.compute_s
+        harm = self._costs.of(delay_s)
+        rate = view.in_flight / plan.latency_s
+        if view.now_s - request.arrival_s < self.hold_s:
+            gain = in_time - harm
+            gain -= np.where(in_time < _LOST, delay_s * rate, 0.0)
+            if float(gain[view.available].max(initial=-inf)) < -_HARMLESS:
+                return HOLD
+        harm *= self.price
+        harm -= in_time
+        rate *= plan.compute_s
+        rate *= self.prefill_price
+        harm += rate
+        if left_s > 0:
+            in_time *= plan.latency_s
+            in_time *= self.haste / left_s
+            harm += in_time
+        return lowest(harm, view.available)
 
     def placed(self, request: Request, instance: int) -> None:
-        p = self._pending
-        if p is None or p[0].request_id != request.request_id:
+        """Remember what was expected of it there, and count it among those that can be made late."""
+        plan = self._plan
+        if plan is None or plan.request.request_id != request.request_id:
+            # Moved by other hands: nobody said what to expect.
             self._sent.pop(request.request_id, None)
             return
-        _, predicted, tokens, lv, wait, tpot, now = p
-        self._pending = None
-        s = _Sent(request, instance, predicted, tokens, lv, float(wait[instance]), float(tpot[instance]), now)
-        self._sent[request.request_id] = s
-        T = s.wait_s + s.tpot_s * tokens
-        dev = np.sqrt(self._variance[instance] + lv * (s.tpot_s * tokens / T) ** 2)
-        one = Running(np.array([instance]), np.array([1e-3]), np.array([request.deadline_s - now]),
-                      np.array([T * np.exp(self._bias[instance])]), np.array([dev]))
-        self._costs.add(instance, one.made_late()[0])
+        self._plan = None
+        wait_s, tpot_s = float(plan.wait_s[instance]), float(plan.tpot_s[instance])
+        sent = _Sent(request, instance, plan.now_s, *plan[2:5], wait_s, tpot_s)
+        self._sent[request.request_id] = sent
+        decode_s = tpot_s * sent.tokens
+        share = decode_s / (wait_s + decode_s)
+        variance = float(self._errors.variance[instance]) + sent.length_variance * share * share
+        self._costs.add(
+            instance,
+            left_s=request.deadline_s - sent.sent_s,
+            median_s=(wait_s + decode_s) * exp(self._errors.bias[instance]),
+            deviation=sqrt(variance),
+        )
 
     def observe_completion(self, completion: Completion) -> None:
-        if not self._errors:
+        """Learn how long it was, and how long it took."""
+        instance = completion.instance
+        if instance >= len(self._slope_s):
             return
-        i = completion.instance
-        self._costs.take_one(i)
-        s = self._sent.pop(completion.request.request_id, None)
-        if s is None or s.instance != i:
+        self._costs.take_one(instance)
+        sent = self._sent.pop(completion.request.request_id, None)
+        if sent is None or sent.instance != instance:
             return
-        self._lengths.learn(s.request.task, s.predicted, completion.output_tokens)
-        expected = s.wait_s + s.tpot_s * completion.output_tokens
-        e = self._errors[i]
-        e.learn(float(np.log((completion.finished_s - s.sent_s) / expected)))
-        self._bias[i], self._variance[i] = e.mean, max(e.variance, 0.01)
+        self._lengths.learn(sent.request.task, sent.predicted_tokens, completion.output_tokens)
+        expected_s = sent.wait_s + sent.tpot_s * completion.output_tokens
+        self._errors.learn(instance, log(max(completion.finished_s - sent.sent_s, 1e-6) / expected_s))
+
+    def _expect(self, request: Request, view: ClusterView) -> _Plan:
+        predicted = view.predict(request)
+        tokens, length_variance = self._lengths.length(request.task, predicted)
+        # The last token of a prompt is computed even on a full hit.
+        compute_s: Floats = np.maximum(request.prompt_tokens - view.prefix_tokens(request), 1.0)
+        compute_s *= view.prefill_s_per_token
+        wait_s = view.queue_s + compute_s
+        tpot_s = view.tpot_s + self._slope_s
+        latency_s = tpot_s * tokens
+        latency_s += wait_s
+        return _Plan(request, view.now_s, predicted, tokens, length_variance, compute_s, wait_s, tpot_s, latency_s)
+
+    def _chances(self, plan: _Plan, left_s: float) -> Floats:
+        """P, per instance."""
+        if left_s <= 0:
+            return np.zeros(len(plan.latency_s))
+        deviation = plan.tpot_s * plan.tokens
+        deviation /= plan.latency_s
+        deviation *= deviation
+        deviation *= plan.length_variance
+        deviation += self._errors.variance
+        np.sqrt(deviation, out=deviation)
+        z = np.log(plan.latency_s)
+        z += self._errors.bias
+        np.subtract(log(left_s), z, out=z)
+        z /= deviation
+        return chances(z)
+
+    def _look(self, view: ClusterView) -> None:
+        """See whether there is anything new about the requests in flight."""
+        if len(self._slope_s) != len(view):
+            static = view.static
+            full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
+            slope_s = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
+            self._slope_s, self._to_decode = slope_s, np.zeros(len(view))
+            self._errors.grow(len(view))
+            self._costs.clear(len(view))
+        seen = view.observed()
+        if seen is not self._seen:
+            self._seen = seen
+            self._observe(seen, view)
 
     def _observe(self, seen: ActiveRequests, view: ClusterView) -> None:
-        self._seen = seen
-        i = seen.instance
-        sent = self._sent
-        rows = [sent.get(r) for r in seen.request_id.tolist()]
-        ratio = np.array([1.0 if s is None else s.tokens / s.predicted for s in rows])
-        lv = np.array([0.09 if s is None else s.length_variance for s in rows])
-        wait = np.array([0.0 if s is None else s.wait_s for s in rows])
-        g = seen.generated_tokens
-        rem = np.maximum(seen.predicted_tokens * ratio - g, 1.0)
-        elapsed = np.maximum(seen.observed_s - seen.dispatched_s, 1e-3)
-        bias = np.exp(self._bias[i])
-        dec = rem * view.tpot_s[i]
-        rest = dec + np.where(g > 0, 0.0, np.maximum(wait - elapsed, 0.0))
-        expected = elapsed + rest * bias
-        dev = np.sqrt(self._variance[i] * (rest / expected) ** 2 + lv * (dec / expected) ** 2) + 0.02
-        running = Running(i, elapsed, seen.deadline_s - seen.dispatched_s, expected, dev)
-        n = len(view)
-        self._costs.reset(n, running)
-        self._remaining = np.bincount(i, weights=rem, minlength=n) / np.maximum(self._costs.count, 1.0)
-        # who was placed after the observation
-        ids = set(seen.request_id.tolist())
-        for r, s in sent.items():
-            if r not in ids and s.sent_s >= seen.observed_s:
-                self._costs.add(s.instance, np.zeros(13))
+        ids = seen.request_id.tolist()
+        known = [self._sent.get(request_id, _UNKNOWN) for request_id in ids]
+        if len(self._sent) > 2 * len(ids) + 1000:
+            # Nobody tells of those that failed or were refused.
+            self._sent = {request_id: sent for request_id, sent in zip(ids, known, strict=True) if sent is not _UNKNOWN}
+        here, n = seen.instance, len(view)
+        lengthening = np.array([sent.tokens / sent.predicted_tokens for sent in known])
+        length_variance = np.array([sent.length_variance for sent in known])
+        to_decode = np.maximum(seen.predicted_tokens * lengthening - seen.generated_tokens, 1.0)
+        elapsed_s = np.maximum(seen.observed_s - seen.dispatched_s, 1e-3)
+        decode_s = to_decode * view.tpot_s[here]
+        waits_s = np.array([sent.wait_s for sent in known])
+        rest_s = decode_s + np.where(seen.generated_tokens > 0, 0.0, np.maximum(waits_s - elapsed_s, 0.0))
+        median_s = elapsed_s + rest_s * np.exp(self._errors.bias[here])
+        variance = self._errors.variance[here] * (rest_s / median_s) ** 2
+        variance += length_variance * (decode_s / median_s) ** 2
+        allowed_s = seen.deadline_s - seen.dispatched_s
+        self._costs.reset(n, Running(here, elapsed_s, allowed_s, median_s, np.sqrt(variance) + 0.02))
+        self._to_decode = np.bincount(here, weights=to_decode, minlength=n) / np.maximum(self._costs.count, 1.0)
+
+
+#: What stands for a request that was not routed here: its prediction as it is, with some doubt.
+_UNKNOWN = _Sent(Request(-1, 0.0, 1, 1, 0.0), -1, 0.0, 1.0, 1.0, 0.09, 0.0, 0.0)

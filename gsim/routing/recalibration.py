@@ -52,8 +52,8 @@ class _Line:
 class Recalibration:
     """Per task class: the median length of requests of a given prediction, and how far lengths lie from it.
 
-    A regression of log length on log prediction, drawn to the prediction itself while little is known. Where predictions
-    err at random the line is flatter than the diagonal: an unusual prediction is probably an error.
+    A regression of log length on log prediction, drawn to the prediction itself while little is known. Where
+    predictions err at random the line is flatter than the diagonal: an unusual prediction is probably an error.
     """
 
     forget: float = 0.002

@@ -43,10 +43,10 @@ class Gateway:
         self.view.in_flight_prefill_tokens[instance] += one.prompt_tokens
         self.estimator.dispatched(instance, one, self.now_s)
 
-    def first_token(self, one, sent_s, at_s, instance=0):
+    def first_token(self, one, sent_s, at_s, instance=0, cached_tokens=0):
         self.now_s = at_s
         self.view.in_flight_prefill_tokens[instance] -= one.prompt_tokens
-        self.estimator.first_token(instance, one, sent_s, at_s)
+        self.estimator.first_token(instance, one, sent_s, at_s, cached_tokens)
 
     def finish(self, one, sent_s, first_s, at_s, tokens, instance=0):
         self.now_s = at_s

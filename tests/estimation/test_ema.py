@@ -41,6 +41,23 @@ def test_equal_prompts_leave_the_prefill_speed_nominal():
     assert total == pytest.approx(0.05 + 0.12, rel=0.02)
 
 
+def test_of_cached_prompts_it_learns_seconds_per_computed_token():
+    """Three quarters of every prompt are cached: learned from whole prompts, a token takes a quarter of its time."""
+    learned = {}
+    for of in ("prompt", "computed"):
+        view = pool()
+        gateway = Gateway(build("estimator", "ema", prefill_of=of), view)
+        for k, prompt in enumerate(np.random.default_rng(0).integers(1000, 9000, 200).tolist()):
+            one, sent_s, cached = request(k, prompt), gateway.now_s, 3 * prompt // 4
+            gateway.send(one)
+            first_s = sent_s + 0.05 + 0.0012 * (prompt - cached)
+            gateway.first_token(one, sent_s, first_s, cached_tokens=cached)
+            gateway.finish(one, sent_s, first_s, first_s + 1.0, 51)
+        learned[of] = view.prefill_s_per_token[0]
+    assert learned["computed"] == pytest.approx(0.0012, rel=0.02)
+    assert learned["prompt"] == pytest.approx(0.0003, rel=0.02)
+
+
 def test_a_burst_counts_before_any_feedback():
     view = pool()
     gateway = Gateway(build("estimator", "ema"), view)

@@ -52,6 +52,26 @@ def test_rows_are_what_was_sent_also_after_the_table_has_grown():
     assert np.isnan(rows.predicted_tokens).all()
 
 
+def test_what_was_last_seen_is_one_object_until_somebody_looks_again():
+    clock = Clock()
+    backends = [Paced(clock, i, lambda _index, _event: None) for i in range(2)]
+    table = ActiveTable(capacity=2)
+    assert len(table.last(None)) == 0
+    sent = [_sent(i, i % 2) for i in range(3)]
+    for active in sent[:2]:
+        table.add(active, 1.0)
+    table.follow(backends, 1.0)
+    table.remove(sent[0])
+    table.add(sent[2], 1.5)
+    seen = table.last(None)
+    assert seen.request_id.tolist() == [1], "who has ended is not in it, nor who came later"
+    assert seen.observed_s == 1.0
+    assert table.last(None) is seen
+    table.follow(backends, 2.0)
+    assert sorted(table.last(None).request_id.tolist()) == [1, 2]
+    assert table.last(None).observed_s == 2.0
+
+
 def test_a_request_that_moves_says_where_it_was_and_what_it_had():
     clock = Clock()
     backends = [Paced(clock, i, lambda _index, _event: None) for i in range(2)]

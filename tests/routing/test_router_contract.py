@@ -63,6 +63,7 @@ ORDERLESS = (
     "least_request",
     "llumnix_freeness",
     "lmetric",
+    "marginal",
     "prefix_then_load",
     "preble",
     "slo_pack",

@@ -1,0 +1,90 @@
+"""The frontier: its cases can be configured, and who is at the front is told from paired differences."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gsim.cli.compose import compose, hydra_session, plain, register_schema
+from gsim.core import ConfigError
+from gsim.run.settings import Settings
+from gsim.study.frontier import Frontier, _measured, _Run, compared, figure, notes, ranking
+from gsim.study.frontier_cases import CASES, VARIANTS, changed, with_policy_named
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    register_schema()
+    with hydra_session() as hydra:
+        return Settings.read(plain(compose(hydra, ["rectifier=none"])[0]))
+
+
+def test_every_case_and_variant_can_be_configured(settings):
+    for changes in CASES.values():
+        assert changed(settings, changes).scenario().instances
+    for policy in VARIANTS:
+        assert with_policy_named(settings, policy).scenario().router
+    assert with_policy_named(settings, "GoodServe").choices["rectifier"].name == "risk_monitor"
+    assert with_policy_named(with_policy_named(settings, "GoodServe"), "fastest").choices["rectifier"].name == "none"
+    marginal = with_policy_named(settings, "marginal").plain()
+    assert marginal["estimator"]["prefill_of"] == "computed"
+    six = changed(settings, CASES["six V100, one H800"]).scenario()
+    assert [spec.profile.gpu for spec in six.instances] == ["V100-32G"] * 6 + ["H800-80G"]
+
+
+def test_a_run_is_measured_by_class_and_by_its_longest_wait(settings):
+    short = changed(settings, {"trace": {"rate_per_s": 40.0, "requests": 60}, "warmup_s": 0.0})
+    row = _measured(_Run("a", "fastest", with_policy_named(short, "fastest").plain(), 0))
+    assert row["worst_class_attainment"] == pytest.approx(row["attainment"]), "there is one class"
+    assert 0 < row["p50_e2e_s"] < row["longest_e2e_s"]
+    assert row["not_served"] == 0
+
+
+def runs() -> pd.DataFrame:
+    shares = {
+        "easy": {"a": (0.99, 0.97), "b": (0.98, 0.98), "c": (0.50, 0.49)},
+        "hard": {"a": (0.60, 0.70), "b": (0.80, 0.91), "c": (0.30, 0.40)},
+    }
+    others = {"goodput_rps": 1.0, "session_attainment": 1.0, "worst_class_attainment": 0.1, "p50_e2e_s": 1.0}
+    return pd.DataFrame(
+        {"case": case, "policy": policy, "seed": seed, "attainment": share, **others, "longest_e2e_s": 9.0 + seed}
+        | {"not_served": 0.0}
+        for case, policies in shares.items()
+        for policy, values in policies.items()
+        for seed, share in enumerate(values)
+    )
+
+
+def test_who_is_at_the_front_is_told_from_paired_differences():
+    table = compared(runs())
+    front = table.set_index(["case", "policy"])["at_the_front"]
+    # b is ahead of a by 0.20 and 0.21; in the easy case by -0.01 and 0.01.
+    assert front.to_dict() == {
+        ("easy", "a"): True,
+        ("easy", "b"): True,
+        ("easy", "c"): False,
+        ("hard", "a"): False,
+        ("hard", "b"): True,
+        ("hard", "c"): False,
+    }
+    behind = table.set_index(["case", "policy"])["behind"]
+    assert behind["hard", "a"] == pytest.approx(0.205)
+    assert table["longest_e2e_s"].tolist() == [10.0] * 6
+    assert list(ranking(table).index) == ["b", "a", "c"]
+    said = notes(table)
+    assert said[0] == "b: at the front in 2 of 2 cases, 0.0 points behind on average, 0.0 at most"
+    assert "never at the front: c" in said
+    assert figure(table).axes
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"policies": ("fastest", "psychic")}, "policies: 'psychic' is unknown"),
+        ({"cases": ("on the moon",)}, "cases: 'on the moon' is unknown"),
+        ({"policies": ("fastest",)}, "policies must be two or more"),
+    ],
+)
+def test_what_is_not_there_is_refused(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        Frontier(**fields)
