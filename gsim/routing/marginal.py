@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
-from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Floats
+from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Bools, Floats
 from gsim.routing.chance import chances
 from gsim.routing.choice import lowest, nothing
 from gsim.routing.delay_costs import DelayCosts, Running
@@ -117,17 +117,17 @@ class Marginal:
         delay_s *= self._slope_s
         delay_s += plan.compute_s
         harm = self._costs.of(delay_s)
+        # Nobody tells of those that failed or were refused; where nobody is, nobody can be harmed.
+        harm *= view.in_flight > 0
         rate = view.in_flight / plan.latency_s
-        if view.now_s - request.arrival_s < self.hold_s:
-            gain = in_time - harm
-            gain -= np.where(in_time < _LOST, delay_s * rate, 0.0)
-            if float(gain[view.available].max(initial=-inf)) < -_HARMLESS:
-                return HOLD
+        may_wait = view.now_s - request.arrival_s < self.hold_s
+        if may_wait and _only_harms(in_time, harm, delay_s * rate, view.available):
+            return HOLD
         harm *= self.price
-        harm -= in_time
         rate *= plan.compute_s
         rate *= self.prefill_price
         harm += rate
+        harm -= in_time
         if left_s > 0:
             in_time *= plan.latency_s
             in_time *= self.haste / left_s
@@ -230,6 +230,19 @@ class Marginal:
         allowed_s = seen.deadline_s - seen.dispatched_s
         self._costs.reset(n, Running(here, elapsed_s, allowed_s, median_s, np.sqrt(variance) + 0.02))
         self._to_decode = np.bincount(here, weights=to_decode, minlength=n) / np.maximum(self._costs.count, 1.0)
+
+
+def _only_harms(in_time: Floats, harm: Floats, displaced: Floats, available: Bools) -> bool:
+    """Whether sending a request to any available instance lowers the expected number in time.
+
+    ``displaced``: requests that each instance could have finished meanwhile; they count where the request is lost.
+    """
+    gain = in_time - harm
+    best = int(gain.argmax())
+    if gain[best] >= -_HARMLESS and in_time[best] >= _LOST and available[best]:
+        return False
+    gain -= np.where(in_time < _LOST, displaced, 0.0)
+    return float(gain[available].max(initial=-inf)) < -_HARMLESS
 
 
 #: What stands for a request that was not routed here: its prediction as it is, with some doubt.
