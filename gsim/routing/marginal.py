@@ -18,6 +18,8 @@ from gsim.routing.recalibration import Recalibration
 
 #: A request with less of a chance than this is lost.
 _LOST = 0.05
+#: Weight of a new request in the share that is expected to miss.
+_FORGET = 0.01
 #: What a held request may cost others after all: so many of them made late.
 _HARMLESS = 0.02
 
@@ -56,7 +58,7 @@ class _Sent(NamedTuple):
 @register("router", "marginal")
 @dataclass
 class Marginal:
-    """argmax P - w E - w_c C - h P T / left: its own chance to be in time, less what it takes from others.
+    """argmax P - w E - c C - h P T / left: its own chance to be in time, less what it takes from others.
 
     - P: the chance that it is in time there. Its latency is log-normal around T = q + p (L_in - h_i) + (d + s) L_out,
       s being what it adds to the batch's TPOT itself; median and spread are learned: of lengths per task class
@@ -64,11 +66,13 @@ class Marginal:
     - E: how many of the requests in flight there it makes late, in expectation, by the delay p (L_in - h_i) +
       s min(L_out, what these have yet to decode) (``DelayCosts``). Who is late already loses nothing, so the lost
       gather where others are lost.
+    - w = price + scarcity m^2, m being the share of requests that have been expected to miss wherever they go: the
+      scarcer time is, the dearer. The present requests stand for those to come, which a delay makes late too.
     - C = p (L_in - h_i) F / T: requests that the instance could have finished while it computes this prompt (it
       finishes F in T seconds). It keeps sessions where their cache is.
     - h P T / left: of equal chances, the faster; left is the time to its deadline.
 
-    Where P - E < 0 on every instance (for who is lost, P < 0.05: less the requests that the instance could have
+    Where P - w E < 0 on every instance (for who is lost, P < 0.05: less the requests that the instance could have
     finished during the whole delay), sending it now would only lower the number in time: it waits at the gateway until
     that has changed, ``hold_s`` at most. Ties: the lowest index.
 
@@ -77,10 +81,12 @@ class Marginal:
     flight). It wants ``estimator.prefill_of=computed``: what is cached is counted here. Source: this project.
     """
 
-    price: float = 2.0
-    """w: what making another one late costs, in requests in time."""
+    price: float = 1.0
+    """What making another one late costs while nobody need be, in requests in time."""
+    scarcity: float = 80.0
+    """How much it costs besides, times the square of the share of requests that are expected to miss anywhere."""
     prefill_price: float = 0.3
-    """w_c: the same for a request that the instance could have finished instead of prefilling this one."""
+    """c: what a request costs that the instance could have finished instead of prefilling this one."""
     haste: float = 0.05
     """h: what the time to the deadline is worth, in requests in time."""
     hold_s: float = 60.0
@@ -95,11 +101,13 @@ class Marginal:
     """Seconds that one more request adds to an instance's TPOT."""
     _seen: ActiveRequests | None = field(default=None, init=False, repr=False, compare=False)
     _sent: dict[int, _Sent] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _missing: float = field(default=0.0, init=False, repr=False, compare=False)
+    """m, the newest requests counting most."""
     _plan: _Plan | None = field(default=None, init=False, repr=False, compare=False)
     """Of the request that was routed last."""
 
     def __post_init__(self) -> None:
-        for name in ("price", "prefill_price", "haste", "hold_s"):
+        for name in ("price", "scarcity", "prefill_price", "haste", "hold_s"):
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"router.{name} must be 0 or more, not {getattr(self, name)}")
 
@@ -113,17 +121,27 @@ class Marginal:
         self._plan = plan = self._expect(request, view)
         left_s = request.deadline_s - view.now_s
         in_time = self._chances(plan, left_s)
+        if view.now_s <= request.arrival_s:
+            # Who is asked about again, held or lost with its instance, is no news.
+            best = float((in_time * view.available).max())
+            self._missing += _FORGET * (1.0 - best - self._missing)
         delay_s = np.minimum(self._to_decode, plan.tokens)
         delay_s *= self._slope_s
         delay_s += plan.compute_s
         harm = self._costs.of(delay_s)
         # Nobody tells of those that failed or were refused; where nobody is, nobody can be harmed.
         harm *= view.in_flight > 0
+        harm *= self.price + self.scarcity * self._missing**2
         rate = view.in_flight / plan.latency_s
         may_wait = view.now_s - request.arrival_s < self.hold_s
         if may_wait and _only_harms(in_time, harm, delay_s * rate, view.available):
             return HOLD
-        harm *= self.price
+        return self._best(plan, in_time, harm, rate, left_s, view)
+
+    def _best(
+        self, plan: _Plan, in_time: Floats, harm: Floats, rate: Floats, left_s: float, view: ClusterView
+    ) -> Decision:
+        """Where it adds most. The arrays are overwritten."""
         rate *= plan.compute_s
         rate *= self.prefill_price
         harm += rate
@@ -233,7 +251,7 @@ class Marginal:
 
 
 def _only_harms(in_time: Floats, harm: Floats, displaced: Floats, available: Bools) -> bool:
-    """Whether sending a request to any available instance lowers the expected number in time.
+    """Whether sending a request to any available instance takes more from others than it is worth.
 
     ``displaced``: requests that each instance could have finished meanwhile; they count where the request is lost.
     """

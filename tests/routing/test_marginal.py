@@ -200,6 +200,23 @@ def test_the_lost_wait_while_they_would_harm_others_and_no_longer_than_they_must
     assert build("router", "marginal", hold_s=60.0).route(late, view) in (0, 1)
 
 
+def test_time_is_dearer_the_more_are_expected_to_miss():
+    """On the fastest instance others would be made late; a router that has seen many miss spares them, one that has
+    not does not."""
+
+    def chosen_after(hopeless: int):
+        view = idle_view(4)
+        tight = in_flight(view, 3, 8, allowed_s=3.5, to_decode=200)
+        view.observed = lambda: tight
+        router = build("router", "marginal", price=0.0, scarcity=80.0, prefill_price=0.0)
+        for k in range(hopeless):
+            router.route(request(k, arrival_s=view.now_s, slo_s=0.1), view)
+        return router.route(request(999, arrival_s=view.now_s, slo_s=20.0), view)
+
+    assert chosen_after(0) == 3
+    assert chosen_after(60) == 2
+
+
 def test_what_it_was_not_told_of_is_forgotten():
     """Requests that fail are never told of; what is remembered of them is bounded by what is in flight."""
     router, view = build("router", "marginal"), idle_view(2)
@@ -222,7 +239,7 @@ def test_a_completion_of_a_request_that_others_moved_teaches_nothing():
     assert router._lengths.length("default", 100.0)[0] == 100.0
 
 
-@pytest.mark.parametrize("field", ["price", "prefill_price", "haste", "hold_s"])
+@pytest.mark.parametrize("field", ["price", "scarcity", "prefill_price", "haste", "hold_s"])
 def test_fields_are_checked(field):
     with pytest.raises(ConfigError, match=rf"router\.{field} must be 0 or more, not -1"):
         build("router", "marginal", **{field: -1.0})
