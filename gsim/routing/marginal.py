@@ -81,7 +81,7 @@ class Marginal:
     flight). It wants ``estimator.prefill_of=computed``: what is cached is counted here. Source: this project.
     """
 
-    price: float = 1.0
+    price: float = 1.5
     """What making another one late costs while nobody need be, in requests in time."""
     scarcity: float = 80.0
     """How much it costs besides, times the square of the share of requests that are expected to miss anywhere."""
