@@ -15,6 +15,7 @@ POINTS = 13
 LONGEST_S = 9.0
 _STEP = sqrt(LONGEST_S) / (POINTS - 1)
 DELAYS_S: Floats = np.square(_STEP * np.arange(POINTS, dtype=np.float64))
+_PER_SECOND: Floats = 1.0 / np.diff(DELAYS_S)
 #: An instance that takes much longer than expected is a new experience, not a proof that it is done at once: a latency
 #: is believed to be at most so many deviations beyond its median.
 _BEYOND = 3.0
@@ -67,6 +68,8 @@ class DelayCosts:
     """A row per instance, a column per delay."""
     count: Floats = field(default_factory=lambda: np.zeros(0))
     """Requests that the table is of, per instance."""
+    _rows: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64), init=False, repr=False, compare=False)
+    """Where each instance's row begins in the flat table."""
 
     def clear(self, instances: int) -> None:
         """Nobody is in flight on so many instances."""
@@ -101,19 +104,20 @@ class DelayCosts:
     def of(self, delay_s: Floats) -> Floats:
         """The expected number that is made late on every instance, delayed by so many seconds each."""
         place = np.sqrt(delay_s)
-        place /= _STEP
-        np.minimum(place, POINTS - 1.0001, out=place)
+        place *= 1.0 / _STEP
         below = place.astype(np.intp)
-        # Between the squares of two whole numbers, as far as the square of the place has come.
-        place *= place
-        place -= below * below
-        place /= 2 * below + 1
+        np.minimum(below, POINTS - 2, out=below)
+        over_s = np.minimum(delay_s, LONGEST_S)
+        over_s -= DELAYS_S.take(below)
+        over_s *= _PER_SECOND.take(below)
         flat = self.table.ravel()
-        below += np.arange(0, len(flat), POINTS)
-        low = flat[below]
+        if len(self._rows) != len(below):
+            self._rows = np.arange(0, len(flat), POINTS)
+        below += self._rows
+        low = flat.take(below)
         below += 1
-        high = flat[below]
+        high = flat.take(below)
         high -= low
-        high *= place
+        high *= over_s
         high += low
         return high
