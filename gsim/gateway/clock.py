@@ -24,10 +24,12 @@ Event = simpy.Event
 class Alarm:
     """Calls ``ring`` once, at the time that was set last."""
 
-    __slots__ = ("_clock", "at_s", "number", "place", "ring")
+    __slots__ = ("_clock", "at_s", "number", "place", "ring", "watches")
 
-    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, ring: Callable[[], None], watches: bool = False) -> None:
         self.ring = ring
+        self.watches = watches
+        """It only looks at what others do, again and again: where nothing else is due, nothing more can happen."""
         self.at_s = inf
         """When it rings (``inf``: never)."""
         self.number = 0
@@ -132,9 +134,8 @@ class Clock(simpy.Environment):
         return timeout
 
     def is_still(self, loops: int) -> bool:
-        """Whether nothing is due but so many loops that go on for ever."""
-        heap = self.alarms.heap
-        return len(self._queue) <= loops and (not heap or heap[0].at_s == inf)
+        """Whether nothing is due but alarms that only watch, and so many events of loops that go on for ever."""
+        return len(self._queue) <= loops and all(one.watches or one.at_s == inf for one in self.alarms.heap)
 
     @property
     def due(self) -> int:

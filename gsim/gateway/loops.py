@@ -24,7 +24,7 @@ class Loop:
     __slots__ = ("_loops", "alarm", "asleep", "due_s", "interval_s", "skipped", "slept_s")
 
     def __init__(self, loops: Loops, ring: Callable[[], None], skipped: Callable[[float, float], None]) -> None:
-        self.alarm = Alarm(loops.clock, ring)
+        self.alarm = Alarm(loops.clock, ring, watches=True)
         self.skipped = skipped
         """Told on waking, where times were left out, the last of these and the next time that it will ring."""
         self.interval_s = inf

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gsim.cluster.arrivals import Arrivals
 from gsim.cluster.door import Door, Seen
+from gsim.cluster.instance import Instance
 from gsim.core import Dependency, Job, Request, Session, SimulationError, TraceError
 
 
@@ -107,6 +108,14 @@ def test_a_run_that_cannot_go_on_says_who_waits(router: str, monkeypatch: pytest
     monkeypatch.setattr(Arrivals, "_submit_at", lambda self, job, due_s: None)
     with pytest.raises(SimulationError, match=r"nothing more can happen.*1 turns wait for others of their session"):
         simulate_on(paper_pool(), iter([turns((), (0,))]), router)
+
+
+@pytest.mark.parametrize("router", ["goodserve", "least_load"])
+def test_an_instance_that_forgets_a_request_is_told(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Scrapes and refreshes go on beside it for ever: they only look, and do not count as something that happens.
+    monkeypatch.setattr(Instance, "_wake", lambda self: None)
+    with pytest.raises(SimulationError, match=r"nothing more can happen.*request 0 of session 0 is on instance"):
+        simulate_on(paper_pool(), iter([single()]), router)
 
 
 @pytest.mark.parametrize("router", ["goodserve", "least_load"])

@@ -81,7 +81,7 @@ def test_rows_of_a_session_are_its_turns(tmp_path):
         ("time_s,tokens,output_tokens\n1,1,1\n", {}, "no column 'tokens_in' for prompt_tokens"),
         ("time_s,prompt_tokens,output_tokens\nnan,1,1\n", {}, "row 2: time_s must be"),
         ("time_s,prompt_tokens,output_tokens\n1,0,1\n", {}, "row 2: prompt_tokens must be in"),
-        ("time_s,prompt_tokens,output_tokens\n5,1,1\n4,1,1\n", {}, "row 3: time runs back: -1 s after 0 s"),
+        ("time_s,prompt_tokens,output_tokens\n5,1,1\n4,1,1\n", {}, "row 3: time runs back by 1 s: -1 s after 0 s"),
         ("time_s,prompt_tokens,output_tokens\n", {}, "holds no row"),
     ],
 )

@@ -65,6 +65,7 @@ GOOD: dict[str, tuple[str, int, int]] = {
     "mooncake": (lines({"timestamp": 27482, "input_length": 600, "output_length": 52, "hash_ids": [46, 47]}), 1, 1),
     "agentic_mooncake": (lines(AGENTIC_HEADER, {**ROOT, "hash_ids": [301, 302], "not_before_ms": 250}, CHILD), 1, 2),
     "weka": (json.dumps(WEKA), 1, 2),
+    "table": ("time_s,prompt_tokens,output_tokens,session\n1,100,5,a\n2,9,1,b\n3,150,5,a\n", 2, 3),
     "agent_csv": (
         "sid,turn,t,input_tokens,output_tokens,prefix_tokens_session\na,0,10,100,20,0\na,1,12.6,150,20,90\nb,0,11,5,5,0\n",
         2,
@@ -363,7 +364,7 @@ def survives(name: str, content: bytes) -> None:
                 assert refused.path
                 assert refused.reason
                 # Only a file without any request at all, or one that is packed, has no row to blame.
-                whole = ("no request to replay", "is compressed with")
+                whole = ("no request to replay", "is compressed with", "cannot be read as Parquet")
                 assert refused.row is not None or any(words in refused.reason for words in whole), refused
 
 

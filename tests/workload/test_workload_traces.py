@@ -118,7 +118,7 @@ def test_azure_row_by_row(tmp_path: Path) -> None:
         ("2023-11-16 18:15:47,-1,44", "ContextTokens must be in"),
         ("2023-11-16 18:15:47,0,44", "ContextTokens must be in"),
         ("2023-11-16 18:15:47,10000001,44", "ContextTokens must be in"),
-        ("2023-11-16 18:15:47,nan,44", "ContextTokens must be in"),
+        ("2023-11-16 18:15:47,nan,44", "ContextTokens must be a finite number"),
         ("2023-11-16 18:15:47,3.5,44", "whole number"),
         ("2023-11-16 18:15:47,many,44", "must be a number"),
         ("2023-11-16 18:15:47,3", "2 fields where the header has 3"),

@@ -18,6 +18,7 @@ _CSV = {
     "burstgpt": {"Timestamp", "Request tokens", "Response tokens"},
     "agent_csv": {"sid", "turn", "input_tokens", "output_tokens", "prefix_tokens_session"},
     "servegen": {"field", "q", "tokens"},
+    "table": {"prompt_tokens", "output_tokens"},
 }
 _JSON = {
     "agentic_mooncake": {"schema", "version", "block_size"},

@@ -89,7 +89,7 @@ class Table(Recorded):
             return list(_parquet(self.path).schema_arrow.names)
         for _, row in csv_rows(self.path, self.errors(Report()).quiet(), ()):
             return list(row)
-        raise TraceError(self.path, None, "holds no row under its header")
+        raise TraceError(self.path, None, "no request to replay: it holds no row under its header")
 
     def _is_parquet(self) -> bool:
         try:
