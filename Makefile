@@ -28,7 +28,7 @@ wheel: $(STAMP)
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py > .venv-lowest/lowest.txt
-	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest hypothesis -c .venv-lowest/lowest.txt
+	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest pytest-timeout hypothesis -c .venv-lowest/lowest.txt
 	GSIM_PURE=1 .venv-lowest/bin/python -m pytest -W default tests/core tests/cluster tests/metrics tests/run tests/cli
 
 # The cluster launcher, on a local Ray.
