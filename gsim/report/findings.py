@@ -16,7 +16,7 @@ import numpy as np
 
 from gsim.metrics import Stationarity, interval_of
 from gsim.report.wording import level, number, place, title
-from gsim.study.knees import TARGET, PolicyKnee
+from gsim.study.knees import LOADS, TARGET, PolicyKnee
 from gsim.study.measured import Measured, by_point
 from gsim.study.results import Comparison
 from gsim.study.steadiness import has_no_level, steadiness
@@ -113,7 +113,8 @@ def drift_sentences(results: Sequence[Measured]) -> list[str]:
         where = place([group[0].point])
         drifting = {label: one for label, one in told.items() if one.stationary is False}
         if drifting:
-            said.append(": ".join(filter(None, (where, _drifting(drifting, len(group))))))
+            carried = {cell.label: _carried_beyond(cell, results) for cell in group if cell.label in drifting}
+            said.append(": ".join(filter(None, (where, _drifting(drifting, carried, len(group))))))
         open_ = {label: one.because for label, one in told.items() if one.stationary is None}
         for because in dict.fromkeys(open_.values()):
             labels = [label for label, one in open_.items() if one == because]
@@ -128,8 +129,20 @@ def drift_sentences(results: Sequence[Measured]) -> list[str]:
     return said
 
 
-def _drifting(drifting: Mapping[str, Stationarity], policies: int) -> str:
-    growing = {label: one for label, one in drifting.items() if one.grows}
+def _carried_beyond(cell: Measured, results: Sequence[Measured]) -> float:
+    """The largest load above a cell's own at which its policy has a level; NaN if none."""
+    axis = next((name for name in LOADS if name in cell.point), None)
+    if axis is None:
+        return math.nan
+    rest = {**cell.point, axis: None}
+    own = [other for other in results if other.label == cell.label and {**other.point, axis: None} == rest]
+    above = [float(other.point[axis]) for other in own if float(other.point[axis]) > float(cell.point[axis])]
+    steady = {float(other.point[axis]) for other in own if steadiness(other).stationary}
+    return max(steady.intersection(above), default=math.nan)
+
+
+def _drifting(drifting: Mapping[str, Stationarity], carried: Mapping[str, float], policies: int) -> str:
+    growing = {label: one for label, one in drifting.items() if one.grows and math.isnan(carried[label])}
     if len(growing) == policies > 1:
         least, most = (f(growing, key=lambda label: growing[label].growth.mean) for f in (min, max))
         unit = growing[least].unit
@@ -142,10 +155,17 @@ def _drifting(drifting: Mapping[str, Stationarity], policies: int) -> str:
         rates = ", ".join(f"{label} {_per_second(one)}" for label, one in growing.items())
         unit = next(iter(growing.values())).unit
         parts.append(f"beyond capacity, the number of {unit} in the system grows per second by: {rates}")
-    others = [f"{label} ({one.because})" for label, one in drifting.items() if not one.grows]
+    others = [
+        f"{label} ({one.because}{_though(carried[label])})" for label, one in drifting.items() if label not in growing
+    ]
     if others:
         parts.append(f"no level: {', '.join(others)}")
     return "; ".join(parts)
+
+
+def _though(carried: float) -> str:
+    """One cell of twenty drifts by chance; capacity it is not, where more load has a level."""
+    return "" if math.isnan(carried) else f", though it has a level at {level(carried)}: more seeds would tell"
 
 
 def _per_second(told: Stationarity) -> str:

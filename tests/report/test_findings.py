@@ -85,6 +85,13 @@ def test_beyond_capacity_is_said_with_its_growth():
     assert len(said) == 2
 
 
+def test_a_load_below_one_that_is_carried_is_not_beyond_capacity():
+    cells = study(a=[(10, 0.998, 0.6), (20, 0.97, 0.0)], b=[(10, 0.998, 0.0), (20, 0.99, 0.0)])
+    (said,) = drift_sentences(cells)
+    assert "beyond" not in said
+    assert "no level: a (requests in the system grow by 0.6 per second, though it has a level at 20" in said
+
+
 def test_what_cannot_be_said_names_who_and_where():
     quiet = {"requests_drift": [math.nan] * SEEDS, "latency_drift": [math.nan] * SEEDS}
     unknown = [FakeCell(one.label, one.point, one.columns | quiet) for one in MIXED[:4]]
