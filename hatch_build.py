@@ -30,6 +30,7 @@ COMPILED = (
     "gsim.cluster.instance",
     "gsim.cluster.result",  # derives from a class in records, which only a compiled class can
     "gsim.cluster.simulation",
+    "gsim.core.answers",
     "gsim.core.lru",
     "gsim.core.prefix_tree",
     "gsim.engine.block_pool",
