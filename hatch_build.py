@@ -63,6 +63,7 @@ COMPILED = (
     "gsim.latency.grid",
     "gsim.latency.roofline",
     "gsim.latency.row",
+    "gsim.routing.latency",
     "gsim.workload.generate.agent",
     "gsim.workload.generate.draws",
     "gsim.workload.replay",
