@@ -30,6 +30,7 @@ COMPILED = (
     "gsim.cluster.instance",
     "gsim.cluster.result",  # derives from a class in records, which only a compiled class can
     "gsim.cluster.simulation",
+    "gsim.core.answers",
     "gsim.core.lru",
     "gsim.core.prefix_tree",
     "gsim.engine.block_pool",
@@ -62,6 +63,7 @@ COMPILED = (
     "gsim.latency.grid",
     "gsim.latency.roofline",
     "gsim.latency.row",
+    "gsim.routing.latency",
     "gsim.workload.generate.agent",
     "gsim.workload.generate.draws",
     "gsim.workload.replay",

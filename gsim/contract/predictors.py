@@ -84,7 +84,7 @@ def agrees_with_itself(make: Make) -> None:
     generated = np.minimum([0, 1, 10, 100, 1000] * 8, [job.output_tokens - 1 for job in rest])
     answer: object = predictor.repredict([job.request for job in rest], generated, first)
     ids = np.array([job.request.request_id for job in rest])
-    together = all_tokens_of(answer, ids, title("predictor", predictor))
+    together = all_tokens_of(answer, ids, predictor)
     alone = [_asked(predictor, job, tokens) for job, tokens in zip(rest, generated.tolist(), strict=True)]
     require(np.allclose(together, alone, rtol=1e-12), "many at once are predicted otherwise than one by one")
 

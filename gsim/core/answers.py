@@ -49,19 +49,19 @@ def tokens_of(answer: object, policy: str, request_id: int) -> float:
     )
 
 
-def all_tokens_of(answer: object, request_ids: np.ndarray[Any, Any], policy: str) -> np.ndarray[Any, Any]:
+def all_tokens_of(answer: object, request_ids: np.ndarray[Any, Any], predictor: object) -> np.ndarray[Any, Any]:
     """Answers of ``repredict`` as an array of one number per request."""
     given = np.asarray(answer)
     if given.shape != request_ids.shape or given.dtype.kind not in "iuf":
         raise SimulationError(
-            f"{policy} predicted {_shown(answer)} for {len(request_ids)} requests at once; "
+            f"{title('predictor', predictor)} predicted {_shown(answer)} for {len(request_ids)} requests at once; "
             "allowed: an array of one number per request"
         )
     tokens = given.astype(np.float64, copy=False)
     right = (tokens > 0.0) & (tokens < math.inf)
-    if not right.all():
+    if np.count_nonzero(right) < len(right):
         wrong = int(right.argmin())
-        tokens_of(float(tokens[wrong]), policy, int(request_ids[wrong]))
+        tokens_of(float(tokens[wrong]), title("predictor", predictor), int(request_ids[wrong]))
     return tokens
 
 

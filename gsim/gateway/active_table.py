@@ -9,20 +9,23 @@ from typing import Any, Final, overload
 import numpy as np
 
 from gsim.core import ActiveRequests, Predictor, Request
-from gsim.core.answers import all_tokens_of, title
+from gsim.core.answers import all_tokens_of
 from gsim.core.view import Bools, Floats, Ints
 from gsim.gateway.active import Active
 from gsim.gateway.backend import Backend
 
-#: What is written once each time that a request is sent or taken from an instance.
+#: What is written each time that a request is sent or taken from an instance; the last three change in between.
 _FIELDS = (
     *(("request_id", "q"), ("instance", "q"), ("prompt_tokens", "q"), ("generated_before", "q"), ("moves", "q")),
     *(("previous", "q"), ("arrival_s", "d"), ("dispatched_s", "d"), ("deadline_s", "d"), ("moved_s", "d")),
-    ("predicted_tokens", "d"),
+    *(("predicted_tokens", "d"), ("tokens", "q"), ("decoding", "q"), ("seen", "q")),
 )
 _ROW: Final = struct.Struct("=" + "".join(code for _, code in _FIELDS))
 _ROW_BYTES: Final = _ROW.size
+#: What a stream count writes of a row.
+_COUNT: Final = struct.Struct("=qq")
 _ROW_TYPE: Final = np.dtype([(name, {"q": np.int64, "d": np.float64}[code]) for name, code in _FIELDS])
+_COUNT_AT: Final = struct.calcsize("=" + "".join(code for _, code in _FIELDS[:-3]))
 
 
 class ActiveTable:
@@ -41,9 +44,8 @@ class ActiveTable:
         self._packed = bytearray(capacity * _ROW_BYTES)
         self._records = np.frombuffer(self._packed, dtype=_ROW_TYPE)
         """The rows as they were written: one call writes a row, and one takes out those that somebody looks at."""
-        self._tokens, self._seen = _ints(capacity), _ints(capacity)
-        self._used, self._moving, self._decoding = _flags(capacity), _flags(capacity), _flags(capacity)
-        self._clocks, self._followed_s = _ints(0), 0.0
+        self._used, self._moving = _flags(capacity), _flags(capacity)
+        self._clocks, self._followed_s = np.zeros(0, dtype=np.int64), 0.0
         """As they were when somebody last looked, and when that was."""
         self._last: ActiveRequests | None = None
 
@@ -88,21 +90,14 @@ class ActiveTable:
         """Take in what is new and which counts changed on every instance; the instances' decode clocks at ``now_s``."""
         self._write()
         clocks: list[int] = []
-        slots: list[int] = []
-        tokens: list[int] = []
-        decoding: list[bool] = []
+        packed = self._packed
         for index, backend in enumerate(backends):
             clock, changed = backend.streams(now_s)
             clocks.append(clock)
             for _, count, decodes, active in changed:
                 # Others have ended or left since: nobody counts their tokens here any more.
                 if type(active) is Active and active.instance == index and active.slot >= 0:
-                    slots.append(active.slot)
-                    tokens.append(count)
-                    decoding.append(decodes)
-        if slots:
-            self._tokens[slots] = tokens
-            self._decoding[slots] = decoding
+                    _COUNT.pack_into(packed, active.slot * _ROW_BYTES + _COUNT_AT, count, decodes)
         self._last = None
         self._followed_s = now_s
         self._clocks = np.array(clocks, dtype=np.int64)
@@ -120,10 +115,10 @@ class ActiveTable:
     def streamed(self, clocks: Ints) -> tuple[Ints, Ints]:
         """Per instance: how many requests streamed ever since the last call, and how many tokens they streamed."""
         slots = self._used.nonzero()[0]
-        here = self._records["instance"][slots]
-        now = self._tokens[slots] + self._decoding[slots] * clocks[here]
-        before = self._seen[slots]
-        self._seen[slots] = now
+        rows = self._records.take(slots)
+        here, before = rows["instance"], rows["seen"]
+        now = rows["tokens"] + rows["decoding"] * clocks[here]
+        self._records["seen"][slots] = now
         steady = (before > 0).nonzero()[0]
         here = here[steady]
         requests = np.bincount(here, minlength=len(clocks))
@@ -135,7 +130,7 @@ class ActiveTable:
         slots = self._used.nonzero()[0]
         rows = self._records.take(slots)
         request_id, instance, first = rows["request_id"], rows["instance"], rows["predicted_tokens"]
-        generated = self._tokens[slots] + self._decoding[slots] * clocks[instance] + rows["generated_before"]
+        generated = rows["tokens"] + rows["decoding"] * clocks[instance] + rows["generated_before"]
         return ActiveRequests(
             request_id=request_id,
             instance=instance,
@@ -155,7 +150,6 @@ class ActiveTable:
     def _write(self) -> None:
         """Write the rows of who is new or has left an instance, and is not over by now."""
         packed = self._packed
-        slots: list[int] = []
         for active in self._unwritten:
             slot = active.slot
             if slot < 0:
@@ -175,13 +169,13 @@ class ActiveTable:
                 request.deadline_s,
                 active.moved_s,
                 active.predicted_tokens,
+                0,
+                0,
+                0,
             )
             self._moving[slot] = active.moving
-            slots.append(slot)
+            self._used[slot] = True
         self._unwritten = []
-        if slots:
-            self._used[slots] = True
-            self._tokens[slots] = self._seen[slots] = self._decoding[slots] = 0
 
     def _grow(self) -> None:
         old = len(self._rows)
@@ -189,15 +183,8 @@ class ActiveTable:
         self._free += range(2 * old - 1, old - 1, -1)
         self._packed = self._packed + bytearray(old * _ROW_BYTES)
         self._records = np.frombuffer(self._packed, dtype=_ROW_TYPE)
-        self._tokens = np.concatenate((self._tokens, _ints(old)))
-        self._seen = np.concatenate((self._seen, _ints(old)))
         self._used = np.concatenate((self._used, _flags(old)))
         self._moving = np.concatenate((self._moving, _flags(old)))
-        self._decoding = np.concatenate((self._decoding, _flags(old)))
-
-
-def _ints(n: int) -> Ints:
-    return np.zeros(n, dtype=np.int64)
 
 
 def _flags(n: int) -> Bools:
@@ -243,4 +230,4 @@ def _repredicted(
         answer: object = asked.repredict(requests, generated, first)
     else:
         answer = [asked.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
-    return all_tokens_of(answer, request_ids, title("predictor", predictor))
+    return all_tokens_of(answer, request_ids, predictor)

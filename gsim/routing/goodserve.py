@@ -10,7 +10,7 @@ import numpy as np
 from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, Verdict, register
 from gsim.core.view import Floats
 from gsim.routing.choice import highest_within, lowest, nothing
-from gsim.routing.latency import FEW, latency_of_few, predicted_latency
+from gsim.routing.latency import FEW, latency_of_few, predicted_latency, slowest_of_few
 
 Weakest = Literal["largest_latency", "slowest_then_largest_latency"]
 Infeasible = Literal["fastest", "sacrifice", "reject", "defer"]
@@ -59,14 +59,16 @@ class GoodServe:
         if n <= FEW:
             few = latency_of_few(view, prefill_tokens, output_tokens)
             chosen = self._weakest_of_few(few, limit_s, view)
-            latency = np.array(few) if chosen is None else nothing()
+            if chosen is not None:
+                return chosen
+            latency = np.array(few)
         else:
             if len(self._latency) != n:
                 self._latency, self._rank = np.empty(n), np.empty(n)
             latency = predicted_latency(view, prefill_tokens, output_tokens, self._latency)
             chosen = self._weakest_within(limit_s, view)
-        if chosen is not None:
-            return chosen
+            if chosen is not None:
+                return chosen
         fastest = lowest(latency, view.available)
         if self.infeasible == "fastest" or isinstance(fastest, Verdict):
             return fastest
@@ -83,14 +85,11 @@ class GoodServe:
 
     def _weakest_of_few(self, latency: list[float], limit_s: float, view: ClusterView) -> int | None:
         """As ``_weakest_within``, by plain numbers."""
-        available = view.available.tolist()
+        if self.weakest == "largest_latency":
+            return slowest_of_few(latency, limit_s, view)
+        available, nominal = view.available.tolist(), view.static.nominal_tpot_s.tolist()
         feasible = [i for i, seconds in enumerate(latency) if seconds <= limit_s and available[i]]
-        if not feasible:
-            return None
-        if self.weakest == "slowest_then_largest_latency":
-            nominal = view.static.nominal_tpot_s.tolist()
-            return max(feasible, key=lambda i: (nominal[i], latency[i]))
-        return max(feasible, key=latency.__getitem__)
+        return max(feasible, key=lambda i: (nominal[i], latency[i]), default=None)
 
     def _weakest_within(self, limit_s: float, view: ClusterView) -> int | None:
         """The weakest feasible instance; None if there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 
 from gsim.core import ClusterView
@@ -25,7 +27,23 @@ def predicted_latency(view: ClusterView, prompt_tokens: float | Floats, output_t
 
 def latency_of_few(view: ClusterView, prompt_tokens: float | Floats, output_tokens: float) -> list[float]:
     """``predicted_latency`` to the last bit, as plain numbers: for ``FEW`` instances at most."""
-    speeds = zip(view.queue_s.tolist(), view.prefill_s_per_token.tolist(), view.tpot_s.tolist(), strict=True)
+    queue_s: list[float] = view.queue_s.tolist()
+    prefill_s: list[float] = view.prefill_s_per_token.tolist()
+    tpot_s: list[float] = view.tpot_s.tolist()
+    tokens: list[float]
     if isinstance(prompt_tokens, np.ndarray):
-        return [d * output_tokens + q + p * n for (q, p, d), n in zip(speeds, prompt_tokens.tolist(), strict=True)]
-    return [d * output_tokens + q + p * prompt_tokens for q, p, d in speeds]
+        tokens = prompt_tokens.tolist()
+    else:
+        tokens = [float(prompt_tokens)] * len(tpot_s)
+    return [tpot_s[i] * output_tokens + queue_s[i] + prefill_s[i] * tokens[i] for i in range(len(tpot_s))]
+
+
+def slowest_of_few(latency: list[float], limit_s: float, view: ClusterView) -> int | None:
+    """Of the instances that are up, the one with the largest latency within a limit; ties: the lowest index."""
+    available: list[bool] = view.available.tolist()
+    slowest = None
+    longest_s = -inf
+    for i, seconds in enumerate(latency):
+        if longest_s < seconds <= limit_s and available[i]:
+            slowest, longest_s = i, seconds
+    return slowest
