@@ -11,8 +11,8 @@ import numpy as np
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Bools, Floats
 from gsim.lateness.chance import chances
-from gsim.routing.choice import lowest, nothing
 from gsim.lateness.delay_costs import DelayCosts, Running
+from gsim.routing.choice import lowest, nothing
 from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
 
