@@ -14,7 +14,7 @@ from gsim.run.cell import run
 from gsim.run.planning import plan_of
 from gsim.run.settings import Settings
 from gsim.study.bounds import bound_of
-from gsim.study.frontier_cases import CASES, VARIANTS, changed, with_policy_named
+from gsim.study.frontier_cases import CASES, VARIANTS, Changes, changed, with_policy_named
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
@@ -114,9 +114,10 @@ def _measured(work: tuple[Regret, _Point]) -> list[dict[str, Any]]:
         bound = bound_of(settings, point.seed, BoundConfig(time_limit_s=study.bound_time_limit_s))
         planned = plan_of(changed(settings, planner), point.seed)
         known = {"bound": bound.goodput_requests / bound.jobs, "plan": len(planned.good) / bound.jobs}
-    noisy = {"predictor": {"name": "noisy", "error": study.error}}
-    old = {"telemetry": {"stream_interval_s": study.stale_s, "interval_s": study.stale_s}}
-    levels = {"true_lengths": {"predictor": {"name": "oracle"}}, "noisy": noisy, "stale": noisy | old}
+    noisy: Changes = {"predictor": {"name": "noisy", "error": study.error}}
+    old: Changes = {"telemetry": {"stream_interval_s": study.stale_s, "interval_s": study.stale_s}}
+    true: Changes = {"predictor": {"name": "oracle"}}
+    levels = {"true_lengths": true, "noisy": noisy, "stale": {**noisy, **old}}
     rows = []
     for policy in study.policies:
         shares = {level: _attainment(changed(settings, how), policy, point.seed) for level, how in levels.items()}
@@ -152,11 +153,11 @@ def notes(table: pd.DataFrame) -> list[str]:
     """Per policy what costs most, where, in points of attainment."""
     said = []
     for policy, own in table.groupby("policy", sort=False):
-        worst = {name: own.loc[own[name].idxmax()] for name in ("errors_cost", "age_costs")}
-        told = [
-            f"{words} cost {100 * float(row[name]):.1f} points at most ({row['load']})"
-            for (name, row), words in zip(worst.items(), ("errors of length", "old telemetry"), strict=True)
-        ]
+        rows = own.to_dict("records")
+        told = []
+        for name, words in (("errors_cost", "errors of length"), ("age_costs", "old telemetry")):
+            worst = max(rows, key=lambda row: float(row[name]))
+            told.append(f"{words} cost {100 * float(worst[name]):.1f} points at most ({worst['load']})")
         said.append(f"{policy}: {', '.join(told)}")
     return said
 
