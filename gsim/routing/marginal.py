@@ -10,9 +10,9 @@ import numpy as np
 
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Bools, Floats
-from gsim.routing.chance import chances
+from gsim.lateness.chance import chances
+from gsim.lateness.delay_costs import DelayCosts, Running
 from gsim.routing.choice import lowest, nothing
-from gsim.routing.delay_costs import DelayCosts, Running
 from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
 
@@ -246,7 +246,8 @@ class Marginal:
         variance = self._errors.variance[here] * (rest_s / median_s) ** 2
         variance += length_variance * (decode_s / median_s) ** 2
         allowed_s = seen.deadline_s - seen.dispatched_s
-        self._costs.reset(n, Running(here, elapsed_s, allowed_s, median_s, np.sqrt(variance) + 0.02))
+        running = Running(elapsed_s, allowed_s, median_s, np.sqrt(variance) + 0.02)
+        self._costs.reset(n, here, running.in_time())
         self._to_decode = np.bincount(here, weights=to_decode, minlength=n) / np.maximum(self._costs.count, 1.0)
 
 

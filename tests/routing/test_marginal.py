@@ -14,8 +14,8 @@ from routing_cases import busy_view, idle_view, request
 
 from benchmarks.counting import calls
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, build
-from gsim.routing.chance import chances
-from gsim.routing.delay_costs import DELAYS_S, LONGEST_S, DelayCosts, Running
+from gsim.lateness.chance import chances
+from gsim.lateness.delay_costs import DELAYS_S, LONGEST_S, DelayCosts, Running
 from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
 
@@ -30,10 +30,9 @@ def test_the_logistic_curve_is_the_normal_one_to_a_ten_thousandth(z):
     assert chances(np.array([z]))[0] == pytest.approx(normal(z), abs=1.5e-4)
 
 
-def running(n: int, instances: int, seed: int) -> Running:
+def running(n: int, instances: int, seed: int) -> tuple[np.ndarray, Running]:
     rng = np.random.default_rng(seed)
-    return Running(
-        instance=rng.integers(0, instances, n),
+    return rng.integers(0, instances, n), Running(
         elapsed_s=rng.uniform(0.1, 5.0, n),
         allowed_s=rng.uniform(3.0, 8.0, n),
         median_s=rng.uniform(1.0, 9.0, n),
@@ -59,12 +58,13 @@ def made_late(some: Running, j: int, delay_s: float) -> float:
 @given(st.integers(0, 1000), st.sampled_from(DELAYS_S.tolist()))
 def test_delay_costs_are_the_sum_of_what_each_request_loses(seed, delay_s):
     """At the delays of the table; between them it is a line (and rises, see below)."""
-    some, instances = running(60, 3, seed), 4
+    instances = 4
+    here, some = running(60, 3, seed)
     costs = DelayCosts()
-    costs.reset(instances, some)
+    costs.reset(instances, here, some.in_time())
     found = costs.of(np.full(instances, delay_s))
     for i in range(instances):
-        there = np.flatnonzero(some.instance == i).tolist()
+        there = np.flatnonzero(here == i).tolist()
         lost = sum(made_late(some, j, delay_s) for j in there)
         assert found[i] == pytest.approx(lost, abs=0.005 * len(there) + 1e-9)
     assert found[3] == 0.0, "nobody is there"
@@ -72,17 +72,18 @@ def test_delay_costs_are_the_sum_of_what_each_request_loses(seed, delay_s):
 
 @given(st.integers(0, 1000))
 def test_a_longer_delay_makes_no_fewer_late(seed):
+    here, some = running(40, 3, seed)
     costs = DelayCosts()
-    costs.reset(3, running(40, 3, seed))
+    costs.reset(3, here, some.in_time())
     found = [costs.of(np.full(3, delay_s)) for delay_s in np.linspace(0.0, 1.2 * LONGEST_S, 40)]
     assert (found[0] == 0.0).all()
     assert all((later >= earlier - 1e-12).all() for earlier, later in pairwise(found))
 
 
 def test_who_is_late_already_loses_nothing():
-    late = Running(np.zeros(3, np.int64), np.full(3, 7.0), np.full(3, 6.0), np.full(3, 9.0), np.full(3, 0.3))
+    late = Running(np.full(3, 7.0), np.full(3, 6.0), np.full(3, 9.0), np.full(3, 0.3))
     costs = DelayCosts()
-    costs.reset(1, late)
+    costs.reset(1, np.zeros(3, np.int64), late.in_time())
     assert costs.of(np.array([5.0])).tolist() == [0.0]
 
 
@@ -91,9 +92,9 @@ def test_who_comes_and_leaves_is_counted():
     costs.clear(2)
     for _ in range(4):
         costs.add(1, left_s=6.0, median_s=5.0, deviation=0.2)
-    fresh = Running(np.ones(4, np.int64), np.full(4, 1e-9), np.full(4, 6.0), np.full(4, 5.0), np.full(4, 0.2))
+    fresh = Running(np.full(4, 1e-9), np.full(4, 6.0), np.full(4, 5.0), np.full(4, 0.2))
     same = DelayCosts()
-    same.reset(2, fresh)
+    same.reset(2, np.ones(4, np.int64), fresh.in_time())
     assert costs.table == pytest.approx(same.table, abs=1e-3)
     before = costs.table[1].copy()
     costs.take_one(1)

@@ -8,7 +8,7 @@ from math import log, sqrt
 import numpy as np
 
 from gsim.core.view import Floats, Ints
-from gsim.routing.chance import chances
+from gsim.lateness.chance import chances
 
 #: Delays at which the expected number is kept: their roots are evenly spaced, so they are denser where they are short.
 POINTS = 13
@@ -26,7 +26,6 @@ _SOON_S = 1e-6
 class Running:
     """Requests in flight, and what is expected of each: its latency is log-normal (arrays of equal length)."""
 
-    instance: Ints
     elapsed_s: Floats
     """For how long each has been where it is (more than 0)."""
     allowed_s: Floats
@@ -36,10 +35,10 @@ class Running:
     deviation: Floats
     """Standard deviation of the logarithm of that."""
 
-    def made_late(self) -> Floats:
-        """The chance, per request and delay of ``DELAYS_S``, that it is in time as things are and late if delayed.
+    def in_time(self) -> Floats:
+        """The chance, per request and delay of ``DELAYS_S``, to be in time if delayed by that much from now on.
 
-        P(T <= allowed | T > elapsed) - P(T + delay <= allowed | T > elapsed). Who is too late already loses nothing.
+        P(T + delay <= allowed | T > elapsed), 0 where it is too late already.
         """
         log_elapsed = np.log(self.elapsed_s)
         log_median = np.maximum(np.log(self.median_s), log_elapsed - _BEYOND * self.deviation)
@@ -48,11 +47,9 @@ class Running:
         z -= log_median[:, None]
         z /= -self.deviation[:, None]
         over = chances((log_median - log_elapsed) / self.deviation)
-        in_time = 1.0 - chances(z) / over[:, None]
+        in_time: Floats = 1.0 - chances(z) / over[:, None]
         in_time *= left_s > self.elapsed_s[:, None]
-        np.maximum(in_time, 0.0, out=in_time)
-        late: Floats = in_time[:, :1] - in_time
-        return late
+        return np.maximum(in_time, 0.0, out=in_time)
 
 
 @dataclass
@@ -76,10 +73,9 @@ class DelayCosts:
         self.table = np.zeros((instances, POINTS))
         self.count = np.zeros(instances)
 
-    def reset(self, instances: int, running: Running) -> None:
-        """From these requests and no others."""
-        late = running.made_late()
-        here = running.instance
+    def reset(self, instances: int, here: Ints, in_time: Floats) -> None:
+        """From these requests and no others: the instance of each, and its row of ``Running.in_time``."""
+        late = in_time[:, :1] - in_time
         self.table = np.empty((instances, POINTS))
         for k in range(POINTS):
             self.table[:, k] = np.bincount(here, weights=late[:, k], minlength=instances)
