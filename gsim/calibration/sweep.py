@@ -348,6 +348,8 @@ def read_options(arguments: list[str]) -> SweepOptions:
         if not equals or key not in kinds:
             raise SweepError(f"'{argument}' is no option; options: {', '.join(kinds)} (key=value)")
         try:
+            if "_" in value and kinds[key] is not str:
+                raise ValueError  # Python would read 1_02 as 102
             given[key] = kinds[key](value)
         except ValueError:
             raise SweepError(f"{key} must be {kinds[key].__name__}, not '{value}'") from None
