@@ -51,9 +51,8 @@ class Fields:
         allowed = f"a finite number {'above' if above else 'of at least'} {low:g}"
         try:
             # YAML 1.1 reads 1e-5 as text; whoever writes it means a number.
-            number = (
-                number_of(value) if isinstance(value, str) else math.nan if isinstance(value, bool) else float(value)
-            )
+            known = math.nan if isinstance(value, bool) else value
+            number = number_of(known) if isinstance(known, str) else float(known)
         except (TypeError, ValueError):
             raise self.error(key, f"must be {allowed}, not {value!r}") from None
         if not math.isfinite(number) or number < low or (above and number == low):

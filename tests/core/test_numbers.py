@@ -1,4 +1,4 @@
-"""A number is what everybody reads as one: no underscores, no octals, no hours and minutes, no digits of other scripts."""
+"""A number is what everybody reads as one: no underscores, no octals, no minutes, no digits of other scripts."""
 
 from __future__ import annotations
 
