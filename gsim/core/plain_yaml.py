@@ -14,6 +14,7 @@ _MOST_VALUES = 200_000
 """Values in a file, those counted again that an alias repeats."""
 
 
+_MOST_DIGITS = 18
 #: Whole numbers and others as everybody writes them.
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 _REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -37,7 +38,18 @@ def _number(node: yaml.ScalarNode, form: re.Pattern[str]) -> None:
 
 def _whole(loader: PlainLoader, node: yaml.ScalarNode) -> int:
     _number(node, _DECIMAL)
+    if len(node.value) > _MOST_DIGITS:
+        line = node.start_mark.line + 1
+        raise InputError(f"line {line}: {node.value[:_MOST_DIGITS]}... has {len(node.value)} digits; allowed: 18")
     return int(loader.construct_yaml_int(node))
+
+
+def _date(loader: PlainLoader, node: yaml.ScalarNode) -> Any:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:
+        line = node.start_mark.line + 1
+        raise InputError(f"line {line}: '{node.value}' is no date ({error}); quote it as text") from None
 
 
 def _real(loader: PlainLoader, node: yaml.ScalarNode) -> float:
@@ -47,6 +59,7 @@ def _real(loader: PlainLoader, node: yaml.ScalarNode) -> float:
 
 PlainLoader.add_constructor("tag:yaml.org,2002:int", _whole)
 PlainLoader.add_constructor("tag:yaml.org,2002:float", _real)
+PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", _date)
 
 
 def read_plain_yaml(path: Path) -> Any:

@@ -53,7 +53,7 @@ class Fields:
             # YAML 1.1 reads 1e-5 as text; whoever writes it means a number.
             known = math.nan if isinstance(value, bool) else value
             number = number_of(known) if isinstance(known, str) else float(known)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self.error(key, f"must be {allowed}, not {value!r}") from None
         if not math.isfinite(number) or number < low or (above and number == low):
             raise self.error(key, f"must be {allowed}, not {value!r}")

@@ -47,6 +47,9 @@ def test_options_of_other_commands() -> None:
         ("010", "'010' is no number; write 10"),
         ("1:30", "'1:30' is no number; write a decimal number"),
         ("0b11", "'0b11' is no number; write a decimal number"),
+        ("9" * 400, "9{18}... has 400 digits; allowed: 18"),
+        ("9" * 5000, "9{18}... has 5000 digits; allowed: 18"),
+        ("2026-13-45", r"'2026-13-45' is no date \(month must be in 1..12\); quote it as text"),
     ],
 )
 def test_yaml_reads_numbers_that_are_written_as_such(text: str, told: str, tmp_path: Path) -> None:
