@@ -1,4 +1,4 @@
-"""What other simulators' users report as wrong and what is right here: first tokens, caches, tiny memory, late clocks."""
+"""What users of other simulators report as wrong and is right here: first tokens, caches, tiny memory, late clocks."""
 
 from __future__ import annotations
 
