@@ -17,6 +17,7 @@ from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.tables import Tables, build_tables
 from gsim.core.batch import Batch, Chunk
 from gsim.core.errors import InputError
+from gsim.core.files import write_whole
 from gsim.core.protocols import LatencyModel
 from gsim.latency import Domain
 from gsim.latency.domain import Extent
@@ -70,8 +71,9 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
     errors = held_out_errors(kept, domain)
     overhead = request_overhead(kept)
     path = folder / PROFILE
-    path.write_text(profile_yaml(tables, domain, meta, kept, errors), encoding="utf-8")
-    (folder / FIT).write_text(
+    write_whole(path, profile_yaml(tables, domain, meta, kept, errors))
+    write_whole(
+        folder / FIT,
         json.dumps(
             {
                 "request_overhead_s": asdict(overhead),
@@ -82,7 +84,6 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
             indent=1,
         )
         + "\n",
-        encoding="utf-8",
     )
     return Fitted(path, tables, errors, overhead, meta, kept)
 

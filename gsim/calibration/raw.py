@@ -15,6 +15,7 @@ import pandas as pd
 
 from gsim.calibration.plan import Kind, Point
 from gsim.core.errors import InputError
+from gsim.core.files import write_whole, written
 
 JOURNAL = "measurements.jsonl"
 META = "meta.json"
@@ -80,7 +81,7 @@ class RawStore:
                         f"{self.folder} holds measurements with {name} = {known.get(name)!r}, the server now has "
                         f"{meta[name]!r}: give another out=..."
                     )
-        path.write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(meta, indent=1, sort_keys=True) + "\n")
         return self.read()
 
     def append(self, measurement: Measurement) -> None:
@@ -130,7 +131,6 @@ class RawStore:
         path = self.folder / PARQUET
         rows = [asdict(measurement) for measurement in self.read()]
         if rows:
-            partial = path.with_suffix(".partial")
-            pd.DataFrame(rows).to_parquet(partial, index=False)
-            partial.replace(path)
+            with written(path) as aside:
+                pd.DataFrame(rows).to_parquet(aside, index=False)
         return path

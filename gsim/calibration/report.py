@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from gsim.calibration.fit import Fitted, fit_folder, measured_domain, profile_name, region_table
 from gsim.calibration.measure import relative_half_width
 from gsim.calibration.raw import RawStore
+from gsim.core.files import write_whole, written
+from gsim.core.markdown import plain
 
 REPORT = "report.md"
 PLOT = "residuals.png"
@@ -19,9 +21,10 @@ PLOT = "residuals.png"
 def report_folder(folder: Path, name: str | None = None) -> str:
     """Fit, then write ``report.md`` and ``residuals.png``; returns the report."""
     fitted = fit_folder(folder, name)
-    residual_plot(fitted).savefig(folder / PLOT, dpi=120)
+    with written(folder / PLOT) as aside:
+        residual_plot(fitted).savefig(aside, dpi=120)
     text = report_text(fitted, folder)
-    (folder / REPORT).write_text(text, encoding="utf-8")
+    write_whole(folder / REPORT, text)
     return text
 
 
@@ -37,15 +40,15 @@ def report_text(fitted: Fitted, folder: Path) -> str:
             dropped[reason] = dropped.get(reason, 0) + 1
     assumed = f" (assumed, vLLM's defaults: {', '.join(meta['assumed'])})" if meta["assumed"] else ""
     lines = [
-        f"# Fit of {domain.profile}",
+        f"# Fit of {plain(domain.profile)}",
         "",
-        f"{meta['model']} on {meta['gpu']}, vLLM {meta['version']}, "
-        f"flags: {meta['options'].get('flags') or 'not stated'}.",
+        f"{plain(str(meta['model']))} on {plain(str(meta['gpu']))}, vLLM {plain(str(meta['version']))}, "
+        f"flags: {plain(meta['options'].get('flags') or 'not stated')}.",
         f"Limits: {meta['kv_blocks']} KV blocks of {meta['block_size']}, {meta['max_num_seqs']} sequences, "
         f"{meta['max_num_batched_tokens']} batched tokens{assumed}, {meta['max_model_len']} tokens per sequence.",
         "",
         f"{len(fitted.measurements)} repeats count, {len(taken) - len(fitted.measurements)} were dropped"
-        + (f" ({', '.join(f'{reason}: {count}' for reason, count in sorted(dropped.items()))})" if dropped else "")
+        + (f" ({plain(', '.join(f'{why}: {count}' for why, count in sorted(dropped.items())))})" if dropped else "")
         + f". {_widths_text(fitted)} {tables.continued} grid cells are continued from their neighbours, "
         f"{tables.smoothed} levelled.",
         "",

@@ -14,6 +14,7 @@ import yaml
 from gsim.calibration.fit import LinesOfLists
 from gsim.calibration.options import ScaleOptions
 from gsim.core.errors import InputError
+from gsim.core.files import write_whole
 from gsim.latency import load_profile
 
 
@@ -35,9 +36,7 @@ def scale_profile(options: ScaleOptions) -> list[Path]:
         copy["name"] = f"{profile.name}-x{speed:g}"
         copy["gpu"] = f"{profile.gpu}-x{speed:g}"
         path = folder / f"{copy['name']}.yaml"
-        path.write_text(
-            yaml.dump(copy, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True), encoding="utf-8"
-        )
+        write_whole(path, yaml.dump(copy, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True))
         load_profile(path)
         written.append(path)
     return written

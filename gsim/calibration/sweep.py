@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -305,7 +306,8 @@ def sweep(options: SweepOptions) -> Path:
         columns = ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us")
         _write(folder / "attention.csv", columns, run.attention())
     # JSON is YAML, and needs no package.
-    (folder / "meta.yaml").write_text(json.dumps(run.meta(), indent=1) + "\n", encoding="utf-8")
+    with _aside(folder / "meta.yaml") as aside:
+        aside.write_text(json.dumps(run.meta(), indent=1) + "\n", encoding="utf-8")
     return folder
 
 
@@ -318,8 +320,19 @@ def _greedy(logits: Any) -> Any:
     return logits.float().argmax(dim=-1)
 
 
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A file is written beside its place and takes its name when it is whole."""
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def _write(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with _aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         for row in rows:
@@ -335,6 +348,8 @@ def read_options(arguments: list[str]) -> SweepOptions:
         if not equals or key not in kinds:
             raise SweepError(f"'{argument}' is no option; options: {', '.join(kinds)} (key=value)")
         try:
+            if "_" in value and kinds[key] is not str:
+                raise ValueError  # Python would read 1_02 as 102
             given[key] = kinds[key](value)
         except ValueError:
             raise SweepError(f"{key} must be {kinds[key].__name__}, not '{value}'") from None

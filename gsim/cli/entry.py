@@ -34,8 +34,8 @@ from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
 from gsim.study.folder import claimed, describe, published
 from gsim.study.grid import Cell, Grid, single
-from gsim.study.missing import RUNS, cleared, missing_runs
-from gsim.study.progress import say, watching
+from gsim.study.missing import RUNS, cleared, missing_runs, watching_runs
+from gsim.study.progress import say
 from gsim.study.study import Context, Findings, options_of
 from gsim.study.workers import Stopped, stopping
 
@@ -248,7 +248,7 @@ def _one(cell: Cell, out: Path, name: str) -> int:
     if not keys:
         return 0
     cleared(store, keys)
-    with watching(name, len(keys), lambda: sum(store.has(key) for key in keys)):
+    with watching_runs(name, store, keys):
         return compute(cell.settings, cell.seeds, store.folder, cell.code)
 
 

@@ -28,8 +28,7 @@ from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
 from gsim.study.literal import escaped, literal, quoted
-from gsim.study.missing import RUNS, cleared, missing_runs
-from gsim.study.progress import watching
+from gsim.study.missing import RUNS, cleared, missing_runs, watching_runs
 from gsim.study.workers import end_with
 
 Run = tuple[int, int]
@@ -79,7 +78,7 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
     known = f"extensions={literal(list(config.extensions))}"
     overrides = [[known, f"job.cells={quoted(escaped(str(file)))}", f"job.runs={literal(job)}"] for job in jobs]
     try:
-        with watching(str(OmegaConf.select(config, "name")), len(keys), lambda: sum(store.has(key) for key in keys)):
+        with watching_runs(str(OmegaConf.select(config, "name")), store, keys):
             results = launcher.launch(overrides, initial_job_idx=0)
     finally:
         file.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf, nan
 
@@ -52,6 +52,7 @@ def simulate(
     seed: int,
     horizon: Horizon | None = None,
     limit_s: float = inf,
+    watch: Callable[[Clock], None] | None = None,
 ) -> RunResult:
     """Run ``sessions`` through ``scenario`` to the end of the last request, or to the ``horizon``.
 
@@ -60,13 +61,16 @@ def simulate(
     The policies of a scenario keep what they learn, so a scenario is for one run. Equal scenario, sessions and seed
     give equal results, bit by bit. Raises ``TraceError`` for a session that could never end, and ``SimulationError``
     where a policy fails or breaks its contract (it says which one, and how), and where a run cannot go on or is still
-    going on at ``limit_s`` (it says who waits for what).
+    going on at ``limit_s`` (it says who waits for what). ``watch`` is handed the run's clock before it starts.
     """
     if horizon is None and isinstance(sessions, Population):
         raise ConfigError("a population of agents goes on for ever: say when the run stops (until_s)")
     with _collector_paused():
         try:
-            return _Run(scenario, sessions, Streams(seed), horizon, limit_s).result()
+            prepared = _Run(scenario, sessions, Streams(seed), horizon, limit_s)
+            if watch is not None:
+                watch(prepared.clock)
+            return prepared.result()
         except (Exception, SystemExit) as error:
             told = failure_of(error, scenario.policies.by_group)
             if told is None:

@@ -87,10 +87,33 @@ def keeps_instances_apart(make: Make) -> None:
         require(np.array_equal(array[[0, 2]], before[name][[0, 2]]), f"view.{name} of other instances changed")
 
 
+def time_passes_in_any_spans(make: Make) -> None:
+    """Ten minutes without news leave the same after one refresh and after many: it is told of idle time all at once."""
+    said = []
+    for spans in ([600.0], [0.5] * 1200):
+        view = idle_view(2)
+        estimator = make()
+        estimator.attach(view)
+        one = Request(0, 0.0, 500, 4096, 10.0)
+        estimator.dispatched(0, one, 0.0)
+        estimator.first_token(0, one, 0.0, 4.0)
+        estimator.streamed(0, 20, 10.0, 9.0)
+        estimator.finished(Completion(one, 0, 0.0, 4.0, 9.0, 21))
+        now_s = 10.0
+        estimator.refresh(now_s)
+        for span_s in spans:
+            now_s += span_s
+            estimator.refresh(now_s)
+        said.append({name: array.copy() for name, array in _learned(view).items()})
+    for name in said[0]:
+        same = np.allclose(said[0][name], said[1][name], rtol=0.01, atol=1e-6)
+        require(same, f"view.{name} is {said[0][name].tolist()} after one span and {said[1][name].tolist()} after many")
+
+
 def runs(make: Make) -> None:
     """A whole run with it ends, twice in the same way."""
     once, again = (run(estimator=make(), router=build("router", "fastest")) for _ in range(2))
     require(same_run(once, again), "two runs of the same seed differ")
 
 
-CHECKS = (starts_at_nominal_speed, stays_sane, keeps_instances_apart, runs)
+CHECKS = (starts_at_nominal_speed, stays_sane, keeps_instances_apart, time_passes_in_any_spans, runs)

@@ -19,6 +19,9 @@ from gsim.core.registry import name_of
 _WHOLE: Final = (int, np.integer)
 _NUMBER: Final = (int, float, np.integer, np.floating)
 
+#: What is done at shorter intervals than this keeps a run from getting on.
+LEAST_INTERVAL_S: Final = 1e-6
+
 
 def title(group: str, policy: object) -> str:
     """What errors call a policy: its group and registered name, or its class."""
@@ -100,9 +103,10 @@ def _migration(move: object, size: int, policy: str) -> Migration:
 def interval_of(rectifier: Any, policy: str) -> float:
     """Seconds between two reviews of a rectifier (``inf``: none)."""
     interval_s = rectifier.interval_s
-    if isinstance(interval_s, _NUMBER) and interval_s > 0:
+    if isinstance(interval_s, _NUMBER) and interval_s >= LEAST_INTERVAL_S:
         return float(interval_s)
-    raise SimulationError(f"{policy} has interval_s = {_shown(interval_s)}; allowed: seconds above 0 (inf: no reviews)")
+    allowed = f"{LEAST_INTERVAL_S:g} seconds or more (inf: no reviews)"
+    raise SimulationError(f"{policy} has interval_s = {_shown(interval_s)}; allowed: {allowed}")
 
 
 def failure_of(error: BaseException, policies: dict[str, object]) -> SimulationError | None:

@@ -26,8 +26,13 @@ def check_regular(path: Path | str) -> None:
 def written(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; when that is done the file takes its name, on an error it is removed.
 
-    Raises ``InputError`` naming ``path`` where the disk refuses (full, no permission).
+    Raises ``InputError`` naming ``path`` where the disk refuses (full, no permission). What is there and no file, as
+    /dev/null, is written to as it is: a file in its place would be another thing.
     """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        yield path
+        return
     # The ending stays: writers of figures and tables go by it.
     aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -37,3 +42,9 @@ def written(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, all or nothing (see ``written``)."""
+    with written(path) as aside:
+        aside.write_text(text, encoding="utf-8")

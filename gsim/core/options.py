@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from gsim.core.errors import ConfigError
+from gsim.core.numbers import number_of, whole_of
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ def _value(hint: Any, text: str, key: str) -> Any:
             raise ConfigError(f"{key} must be true or false, not '{text}'")
         return text.lower() == "true"
     try:
-        return hint(text)
+        return {int: whole_of, float: number_of}.get(hint, hint)(text)
     except (TypeError, ValueError):
         kind = "a whole number" if hint is int else "a number" if hint is float else hint.__name__
         raise ConfigError(f"{key} must be {kind}, not '{text}'") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,59 @@ _MOST_VALUES = 200_000
 """Values in a file, those counted again that an alias repeats."""
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would read ``1_02`` as 102."""
+_MOST_DIGITS = 18
+#: Whole numbers and others as everybody writes them.
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
+_REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+class PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would read ``1_02`` as 102, ``010`` as 8 and ``1:30`` as 90.
+
+    Raises ``InputError`` with the line for a number that is written so.
+    """
+
+
+def _number(node: yaml.ScalarNode, form: re.Pattern[str]) -> None:
     text = str(node.value)
-    if "_" in text:
+    if form.fullmatch(text) is None:
         line = node.start_mark.line + 1
-        raise InputError(f"line {line}: '{text}' is no number; write {text.replace('_', '')}, or quote it as text")
+        wanted = text.replace("_", "").lstrip("0")
+        better = wanted if ":" not in text and wanted[:1].isdigit() else "a decimal number"
+        raise InputError(f"line {line}: '{text}' is no number; write {better}, or quote it as text")
+
+
+def _whole(loader: PlainLoader, node: yaml.ScalarNode) -> int:
+    _number(node, _DECIMAL)
+    if len(node.value) > _MOST_DIGITS:
+        line = node.start_mark.line + 1
+        raise InputError(f"line {line}: {node.value[:_MOST_DIGITS]}... has {len(node.value)} digits; allowed: 18")
     return int(loader.construct_yaml_int(node))
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+def _date(loader: PlainLoader, node: yaml.ScalarNode) -> Any:
+    try:
+        return loader.construct_yaml_timestamp(node)
+    except ValueError as error:
+        line = node.start_mark.line + 1
+        raise InputError(f"line {line}: '{node.value}' is no date ({error}); quote it as text") from None
+
+
+def _real(loader: PlainLoader, node: yaml.ScalarNode) -> float:
+    _number(node, _REAL)
+    return float(loader.construct_yaml_float(node))
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:int", _whole)
+PlainLoader.add_constructor("tag:yaml.org,2002:float", _real)
+PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", _date)
 
 
 def read_plain_yaml(path: Path) -> Any:
     """The content of a file (None: it is empty); raises ``InputError`` naming the file and what is wrong with it."""
     try:
         with path.open(encoding="utf-8") as file:
-            content = yaml.load(file, Loader=_Loader)
+            content = yaml.load(file, Loader=PlainLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     except InputError as error:

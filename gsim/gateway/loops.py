@@ -16,6 +16,8 @@ from gsim.gateway.clock import Alarm, Clock
 #: Fewer times than these are counted one by one, more by NumPy, so many at once.
 _FEW = 32
 _AT_ONCE = 1 << 16
+#: More than these are not counted at all: nobody waits for a run that does so much, to compare its last bits.
+_MOST = 10_000_000
 
 
 class Loop:
@@ -87,9 +89,12 @@ class Loops:
 def times_before(now_s: float, due_s: float, interval_s: float) -> tuple[float, float]:
     """The last time before ``now_s`` of a loop that is due at ``due_s`` (-inf: none is), and the first from then on.
 
-    An interval is added after another, so that both are what they would be, to the last bit, had all been rung.
+    An interval is added after another, so that both are what they would be, to the last bit, had all been rung (of very
+    many: but for rounding).
     """
     last_s = -inf
+    if now_s - due_s > _MOST * interval_s:
+        due_s += (int((now_s - due_s) / interval_s) - _AT_ONCE) * interval_s
     while due_s < now_s:
         if due_s + interval_s == due_s:
             return due_s, now_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gsim.core import ConfigError
+from gsim.core.answers import LEAST_INTERVAL_S
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class TelemetryConfig:
     def __post_init__(self) -> None:
         for name in ("interval_s", "stream_interval_s", "sample_interval_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"telemetry.{name} must be greater than 0, not {value}")
+            if value is not None and not value >= LEAST_INTERVAL_S:
+                raise ConfigError(f"telemetry.{name} must be {LEAST_INTERVAL_S:g} or more, not {value}")
         if self.prefix_block_tokens < 1:
             raise ConfigError(f"telemetry.prefix_block_tokens must be 1 or more, not {self.prefix_block_tokens}")
         if not self.prefix_capacity > 0:

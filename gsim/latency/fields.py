@@ -11,7 +11,8 @@ import yaml
 
 from gsim.core.errors import InputError, ProfileError
 from gsim.core.files import check_regular
-from gsim.core.plain_yaml import check_size
+from gsim.core.numbers import number_of
+from gsim.core.plain_yaml import PlainLoader, check_size
 
 
 class Fields:
@@ -50,8 +51,9 @@ class Fields:
         allowed = f"a finite number {'above' if above else 'of at least'} {low:g}"
         try:
             # YAML 1.1 reads 1e-5 as text; whoever writes it means a number.
-            number = float(value) if not isinstance(value, bool) else math.nan
-        except (TypeError, ValueError):
+            known = math.nan if isinstance(value, bool) else value
+            number = number_of(known) if isinstance(known, str) else float(known)
+        except (TypeError, ValueError, OverflowError):
             raise self.error(key, f"must be {allowed}, not {value!r}") from None
         if not math.isfinite(number) or number < low or (above and number == low):
             raise self.error(key, f"must be {allowed}, not {value!r}")
@@ -126,8 +128,10 @@ def read_yaml(path: Path) -> Fields:
     try:
         check_regular(path)
         with path.open(encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-    except yaml.YAMLError as error:
+            values = yaml.load(file, Loader=PlainLoader)
+    except InputError as error:
+        raise ProfileError(f"{path}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
         raise ProfileError(f"{path}: not valid YAML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: cannot be read: {error}") from None

@@ -45,7 +45,11 @@ def load_profile(name_or_path: str | Path) -> Profile:
     """
     path = _locate(name_or_path)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return _load(path, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+    try:
+        return _load(path, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+    except ProfileError as error:
+        # What is wrong with values together is found where no file is known any more.
+        raise error if str(path) in str(error) else ProfileError(f"{path}: {error}") from None
 
 
 def _locate(name_or_path: str | Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gsim.core import ConfigError, Status
+from gsim.core.numbers import number_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Objective:
                 allowed = "allowed: ttft, tpot, e2el (milliseconds), truncated:good"
                 raise ConfigError(f"goodput '{word}': unknown metric '{key}'; {allowed}")
             try:
-                limits[f"{key}_ms"] = float(value)
+                limits[f"{key}_ms"] = number_of(value)
             except ValueError:
                 raise ConfigError(f"goodput '{word}': '{value}' is not a number of milliseconds") from None
         return cls(**limits)

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gsim.core.files import write_whole
+from gsim.core.markdown import code, plain, row, target
 from gsim.paper.claims import Claim
 from gsim.paper.report import Report, Section
 
@@ -26,14 +28,14 @@ def write_markdown(report: Report, path: Path) -> None:
         for figure in section.figures:
             shutil.copyfile(figure, figures / _file(section, figure))
         page = section_page(section, f"../{path.name}", f"../{_FIGURES}")
-        (pages / f"{section.name}.md").write_text(page, encoding="utf-8")
-    path.write_text(verdicts_page(report, pages.name), encoding="utf-8")
+        write_whole(pages / f"{section.name}.md", page)
+    write_whole(path, verdicts_page(report, pages.name))
 
 
 def verdicts_page(report: Report, pages: str) -> str:
     """What the paper claims and what is found, and where each experiment's page is (in the folder ``pages``)."""
     lines = [f"# {report.title}", "", report.intro, "", *_claims(report.claims, pages), "## Experiments", ""]
-    lines += [f"- [{section.name}]({pages}/{section.name}.md): {section.question}" for section in report.sections]
+    lines += [f"- {_page(section.name, pages)}: {plain(section.question)}" for section in report.sections]
     return "\n".join([*lines, "", report.footer, ""])
 
 
@@ -45,33 +47,31 @@ def section_page(section: Section, verdicts: str, figures: str) -> str:
 def _claims(claims: Sequence[Claim], pages: str) -> Iterator[str]:
     if claims:
         yield from ("## What the paper claims, and what is found", "")
-        yield from _rows(
-            ("where", "the paper says", "verdict", "what is found"),
-            [
-                (c.where, f"{c.claim} ([{c.experiment}]({pages}/{c.experiment}.md))", c.verdict.value, c.found)
-                for c in claims
-            ],
-        )
+        yield from (row(("where", "the paper says", "verdict", "what is found")), "|---|---|---|---|")
+        for c in claims:
+            said = f"{plain(c.claim)} ({_page(c.experiment, pages)})"
+            yield f"| {plain(c.where)} | {said} | {c.verdict.value} | {plain(c.found)} |"
         yield ""
 
 
 def _section(section: Section, figures: str) -> Iterator[str]:
-    yield from (f"# {section.name}", "", f"**{section.question}**", "")
+    yield from (f"# {plain(section.name)}", "", f"**{plain(section.question)}**", "")
     if section.paper:
-        yield from (f"The paper: {section.paper}", "")
+        yield from (f"The paper: {plain(section.paper)}", "")
     for figure in section.figures:
-        yield from (f"![{section.name}]({figures}/{_file(section, figure)})", "")
-    yield from (f"- {finding}" for finding in section.findings)
+        yield from (f"![{plain(section.name)}]({target(f'{figures}/{_file(section, figure)}')})", "")
+    yield from (f"- {plain(finding)}" for finding in section.findings)
     yield ""
     for table in section.tables:
         if len(table.rows) <= _MOST_ROWS:
-            yield from (f"{table.title}:", "", *_rows(table.header, table.rows), "")
-    yield from (section.setup, "", f"`{section.command}`")
+            rule = "|" + "---|" * len(table.header)
+            yield from (f"{plain(table.title)}:", "", row(table.header), rule, *map(row, table.rows), "")
+    yield from (plain(section.setup), "", code(section.command))
 
 
-def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for line in (header, ["---"] * len(header), *rows):
-        yield "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
+def _page(experiment: str, pages: str) -> str:
+    """A link to an experiment's page."""
+    return f"[{plain(experiment)}]({target(f'{pages}/{experiment}.md')})"
 
 
 def _file(section: Section, figure: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from gsim.core import ConfigError, GsimError, SimulationError, register
 from gsim.core.errors import MissingFieldError
+from gsim.core.files import write_whole
 from gsim.paper.claims import claims
 from gsim.paper.report import Report, Section, read_section
 from gsim.paper.report_html import html_report
@@ -114,7 +115,7 @@ class Reproduce:
                 sections.append(_absent(plan, f"failed: {error}"))
         report = self._report(context, sections)
         page = context.out / "report.html"
-        page.write_text(html_report(report), encoding="utf-8")
+        write_whole(page, html_report(report))
         if self.markdown is not None:
             write_markdown(report, Path(self.markdown))
         if failed:

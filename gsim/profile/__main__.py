@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gsim.core import Batch, Chunk
 from gsim.core.errors import ConfigError, GsimError
+from gsim.core.files import write_whole
 from gsim.core.options import read_options
 from gsim.latency import load_profile
 from gsim.profile.build import BuildOptions, build_profile
@@ -90,7 +91,7 @@ def check(words: Sequence[str]) -> str:
 def _write(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        write_whole(file, text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error}") from None
 

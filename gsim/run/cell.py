@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ import numpy as np
 from gsim.cluster import RunResult, simulate
 from gsim.core import ConfigError, InputError, Population, Session, Status
 from gsim.metrics import instance_usage, latency_drift, over_time, summarise, window_drifts, with_beginnings
+from gsim.run.audit import audit
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
+from gsim.run.pulse import Pulse, Watched
 from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
 from gsim.run.store import RunStore
@@ -26,15 +28,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def run(settings: Settings, seed: int, load: Iterator[Session] | Population | None = None) -> RunResult:
+def run(
+    settings: Settings,
+    seed: int,
+    load: Iterator[Session] | Population | None = None,
+    watch: Callable[[Watched], None] | None = None,
+) -> RunResult:
     """Simulate one run (under ``load``, where the caller has drawn it); a plan is made before it is replayed."""
     settings = with_window(settings)
     scenario = settings.scenario()
     if getattr(scenario.router, "offline", False):
         scenario = importlib.import_module(PLANNER).prepare(scenario, settings, seed)
-    return simulate(
-        scenario, settings.load(seed) if load is None else load, seed, settings.horizon, settings.limit.simulated_s
-    )
+    if load is None:
+        load = settings.load(seed)
+    return simulate(scenario, load, seed, settings.horizon, settings.limit.simulated_s, watch)
 
 
 def with_window(settings: Settings) -> Settings:
@@ -134,16 +141,19 @@ class Finished:
         return request_rows(self.result, self.settings)
 
 
-def finish(settings: Settings, seed: int, shelf: Shelf | None = None) -> Finished:
+def finish(
+    settings: Settings, seed: int, shelf: Shelf | None = None, watch: Callable[[Watched], None] | None = None
+) -> Finished:
     """Run this seed to its end; ``shelf`` is where runs of other policies find the same sessions.
 
-    Raises ``ConfigError`` where nothing of it is counted.
+    ``watch`` is handed the simulated clock. Raises ``ConfigError`` where nothing of it is counted.
     """
     begin = time.perf_counter()
     chosen = with_window(settings)
     with settings.limit.on_the_wall():
         trace, load = (shelf or Shelf()).take(chosen, seed)
-        result = run(chosen, seed, load)
+        result = run(chosen, seed, load, watch)
+    audit(result)
     summary = summary_of(chosen, result, time.perf_counter() - begin)
     _check_counted(chosen, result, summary)
     _report_rows(summary, getattr(trace, "report", None))
@@ -167,7 +177,8 @@ def compute(
         key = key_of(basis, seed)
         if store.sound(key):
             continue
-        done = finish(settings, seed, shelf)
+        with Pulse(folder).beating() as pulse:
+            done = finish(settings, seed, shelf, pulse.watch)
         if settings.basis(code) != basis:
             raise InputError(f"an input file of the run with seed {seed} changed while it was computed; run it again")
         store.save(key, done.rows, done.summary, {"code": code, **maker()})

@@ -12,6 +12,9 @@ from types import FrameType
 
 from gsim.core import ConfigError, SimulationError
 
+#: Three years: timers hold no more than they need to.
+_LONGEST_S = 1e8
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -39,7 +42,7 @@ class Limit:
             yield
             return
         before = signal.signal(signal.SIGALRM, self._over)
-        signal.setitimer(signal.ITIMER_REAL, self.wall_s)
+        signal.setitimer(signal.ITIMER_REAL, min(self.wall_s, _LONGEST_S))
         try:
             yield
         finally:

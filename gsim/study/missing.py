@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from gsim.run.pulse import clocks, swept
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
-from gsim.study.progress import say
+from gsim.study.progress import say, watching
 
 #: The folder of stored runs, in a results folder.
 RUNS = "runs"
@@ -25,3 +27,13 @@ def cleared(store: RunStore, keys: Sequence[str]) -> None:
         path.unlink()
     if damaged:
         say(f"{len(damaged)} stored runs are not as they were written and are computed again ({damaged[0].name} ...)")
+
+
+@contextmanager
+def watching_runs(name: str, store: RunStore, keys: Sequence[str]) -> Iterator[None]:
+    """Progress of runs that are computed meanwhile: how many are stored, and where the simulated clocks are."""
+    try:
+        with watching(name, len(keys), lambda: sum(store.has(key) for key in keys), lambda: clocks(store.folder)):
+            yield
+    finally:
+        swept(store.folder)

@@ -55,11 +55,30 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
             bar.advance(task)
 
 
+def simulated(clocks_s: Sequence[float]) -> str:
+    """Where the simulated clocks of runs under way are, in words (nothing where none is known)."""
+    if not clocks_s:
+        return ""
+    first, last = f"{clocks_s[0]:,.0f}", f"{clocks_s[-1]:,.0f}"
+    return f" (simulated clock at {first} s)" if first == last else f" (simulated clocks at {first} to {last} s)"
+
+
+def standing(
+    description: str, total: int, count: int, new: int, elapsed_s: float, clocks_s: Sequence[float] = ()
+) -> str:
+    """How far work is, in a line: what is left is told once something is done."""
+    left = f", about {clock(elapsed_s / new * (total - count))} left" if new else ""
+    return f"{description}: {count} of {total}{left}{simulated(clocks_s)}"
+
+
 @contextmanager
-def watching(description: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+def watching(
+    description: str, total: int, done: Callable[[], int], clocks: Callable[[], Sequence[float]] = tuple
+) -> Iterator[None]:
     """A bar that follows work done elsewhere: ``done`` is asked a few times a second by a thread.
 
-    Where standard error is no terminal, a line every 20 seconds takes its place, with the time left too.
+    ``clocks`` tells where in simulated time the work under way is. Where standard error is no terminal, a line every 20
+    seconds takes its place, with the time left too.
     """
     stop = threading.Event()
     with _bar() as bar:
@@ -71,12 +90,11 @@ def watching(description: str, total: int, done: Callable[[], int]) -> Iterator[
             quiet_s = 0.0
             while not stop.wait(_POLL_S):
                 count = done()
-                bar.update(task, completed=count)
+                bar.update(task, completed=count, description=f"{description}{simulated(clocks())}")
                 quiet_s += _POLL_S
                 if bar.disable and quiet_s >= 20.0:
                     quiet_s = 0.0
-                    each_s = (time.monotonic() - begin_s) / max(count - before, 1)
-                    say(f"{description}: {count} of {total}, about {clock(each_s * (total - count))} left")
+                    say(standing(description, total, count, count - before, time.monotonic() - begin_s, clocks()))
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()

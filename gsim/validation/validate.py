@@ -21,6 +21,7 @@ from gsim.calibration.raw import RawStore
 from gsim.calibration.server import wait_until_idle
 from gsim.core.errors import InputError
 from gsim.core.events import EngineEvent, EventKind
+from gsim.core.files import write_whole, written
 from gsim.core.request import Job, Request
 from gsim.core.streams import Streams
 from gsim.engine import EngineConfig, EngineLimits, make_engine
@@ -66,11 +67,13 @@ async def validate(options: ValidateOptions, transport: httpx.AsyncBaseTransport
     simulated = simulate(profile, meta["block_size"], load, overhead, async_scheduling=options.async_scheduling)
     _keep(folder / f"{options.name}_requests.parquet", tables, simulated)
     judged = compare(tables, simulated)
-    judged.to_csv(folder / f"{options.name}.csv", index=False)
-    ecdf_plot(tables, simulated).savefig(folder / f"{options.name}.png", dpi=120)
+    with written(folder / f"{options.name}.csv") as aside:
+        judged.to_csv(aside, index=False)
+    with written(folder / f"{options.name}.png") as aside:
+        ecdf_plot(tables, simulated).savefig(aside, dpi=120)
     text = markdown(judged, options, max(replay.waited for replay in replays))
     text += "\n\n" + overlap_markdown(by_overlap(tables, simulated))
-    (folder / f"{options.name}.md").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / f"{options.name}.md", text + "\n")
     return text
 
 
@@ -196,4 +199,5 @@ def _table(load: Load, sent_s: np.ndarray, ttft_s: np.ndarray, e2e_s: np.ndarray
 
 def _keep(path: Path, live: Sequence[pd.DataFrame], simulated: pd.DataFrame) -> None:
     runs = [table.assign(run=f"live {i + 1}") for i, table in enumerate(live)]
-    pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(path, index=False)
+    with written(path) as aside:
+        pd.concat([*runs, simulated.assign(run="simulated")]).to_parquet(aside, index=False)

@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar
 
 from gsim.core.errors import TraceError
 from gsim.core.files import check_regular
+from gsim.core.numbers import number_of
 from gsim.workload.report import RowError, RowErrors
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ def number(row: Row, name: str, *, low: float = 0.0, high: float = MAX_SECONDS) 
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
-        result = float(value)
+        result = number_of(value) if isinstance(value, str) else float(value)
     except (ValueError, OverflowError):
         raise RowError(f"{name} must be a number, not {brief(value)}") from None
     if not math.isfinite(result):

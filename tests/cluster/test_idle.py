@@ -79,6 +79,12 @@ def test_times_are_those_of_one_addition_after_another(begin_s, interval_s, coun
     assert times_before(now_s, begin_s, interval_s) == (last_s, due_s)
 
 
+def test_ages_are_not_counted_one_by_one() -> None:
+    last_s, due_s = times_before(1e9, 0.05, 0.05)
+    assert last_s < 1e9 <= due_s
+    assert due_s - last_s == pytest.approx(0.05, abs=1e-6)
+
+
 def test_a_time_that_does_not_advance_ends() -> None:
-    assert times_before(1e17, 1e16, 0.5) == (1e16, 1e17)
+    assert times_before(1e16 + 4, 1e16, 0.5) == (1e16, 1e16 + 4)
     assert times_before(1e17, inf, inf) == (-inf, inf)

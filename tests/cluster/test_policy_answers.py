@@ -138,7 +138,7 @@ def test_a_rectifier_answers_migrations_inside_the_pool(answer, part):
 def test_reviews_are_apart_in_time(interval_s):
     said = told(lambda: reviewed(Reviews([], interval_s)))
     assert said.startswith(f"rectifier Reviews has interval_s = {interval_s!r}")
-    assert said.endswith("allowed: seconds above 0 (inf: no reviews)")
+    assert said.endswith("allowed: 1e-06 seconds or more (inf: no reviews)")
 
 
 def test_an_interval_that_shrinks_to_nothing_ends_the_run():

@@ -79,6 +79,17 @@ class Replaces:
     def refresh(self, now_s: float) -> None: ...
 
 
+class Ticks(Replaces):
+    """An estimator that forgets by the number of refreshes, however much time lies between them."""
+
+    def dispatched(self, instance: int, request: Request, now_s: float) -> None: ...
+    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
+        self.view.queue_s[instance] = 4.0
+
+    def refresh(self, now_s: float) -> None:
+        self.view.queue_s *= 0.9
+
+
 @dataclass
 class Restless:
     """A rectifier that moves everybody to instance 0, again and again."""
@@ -107,6 +118,7 @@ def registered(monkeypatch):
         ("router", Nothing, ["read-only", "queue key nan"]),
         ("predictor", Forgetful, ["tokens in all where there were 17", "first and"]),
         ("estimator", Replaces, ["queue_s is [99.0, 99.0, 99.0] on an idle pool", "it replaced view.queue_s"]),
+        ("estimator", Ticks, ["after one span and [", "after many"]),
         ("rectifier", Restless, ["interval_s = 0.0 (float)", "moves request", "it moves somebody"]),
     ],
 )

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gsim.core import Batch, ProfileError
+from gsim.core import Batch, Chunk, ProfileError
 from gsim.latency import load_profile, profile_names
 
 GOOD = """
@@ -128,3 +132,38 @@ def test_shipped_profiles_say_where_they_come_from(name: str) -> None:
     for folder in (Path(__file__).resolve().parents[2] / "profiles",):
         raw = yaml.safe_load((folder / f"{name}.yaml").read_text())
         assert raw["domain"]["extrapolate"] == "linear"
+
+
+PIECES = (
+    *("1_02", "010", "1:30", "0", "-1", "1e400", "1e-300", ".nan", ".inf", "null", "true", "'512'", "512.5", "[]"),
+    *("{}", "&a", "*a", "[*a, *a]", ",", "]", "}", ":", "\n", "\t", "١٢", "\x00", "6.15", "9" * 400, "!!python/none"),
+)
+edit = st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(PIECES) | st.text(max_size=4))
+
+
+@given(st.booleans(), st.lists(edit, min_size=1, max_size=3))
+@settings(max_examples=60)
+def test_fuzzed_profiles_are_refused_or_keep_to_what_profiles_do(
+    grid: bool, changes: list[tuple[float, int, str]]
+) -> None:
+    text = GOOD.replace("{kind: constant, iteration_ms: 10}", GRID % "13").replace("8192", "200") if grid else GOOD
+    for place, length, piece in changes:
+        at = int(place * len(text))
+        text = text[:at] + piece + text[at + length :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mine.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            profile = load_profile(path)
+        except ProfileError as error:
+            assert "mine.yaml" in str(error)  # noqa: PT017
+            return
+    limit, asked = profile.domain.limit, profile.latency
+    n = min(limit.sequences, limit.batch_tokens)
+    lines = [
+        [asked.iteration_s(Batch((), n, n * c, c)) for c in sorted({1, limit.context_tokens})],
+        [asked.iteration_s(Batch((), k, k, 1)) for k in sorted({1, n})],
+        [asked.iteration_s(Batch((Chunk(min(limit.batch_tokens, limit.context_tokens), 0),), 0, 0, 0))],
+    ]
+    for line in lines:
+        assert all(0.0 < seconds < math.inf for seconds in line), text

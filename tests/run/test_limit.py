@@ -52,3 +52,8 @@ def test_limits_are_checked(values: dict[str, float]) -> None:
 def test_a_window_that_counts_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no request is counted: of 20 none is in the window from warmup_s=1e\+09"):
         compute(settings(warmup_s=1e9), (0,), tmp_path)
+
+
+def test_a_limit_beyond_all_timers_is_none() -> None:
+    with Limit(wall_s=1e300).on_the_wall():
+        pass

@@ -197,7 +197,7 @@ def _exact(row: Row, column: str) -> float:
     value = row.get(column)
     if type(value) is int:
         return value
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and value.isascii() and value.strip().removeprefix("-").isdecimal():
         return int(value)
     return number(row, column, low=-1e19, high=1e19)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gsim.core import ConfigError, Content, Job, Session, block_hashes
+from gsim.core.files import written
 from gsim.workload.formats.agentic_mooncake import SCHEMA, VERSION
 from gsim.workload.play import length, segment
 
@@ -23,12 +24,13 @@ Line = dict[str, Any]
 
 @contextmanager
 def _lines(path: str | Path) -> Iterator[TextIO]:
-    if str(path).endswith(".gz"):
-        with gzip.open(path, "wt", encoding="utf-8") as text:
-            yield text
-    else:
-        with open(path, "w", encoding="utf-8") as text:
-            yield text
+    with written(Path(path)) as aside:
+        if aside.suffix == ".gz":
+            with gzip.open(aside, "wt", encoding="utf-8") as text:
+                yield text
+        else:
+            with aside.open("w", encoding="utf-8") as text:
+                yield text
 
 
 def _write(path: str | Path, rows: Iterable[Line]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gsim.core.files import written
 from gsim.workload.inspect.inspection import Floats, Inspection
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def draw(found: Inspection, title: str, path: str | Path) -> None:
         f"dispersion {found.dispersion:.1f}, reusable {found.reuse:.0%}",
         fontsize="medium",
     )
-    figure.savefig(path, dpi=150)
+    with written(Path(path)) as aside:
+        figure.savefig(aside, dpi=150)
 
 
 def _arrivals(axes: Axes, found: Inspection) -> None:
