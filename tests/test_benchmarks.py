@@ -1,8 +1,13 @@
 """What the benchmarks count: a figure of speed is worth what its count of requests is."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from benchmarks.contexts import Clocked, agent_scenario
+from benchmarks.mixed_attention import main as mixed_attention
+from benchmarks.mixed_attention import mixed
 from gsim.cluster import simulate
 from gsim.core import Streams, build
 
@@ -20,3 +25,15 @@ def test_steady_state_counts_only_what_ended_between_the_marks() -> None:
     assert 0 < timed.requests < len(ended_s)
     assert 0 < timed.cached_fraction < 1
     assert timed.cpu_s > 0
+
+
+def test_decodes_beside_a_chunk_are_told_from_the_chunk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["prefill_chunk,kv_prefill,n_decode,kv_decode,time_us", "512,0,0,0,50", "0,0,1,16,5"]
+    # 8 decodes take 40 us alone and 70 beside the chunk.
+    rows += ["0,0,8,1024,40", "512,0,8,1024,120", "512,0,1,16,58"]
+    (tmp_path / "attention.csv").write_text("\n".join(rows))
+    table = mixed(tmp_path / "attention.csv")
+    assert table[["n_decode", "ratio"]].to_numpy().tolist() == [[8, 1.75]]
+    assert table.sum_percent.iloc[0] == pytest.approx(-25.0)
+    assert mixed_attention([str(tmp_path)]) == 0
+    assert "1 launches, the sum is -25 % off" in capsys.readouterr().out

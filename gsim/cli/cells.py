@@ -67,12 +67,14 @@ class _Composer:
         # Groups first: an option replaces its whole node, a field then changes the new one.
         options = [f"{name}={literal(value)}" for name, value in swept.items() if "." not in name]
         fields = [f"{name}={literal(value)}" for name, value in swept.items() if "." in name]
-        key = (*options, *(name for name in swept if "." in name))
+        # A list or a mapping (a pool's instances) is typed by Hydra alone, so each is composed.
+        nested = {name for name, value in swept.items() if isinstance(value, list | tuple | dict)}
+        key = (*options, *(text if name in nested else name for text in fields if (name := text.partition("=")[0])))
         if key not in self.composed:
             overrides = [*self.fixed, *options, *fields]
             self.composed[key] = self.hydra.config_loader.load_sweep_config(self.config, overrides)
         else:
-            update_fields(self.composed[key], fields)
+            update_fields(self.composed[key], [text for text in fields if text.partition("=")[0] not in nested])
         values = plain(self.composed[key])
         found = {name: lookup(values, name) for name in swept}
         settings, seeds = Settings.read(values), read_seeds(values["seeds"])

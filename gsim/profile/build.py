@@ -14,8 +14,9 @@ from gsim.latency.cards import Card, card
 from gsim.latency.catalogue import CATALOGUE
 from gsim.latency.compose import Composed, compose
 from gsim.latency.kernel_tables import KernelTables, tables_root
-from gsim.latency.vidur import OVERHEAD_S
+from gsim.latency.models import ModelShape
 from gsim.profile.data_sheet import Estimate, estimate
+from gsim.profile.engines import EngineTime, engine_time
 from gsim.profile.flow import Flow
 
 #: USD per hour of one card, order of magnitude of on-demand rentals in 2025, as in the shipped profiles.
@@ -43,6 +44,9 @@ class BuildOptions:
     moe_dtype: str = ""
     kind: str = "tables"
     """``tables`` (public kernel tables) or ``roofline`` (the card's data sheet)."""
+    engine: str = "vllm-0.21"
+    """What the engine's loop adds to its kernels: ``vllm-0.21`` (0.2 ms), ``vllm-0.6`` (1 ms and 0.03 ms a sequence) or
+    ``kernels`` (nothing)."""
     tables: str | None = None
     """Folder of the tables; None: the installed package."""
     name: str = ""
@@ -52,8 +56,12 @@ class BuildOptions:
 
 def build_profile(options: BuildOptions) -> tuple[str, str]:
     """Name and YAML of the profile; raises ``ProfileError`` that says what there is where there are no tables."""
+    return profile_text(model_shape(options.model), options)
+
+
+def profile_text(shape: ModelShape, options: BuildOptions) -> tuple[str, str]:
+    """The same of a model by its shape, whatever ``options.model`` says."""
     sheet = card(options.gpu)
-    shape = model_shape(options.model)
     deployment = Deployment(
         shape,
         sheet.name,
@@ -63,17 +71,19 @@ def build_profile(options: BuildOptions) -> tuple[str, str]:
         weight_dtype=options.dtype,
         kv_dtype=options.kv_dtype,
         moe_dtype=options.moe_dtype,
+        engine_version=options.engine,
     )
     kv_tokens = deployment.kv_tokens(sheet.memory_gb)
     if kv_tokens < 1:
         raise ProfileError(deployment.too_large(sheet.memory_gb))
+    loop = engine_time(options.engine)
     name = options.name or default_name(deployment)
     longest = shape.max_position
     if options.kind == "tables":
         tables = KernelTables(sheet, tables_root(options.tables))
-        latency, domain, provenance = _composed(tables, compose(tables, deployment, longest), deployment)
+        latency, domain, provenance = _composed(tables, compose(tables, deployment, longest), deployment, loop)
     elif options.kind == "roofline":
-        latency, domain, provenance = _estimated(estimate(deployment, sheet), longest)
+        latency, domain, provenance = _estimated(estimate(deployment, sheet, loop), longest)
     else:
         raise ProfileError(f"kind must be tables or roofline, not '{options.kind}'")
     price = PRICES[sheet.name] if options.price_per_hour is None else options.price_per_hour
@@ -107,6 +117,7 @@ def default_name(deployment: Deployment) -> str:
 def _spread(deployment: Deployment) -> dict[str, Any]:
     values: dict[str, Any] = {"tp": deployment.tp, "weight_dtype": deployment.weight_dtype}
     values["kv_dtype"] = deployment.kv_dtype
+    values["engine_version"] = deployment.engine_version
     if deployment.moe_dtype != deployment.weight_dtype:
         values["moe_dtype"] = deployment.moe_dtype
     return values
@@ -120,16 +131,19 @@ def _engine(sheet: Card, sequences: int) -> dict[str, int]:
 
 
 def _composed(
-    tables: KernelTables, found: Composed, deployment: Deployment
+    tables: KernelTables, found: Composed, deployment: Deployment, loop: EngineTime
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     latency = {
         "kind": "iteration",
-        "overhead_ms": OVERHEAD_S * 1e3,
+        "overhead_ms": loop.overhead_s * 1e3,
         "square_token_ms": _rounded(found.square_token_s * 1e3),
         "decode": {
             "batch": list(found.batches),
             "context": list(found.contexts),
-            "ms": [[_rounded(1e3 * float(x)) for x in row] for row in found.decode_s],
+            "ms": [
+                [_rounded(1e3 * (float(x) + n * loop.sequence_s)) for x in row]
+                for n, row in zip(found.batches, found.decode_s, strict=True)
+            ],
         },
         "prefill": {
             "tokens": list(found.tokens),
@@ -145,8 +159,8 @@ def _composed(
         "source": "aiconfigurator-core 0.12.0 (NVIDIA), kernel tables",
         "basis": "derived: sum of measured kernels, log-log interpolation; a larger problem bounds a smaller one, "
         "quantised is never slower than 16 bit; element-wise kernels by bandwidth; "
-        f"{OVERHEAD_S * 1e3:g} ms per iteration of engine overhead added"
-        + (f"; substituted: {substitutions}" if substitutions else ""),
+        f"{loop.overhead_s * 1e3:g} ms per iteration and {loop.sequence_s * 1e3:g} ms per sequence of engine overhead "
+        f"added ({loop.evidence})" + (f"; substituted: {substitutions}" if substitutions else ""),
         "engine_version": f"vLLM kernels ({versions})",
         "licence": "Apache-2.0",
         "uncertainty": uncertainty(deployment, tables.card),

@@ -8,6 +8,7 @@ from gsim.core.errors import ProfileError
 from gsim.latency.cards import Card
 from gsim.latency.communication import all_reduces
 from gsim.latency.deployment import WEIGHT_BYTES, Deployment
+from gsim.profile.engines import EngineTime
 
 #: Card -> share of the memory bandwidth that a decode of one sequence reaches, and of the dense peak that a prompt of
 #: 1,024 tokens reaches, measured for 7B and 8B models: Helix (V100, T4, L4), Vidur (A40, A100), aiconfigurator-core
@@ -45,7 +46,7 @@ class Estimate:
     uncertainty: str
 
 
-def estimate(deployment: Deployment, sheet: Card) -> Estimate:
+def estimate(deployment: Deployment, sheet: Card, loop: EngineTime) -> Estimate:
     """The roofline of a deployment; raises ``ProfileError`` where a coefficient has no source."""
     model, tp = deployment.model, deployment.tp
     if sheet.name not in REACHED:
@@ -63,10 +64,10 @@ def estimate(deployment: Deployment, sheet: Card) -> Estimate:
     bytes_per_s = read * sheet.bandwidth_gb_per_s * 1e9
     # The embedding is looked up, not multiplied; the head is multiplied once a sequence.
     dense = model.parameters - model.embedding_parameters
-    overhead_s, token_s = 1e-3, 2.0 * dense / flops
+    overhead_s, token_s = loop.overhead_s, 2.0 * dense / flops
     basis = (
         f"{read:.0%} of {sheet.bandwidth_gb_per_s:g} GB/s and {computed:.0%} of {sheet.tflops:g} TFLOPS per card, as "
-        "7B and 8B models reach there; 1 ms per iteration of engine overhead"
+        f"7B and 8B models reach there; {loop.overhead_s * 1e3:g} ms per iteration of engine overhead ({loop.evidence})"
     )
     if tp > 1:
         known = ALL_REDUCE.get(sheet.name, {})
@@ -88,7 +89,7 @@ def estimate(deployment: Deployment, sheet: Card) -> Estimate:
         "weights_ms": deployment.weight_bytes_per_card / bytes_per_s * 1e3,
         "token_ms": token_s * 1e3,
         "sharpness": 2.0,
-        "sequence_ms": 0.02,
+        "sequence_ms": 0.02 + loop.sequence_s * 1e3,
         "context_token_ms": kv_bytes / (0.8 * sheet.bandwidth_gb_per_s * 1e9) * 1e3,
         # A chunk attends to half its square: two products of heads x head size, two operations each.
         "square_token_ms": 2.0 * model.layers * model.heads * model.head_dim / (0.5 * flops / computed) * 1e3,

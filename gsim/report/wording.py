@@ -9,6 +9,8 @@ from typing import Any
 #: Of fields and metrics: the name, and the unit in brackets.
 NAMES = {
     "goodput_rps": "Goodput (requests/s)",
+    "goodput_per_card": "Goodput per card (requests/s)",
+    "goodput_per_usd": "Good requests per US dollar",
     "attainment": "SLO attainment",
     "session_goodput_rps": "Session goodput (sessions/s)",
     "session_attainment": "Session SLO attainment",

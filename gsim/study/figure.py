@@ -40,7 +40,10 @@ def new_figure(
     rows = -(-panels // columns)
     figure = Figure(figsize=(width * columns + 0.3, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)[:panels]
+    axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
+    for axis in axes[panels:]:
+        axis.remove()
+    axes = axes[:panels]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)

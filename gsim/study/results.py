@@ -15,6 +15,7 @@ import numpy as np
 
 from gsim.metrics import Paired, interval_of, paired_difference
 from gsim.run.store import RunStore, encoding
+from gsim.study.costs import with_costs
 from gsim.study.grid import Cell
 from gsim.study.measured import by_point
 from gsim.study.policies import without_field
@@ -63,8 +64,13 @@ class CellResult:
 
 
 def collect(cells: Sequence[Cell], store: RunStore) -> list[CellResult]:
-    """Read the summaries of all cells, in the grid's order."""
-    return [CellResult(cell, tuple(store.summary(key) for key in cell.keys), cell.label, cell.point) for cell in cells]
+    """Read the summaries of all cells, in the grid's order; what the pool costs is put beside them."""
+    found = []
+    for cell in cells:
+        pool = cell.settings.choices["pool"].build()
+        summaries = tuple(with_costs(store.summary(key), pool) for key in cell.keys)
+        found.append(CellResult(cell, summaries, cell.label, cell.point))
+    return found
 
 
 def along(results: Sequence[CellResult], x: str | None) -> list[CellResult]:

@@ -39,6 +39,17 @@ LARGE = ("h800-llama-3.1-70b-tp4", "a800-llama-3.1-70b-tp4", "a40-llama-3.1-70b-
             "nobody measured an all-reduce of 2 x",
         ),
         (["build", "model=llama-3.1-8b", "gpu=a40", "dtype=int4", "kind=roofline"], "what int4 kernels reach of a A40"),
+        (
+            ["build", "model=llama-3.1-8b", "gpu=a40", "kind=roofline", "engine=vllm-9"],
+            "engine must be one of vllm-0.21,",
+        ),
+        (["build", "model=llama-3.1-8b", "gpu=h100", "ep=2"], "ep is 2: the all-to-all of expert parallelism has not"),
+        (["build", "model=llama-3.1-8b", "gpu=h100", "tp=3"], "tp 3 does not divide 32 heads and 8 KV heads"),
+        (
+            ["build", "model=llama-3.1-8b", "gpu=h100", "dtype=fp7"],
+            "weight_dtype must be one of fp32, fp16, bf16, fp8,",
+        ),
+        (["build", "model=llama-3.1-8b", "gpu=h100", "kv_dtype=fp4"], "kv_dtype must be one of fp32, fp16, bf16, fp8"),
         (["make"], "'make' is no command; there are: build, check, show"),
         (["show"], "show takes one profile"),
     ],
@@ -89,3 +100,16 @@ def test_a_pool_of_different_models_is_refused() -> None:
     mixed = PoolConfig((InstanceGroup("h800-llama-3.1-8b"), InstanceGroup("h800-llama-3.1-70b-tp4")))
     with pytest.raises(ConfigError, match=r"serve different models \(llama-3.1-70b, llama-3.1-8b\), and no trace says"):
         mixed.build(EngineConfig())
+
+
+def test_an_older_engine_adds_its_own_time(tmp_path: Path) -> None:
+    words = ["build", "model=llama-3.1-8b", "gpu=v100", "kind=roofline"]
+    times = {}
+    for engine in ("kernels", "vllm-0.21", "vllm-0.6"):
+        assert main([*words, f"engine={engine}", f"out={tmp_path}"]) == 0
+        profile = load_profile(tmp_path / "v100-llama-3.1-8b.yaml")
+        assert profile.deployment.engine_version == engine
+        times[engine] = [profile.latency.iteration_s(Batch((), n, 512 * n, 512)) for n in (1, 32)]
+    more = [[a - b for a, b in zip(times[name], times["kernels"])] for name in ("vllm-0.21", "vllm-0.6")]
+    assert more[0] == pytest.approx([0.2e-3, 0.2e-3])
+    assert more[1] == pytest.approx([1.03e-3, 1.96e-3])

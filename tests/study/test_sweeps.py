@@ -225,3 +225,17 @@ def test_labels_pass_through_files_and_figures_unchanged(capsys):
     for label in ("1", "_x", "NA", "a,b: c", "${x}"):
         assert main(["compare", f"results/own:{label}", "results/own:US$1_", "attainment"]) == 0
         assert f"A = results/own:{label}\n" in capsys.readouterr().out
+
+
+def test_pools_are_swept_as_lists_of_instances():
+    kinds = ["v100-llama-3.1-8b", "a40-llama-3.1-8b", "h800-llama-3.1-8b"]
+    entries = [
+        {"label": name, "router": "random", "pool.instances": [{"profile": name, "count": count}]}
+        for count, name in enumerate(kinds, 1)
+    ]
+    experiment({"trace.rate_per_s": [20, 40], "router": entries})
+    made = cells("experiment=own").cells
+    pools = [cell.settings.scenario().instances for cell in made]
+    assert [len(pool) for pool in pools] == [1, 2, 3] * 2
+    assert [pool[0].profile.name for pool in pools] == kinds * 2
+    assert [cell.settings.plain()["trace"]["rate_per_s"] for cell in made] == [20] * 3 + [40] * 3

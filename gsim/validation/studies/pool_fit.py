@@ -27,11 +27,11 @@ class PoolFitStudy:
     ground_truth: str = "???"
     """Folder with a timed-*.csv file (``gsim/validation/pool/truth.py`` has the format)."""
     profile: str = "l20-llama-3.1-8b"
-    """A parametric profile to start from."""
+    """A parametric profile: its card, model, limits and weights count, its fitted coefficients do not."""
     budgets: tuple[int, ...] = (512, 1024, 2048, 4096)
     """``max_num_batched_tokens`` to be tried."""
-    evaluations: int = 200
-    """Replays of that minute per budget (a quarter of a second each)."""
+    evaluations: int = 800
+    """Replays of that minute per budget, at most (a fifth of a second each)."""
 
     def __post_init__(self) -> None:
         if not self.budgets or min(self.budgets) < 256:

@@ -1,0 +1,30 @@
+"""What a pool takes, in cards and in money, and how much goodput each of them brings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gsim.engine import EngineConfig
+from gsim.run.pool import PoolConfig
+
+
+def with_costs(summary: Mapping[str, Any], pool: PoolConfig) -> dict[str, Any]:
+    """A run's summary with the metrics ``cards``, ``usd_per_hour``, ``goodput_per_card`` (good requests/s of a card)
+    and ``goodput_per_usd`` (good requests for a dollar).
+
+    By the profiles' own prices; where an instance has none, what depends on it is NaN.
+    """
+    profiles = [spec.profile for spec in pool.build(EngineConfig())]
+    cards = sum(profile.deployment.cards for profile in profiles)
+    priced = all(profile.price_per_hour > 0.0 for profile in profiles)
+    usd_per_hour = sum(profile.price_per_hour for profile in profiles) if priced else math.nan
+    goodput_rps = float(summary["metrics"].get("goodput_rps", math.nan))
+    costs = {
+        "cards": float(cards),
+        "usd_per_hour": usd_per_hour,
+        "goodput_per_card": goodput_rps / cards,
+        "goodput_per_usd": 3600.0 * goodput_rps / usd_per_hour,
+    }
+    return {**summary, "metrics": {**summary["metrics"], **costs}}

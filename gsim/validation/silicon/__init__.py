@@ -1,0 +1,1 @@
+"""Composed profiles held against the measured rows that come with the public kernel tables."""
