@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from gsim.core import Gauges
 from gsim.emulate.answer import Answer
@@ -23,6 +27,38 @@ _REQUEST_S = (
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 _LATE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _LABELS = ("model_name", "engine")
+
+
+class Gaps:
+    """The histogram of the times between tokens, and the count of tokens: every token counts, so it costs little."""
+
+    def __init__(self, name: str, meaning: str, labels: Mapping[str, str], generated: Counter) -> None:
+        self.tokens = 0
+        """Generated and not yet in the counter."""
+        self._name, self._meaning, self._labels = name, meaning, labels
+        self._generated = generated
+        self._counts = [0] * (len(_BETWEEN_S) + 1)
+        self._sum_s = 0.0
+
+    def add(self, tokens: int, span_s: float) -> None:
+        """So many tokens came together, ``span_s`` after the one before them."""
+        self.tokens += tokens
+        gap_s = span_s / tokens
+        self._sum_s += gap_s
+        self._counts[bisect_left(_BETWEEN_S, gap_s)] += 1
+
+    def settle(self) -> None:
+        """Bring the counter of tokens up to date."""
+        self._generated.inc(self.tokens)
+        self.tokens = 0
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What a registry asks for."""
+        family = HistogramMetricFamily(self._name, self._meaning, labels=list(self._labels))
+        bounds = [*map(floatToGoString, _BETWEEN_S), "+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
+        family.add_metric(list(self._labels.values()), buckets, self._sum_s)
+        yield family
 
 
 class Metrics:
@@ -46,7 +82,9 @@ class Metrics:
         gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", lambda: gauges().kv_usage)
         self.preemptions = counter("num_preemptions", "Cumulative number of preemption from the engine.")
         self._prompt = counter("prompt_tokens", "Number of prefill tokens processed.")
-        self._generated = counter("generation_tokens", "Number of generation tokens processed.")
+        generated = counter("generation_tokens", "Number of generation tokens processed.")
+        self._between = Gaps("vllm:inter_token_latency_seconds", "Inter-token latency.", own, generated)
+        registry.register(self._between)
         self._queries = counter("prefix_cache_queries", "Prefix cache queries, in terms of number of queried tokens.")
         self._hits = counter("prefix_cache_hits", "Prefix cache hits, in terms of number of cached tokens.")
         self._ended = Counter(
@@ -54,7 +92,6 @@ class Metrics:
         )
         self._own = own
         self._first = histogram("time_to_first_token_seconds", "Time to first token.", _FIRST_TOKEN_S)
-        self._between = histogram("inter_token_latency_seconds", "Inter-token latency.", _BETWEEN_S)
         self._per_token = histogram("request_time_per_output_token_seconds", "Time per output token.", _BETWEEN_S)
         self._whole = histogram("e2e_request_latency_seconds", "End to end request latency.", _REQUEST_S)
         self._prompts = histogram("request_prompt_tokens", "Number of prefill tokens processed.", _TOKENS)
@@ -85,12 +122,11 @@ class Metrics:
         self._queries.inc(len(answer.prompt_ids))
         self._hits.inc(answer.cached_tokens)
         self._prompt.inc(len(answer.prompt_ids))
-        self._generated.inc()
+        self._between.tokens += 1
 
     def more_tokens(self, tokens: int, span_s: float) -> None:
         """So many more tokens of one answer, ``span_s`` after the one before them."""
-        self._generated.inc(tokens)
-        self._between.observe(span_s / tokens)
+        self._between.add(tokens, span_s)
 
     def ended(self, answer: Answer) -> None:
         """An answer is over."""
@@ -104,6 +140,7 @@ class Metrics:
 
     def text(self, names: Sequence[str] = ()) -> bytes:
         """All of them in Prometheus' text format, or those with these names (as vLLM's ``?name[]=``)."""
+        self._between.settle()
         if not names:
             return generate_latest(self.registry)
         return generate_latest(self.registry.restricted_registry(names))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gsim.gateway.active import Active
 from gsim.live.bodies import Asked
@@ -44,8 +43,7 @@ def why_it_stays(asked: Asked, values: Mapping[str, Any], moves: str) -> str:
     return ""
 
 
-@dataclass
-class Piece:
+class Piece(NamedTuple):
     """Some of an answer, as it came from a server."""
 
     ids: list[int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Iterator
 from math import inf, isnan
@@ -24,6 +25,8 @@ class Journal:
 
     def __init__(self, folder: str | None, block_size: int) -> None:
         self._block_size = block_size
+        self._began_s = time.time()
+        """Rows are stamped by the calendar, so that times rise over restarts."""
         self._files: tuple[TextIO, TextIO] | None = None
         self._due: dict[int, dict[str, Any] | None] = {}
         """Requests in order of arrival; None: it has not ended."""
@@ -99,7 +102,7 @@ class Journal:
             tokens = active.generated_before
         content = request.content if sum(n for _, n in request.content) == request.prompt_tokens else ()
         row: dict[str, Any] = {
-            "timestamp": round(request.arrival_s * 1e3, 3),
+            "timestamp": round((self._began_s + request.arrival_s) * 1e3, 3),
             "input_length": request.prompt_tokens,
             "output_length": tokens,
             "hash_ids": hash_ids(content, request.prompt_tokens, self._block_size, request.request_id),

@@ -16,6 +16,9 @@ from gsim.live.sse import DONE, EventError, Events
 from gsim.serve.exchange import Exchange
 from gsim.serve.leg import Broken, Failed, Leg, ServerFailureError, read_on
 
+#: Without the wrapping of json.loads, which looks for the encoding first.
+_read = json.JSONDecoder().decode
+
 
 class ServerBackend(Backend):
     """Sends requests to a server, and tells the gateway of their first token and end."""
@@ -159,7 +162,7 @@ class ServerBackend(Backend):
         async for data in response.content.iter_any():
             for event in events.feed(data):
                 if event != DONE:
-                    self._chunk(leg, json.loads(event))
+                    self._chunk(leg, _read(event.decode()))
                 if leg.closed:
                     await read_on(response)
                     return
@@ -227,7 +230,7 @@ class ServerBackend(Backend):
                     self._over(leg, EventKind.FINISHED)
                     await read_on(response)
                     return
-                values = json.loads(event)
+                values = _read(event.decode())
                 if "error" in values:
                     self._error(leg, values)
                     return

@@ -114,7 +114,7 @@ class Service:
             return None
         if policies.rectifier is not None and "scrape" not in getattr(policies.router, "needs", ()):
             # Nobody looks between two reviews.
-            return max(interval_s, policies.rectifier.interval_s / 2)
+            return max(interval_s, policies.rectifier.interval_s)
         return interval_s
 
     def _backend(self, index: int, report: Report) -> Backend:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import aiohttp
@@ -76,10 +77,14 @@ class Watch:
                 self.back(index)
 
     async def _healthy(self, url: str, timeout_s: float) -> bool:
+        began_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s), self._http.get(f"{url}/health") as response:
                 return response.status < 500
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except TimeoutError:
+            # Where this process itself came too late, nothing is known of the server.
+            return time.monotonic() - began_s > 1.5 * timeout_s
+        except (aiohttp.ClientError, OSError):
             return False
 
     async def _scrape(self, index: int, interval_s: float, now_s: Callable[[], float]) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from gsim.serve.exchange import Exchange, Piece
 
+#: A text as JSON, by the encoder in C that json.dumps comes to in the end.
+_quoted = json.encoder.encode_basestring_ascii
+
 
 def _compact(values: Any) -> str:
     return json.dumps(values, separators=(",", ":"))
@@ -30,8 +33,11 @@ class Writer:
     def pieces(self, pieces: list[Piece], *, last: bool) -> bytes:
         """What was generated since the last call, as one event (and a chat's role before the first)."""
         exchange = self._exchange
-        ids = [token for piece in pieces for token in piece.ids]
-        text = "".join([piece.text for piece in pieces])
+        if len(pieces) == 1:
+            ids, text = pieces[0].ids, pieces[0].text
+        else:
+            ids = [token for piece in pieces for token in piece.ids]
+            text = "".join([piece.text for piece in pieces])
         reason = _compact(exchange.reason) if last else "null"
         self._sent += len(ids)
         told = f',"token_ids":{_compact(ids)}' if self._with_ids else ""
@@ -44,7 +50,7 @@ class Writer:
                 role = '{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
                 opening = f'{self._head}"choices":[{role}]{prompt}{self._usage()}}}\n\n'
                 prompt = ""
-        said = f'"delta":{{"content":{_compact(text)}}}' if self._chat else f'"text":{_compact(text)}'
+        said = f'"delta":{{"content":{_quoted(text)}}}' if self._chat else f'"text":{_quoted(text)}'
         choice = f'{{"index":0,{said},"logprobs":null,"finish_reason":{reason},"stop_reason":null{told}{prompt}}}'
         return f'{opening}{self._head}"choices":[{choice}]{self._usage()}}}\n\n'.encode()
 

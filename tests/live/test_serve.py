@@ -121,6 +121,29 @@ def test_a_move_is_not_seen(chat):
     served(test, by=moving)
 
 
+def test_none_of_a_hundred_moved_streams_is_broken():
+    async def test(gateway, pool, http):
+        body = {"max_tokens": 150, **GREEDY, "stream_interval": 10}
+        prompts = [[300 + i, 7, 9] for i in range(100)]
+        still = [
+            await post(http, pool.urls[0] + COMPLETE, {"prompt": p, "max_tokens": 150, "return_token_ids": True})
+            for p in prompts[:3]
+        ]
+        parts = await asyncio.gather(
+            *(all_chunks(http, gateway.url + COMPLETE, {"prompt": p, **body}) for p in prompts)
+        )
+        for each in parts:
+            assert len(told(each)[0]) == each[-2]["usage"]["completion_tokens"] == 150
+            assert [end for end in told(each)[2] if end] == ["length"]
+        for (_, whole), each in zip(still, parts):
+            assert told(each)[0] == whole["choices"][0]["token_ids"]
+        counters = gateway.service.gateway.counters
+        assert counters["migrations"] >= 100
+        assert counters["moves_fell_back"] == counters["retries"] == 0
+
+    served(test, by=moving, speed=5.0)
+
+
 @pytest.mark.parametrize(
     "field",
     [
