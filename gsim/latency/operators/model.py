@@ -3,8 +3,8 @@
     seconds = overhead + outer(T) + layers * (dense(T) + experts(T) + attention) + communication(T) + head(S)
 
 T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
-Experts are there where the model has them (``gsim.latency.experts``), communication where it is on several cards: the
-tables of one card hold none.
+Experts are there where the model has them (``experts.py``), communication where it is on several cards: the tables of
+one card hold none.
 Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
 ``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context. Operators are measured one by
 one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides, and none for the
@@ -24,8 +24,8 @@ from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.communication import NO_COMMUNICATION, Communication
 from gsim.latency.domain import Domain
-from gsim.latency.experts import Activation
-from gsim.latency.operator_tables import (
+from gsim.latency.operators.experts import Activation
+from gsim.latency.operators.tables import (
     SKEW_BORDERS,
     OperatorTables,
     bracket,
