@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, card_law, run_virtually
 
-from gsim.calibration.client import ServerError, Stream
+from gsim.calibration.answer import Stream
 from gsim.calibration.iterations import step_of
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
+from gsim.calibration.retries import ServerError
 from gsim.core import Batch, Chunk, ConfigError, InputError
 
 
