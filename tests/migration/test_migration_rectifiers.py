@@ -158,6 +158,13 @@ def test_bad_fields_of_the_monitor_are_named(fields):
         RiskMonitor(**fields)
 
 
+@pytest.mark.parametrize("fields", [{"interval_s": 0.0}, {"max_moves": 0}, {"max_inflight": 0}, {"no_return_s": -1.0}])
+@pytest.mark.parametrize("name", ["risk_monitor", "llumnix", "slo_rebalance"])
+def test_limits_that_no_review_can_keep_are_named(name, fields):
+    with pytest.raises(ConfigError, match=f"rectifier.{next(iter(fields))} must be"):
+        build("rectifier", name, **fields)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 200), instances=st.integers(1, 20))
 @pytest.mark.parametrize("name", ["risk_monitor", "llumnix", "slo_rebalance"])
