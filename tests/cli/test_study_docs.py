@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cli.entry import main
+from gsim.run.options import RUN_GROUPS, options
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["seeds=2", "trace.requests=30", "warmup_s=0", "hydra.launcher.n_jobs=1"]
@@ -89,6 +91,16 @@ def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
     with hydra_session() as hydra:
         for words in found.values():
             compose(hydra, words)
+
+
+def test_every_option_of_a_run_is_used_somewhere():
+    """In a test, an experiment or a page: an option that nobody ever sets is not known to do anything."""
+    places = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("experiments/*.yaml"), *ROOT.glob("docs/*.md")]
+    used = {word for place in places if place.name != "reference.md" for word in re.findall(r"\w+", place.read_text())}
+    configs = [option.config for group in RUN_GROUPS for option in options(group).values() if option.config is not None]
+    fields = {field.name for config in configs for field in dataclasses.fields(config) if field.init}
+    assert len(fields) > 100
+    assert fields - used == set()
 
 
 def test_the_walk_through_names_what_there_is_in_ten_files():

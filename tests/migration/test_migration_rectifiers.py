@@ -251,6 +251,8 @@ def test_llumnix_moves_from_the_fullest_to_the_freest(pool, requests):
     active = requests(3, instance=[0, 0, 1], prompt_tokens=[500, 100, 50])
     (move,) = Llumnix().review(active, full_and_free(pool))
     assert (move.request_id, move.target) == (1, 2)
+    # Half a block a request is left on the fullest.
+    assert list(Llumnix(out_threshold=0.4).review(active, full_and_free(pool))) == []
 
 
 @pytest.mark.parametrize(("pick", "chosen"), [("shortest", 1), ("longest", 0), ("last_come", 2)])
@@ -272,6 +274,7 @@ def test_mitigation_relieves_the_slowest_into_the_most_loaded_that_is_below(pool
     active = requests(5, instance=[0, 0, 1, 2, 3], prompt_tokens=[300, 100, 50, 50, 50])
     (move,) = SloRebalance(tpot_slo_s=0.1, consolidate_below=0.0).review(active, view)
     assert (move.request_id, move.target, move.reason) == (1, 1, "mitigate")
+    assert list(SloRebalance(tpot_slo_s=0.1, consolidate_below=0.0, source_above=1.0).review(active, view)) == []
 
 
 def test_consolidation_empties_the_least_loaded_into_a_busier_one(pool, requests):
