@@ -38,8 +38,15 @@ def asked_of(out: Path, **fields: Any) -> MeasureOptions:
     out.mkdir(parents=True, exist_ok=True)
     config = out / "config.json"
     config.write_text(json.dumps(CONFIG))
-    usual = {"gpu": "test", "max_num_batched_tokens": 512, "max_num_seqs": 32, "checks": 3, "min_repeats": 2}
-    return MeasureOptions(url="http://fake:1", out=str(out), model_config=str(config), **{**usual, **fields})
+    usual = {
+        "url": "http://fake:1",
+        "gpu": "test",
+        "max_num_batched_tokens": 512,
+        "max_num_seqs": 32,
+        "checks": 3,
+        "min_repeats": 2,
+    }
+    return MeasureOptions(out=str(out), model_config=str(config), **{**usual, **fields})
 
 
 def card_law(batch: Batch) -> float:
