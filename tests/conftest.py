@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
 import pytest
 from hypothesis import HealthCheck, settings
+
+from gsim.core import registry
 
 matplotlib.use("Agg")
 
@@ -26,3 +30,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the reference data in ../shared, which is not here")
     return folder
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The test runs in an empty folder, and leaves no extension behind."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    for names in registry._ENTRIES.values():
+        for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
+            del names[name]
+    for name in [name for name in sys.modules if name.startswith("gsim_extension_")]:
+        del sys.modules[name]

@@ -7,38 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-from gsim.core.errors import ConfigError, InputError
-
-T = TypeVar("T")
+from gsim.calibration.answer import Answer, Arriving, fault_said
+from gsim.calibration.retries import AnswerError, ServerError, may_pass, retry_after_s
+from gsim.core.errors import ConfigError
 
 #: No line of a stream and no answer that is read whole is longer than this, in bytes: what is, is not read on.
 MAX_LINE, MAX_BODY = 1 << 20, 16 << 20
-#: Longest wait that a server's ``Retry-After`` is granted, in seconds.
-MAX_RETRY_AFTER_S = 60.0
-
-
-class ServerError(InputError):
-    """A live server that cannot be measured: it is down, refuses, or is not what was asked for."""
-
-
-class AnswerError(ServerError):
-    """One answer failed (429, 5xx, silence, a cut or malformed stream): another try may succeed.
-
-    ``retry_after_s`` is how long the server asked to wait before it (0: it did not say).
-    """
-
-    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 def masked(url: str) -> str:
@@ -49,42 +29,6 @@ def masked(url: str) -> str:
     if not at:
         return url
     return f"{scheme}{separator}{user.partition(':')[0]}:***@{host}{slash}{path}"
-
-
-async def persistent(attempt: Callable[[], Awaitable[T]], max_failures: int) -> T:
-    """What ``attempt`` gives, tried again with growing pauses; ``ServerError`` after so many failures."""
-    for failures in range(1, max_failures + 1):
-        try:
-            return await attempt()
-        except AnswerError as error:
-            await pause_or_give_up(error, failures, max_failures)
-    raise AssertionError("not reached")
-
-
-async def pause_or_give_up(error: AnswerError, failures: int, max_failures: int) -> None:
-    """Wait before the next try: longer after each failure, and as long as the server asks; or raise ``ServerError``."""
-    if failures >= max_failures:
-        raise ServerError(f"{error} ({failures} failures in a row: giving up)") from None
-    await asyncio.sleep(max(0.5 * failures, error.retry_after_s))
-
-
-@dataclass
-class Stream:
-    """The tokens of one sequence as they arrived."""
-
-    times_s: list[float] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    """Output tokens that had arrived at each time (a chunk may carry several)."""
-
-
-@dataclass
-class Answer:
-    """One answered request (of one or more prompts)."""
-
-    sent_s: float
-    done_s: float
-    streams: list[Stream]
-    completion_tokens: int
 
 
 class Client:
@@ -204,7 +148,7 @@ class Client:
         self, body: dict[str, Any], sequences: int, max_tokens: int, on_token: Callable[[int, int], None] | None
     ) -> Answer:
         clock = asyncio.get_running_loop().time
-        streams = [Stream() for _ in range(sequences)]
+        arriving = Arriving(self.url, sequences, max_tokens, self._key, on_token)
         # Encoded before the clock starts: a long prompt takes the client longer to write than to send.
         content = json.dumps(body, separators=(",", ":")).encode()
         request = self._http.build_request(
@@ -225,49 +169,11 @@ class Client:
                     if line[5:].strip() == "[DONE]":
                         ended = True
                         break
-                    if self._take(line[5:], clock(), streams, max_tokens, on_token):
+                    if arriving.take(line[5:], clock()):
                         silence.reschedule(clock() + self.timeout_s)
         finally:
             await response.aclose()
-        got = [stream.tokens[-1] if stream.tokens else 0 for stream in streams]
-        if not ended or any(tokens != max_tokens for tokens in got):
-            missing = sequences * max_tokens - sum(got)
-            raise AnswerError(f"{self.url}: the answer was cut short ({missing} of its tokens are missing)")
-        return Answer(sent_s, clock(), streams, sum(got))
-
-    def _take(
-        self,
-        line: str,
-        now_s: float,
-        streams: list[Stream],
-        max_tokens: int,
-        on_token: Callable[[int, int], None] | None,
-    ) -> bool:
-        """Note the tokens of one chunk; whether there are any."""
-        try:
-            chunk = json.loads(line)
-        except (ValueError, RecursionError):
-            raise AnswerError(f"{self.url}: the answer was cut short (a half line: {line[:80]!r})") from None
-        if isinstance(chunk, dict) and chunk.get("error"):
-            raise AnswerError(f"{self.url}: the server failed while it answered: {self._message(chunk)}")
-        grown = False
-        choices = _choices(chunk, len(streams))
-        if choices is None:
-            raise AnswerError(f"{self.url}: malformed answer, no chunk of a completion: {line.strip()[:80]!r}")
-        for index, counted in choices:
-            stream = streams[index]
-            before = stream.tokens[-1] if stream.tokens else 0
-            # Servers without continuous usage send one token per chunk.
-            tokens = before + 1 if counted is None else counted
-            if tokens > max_tokens:
-                raise AnswerError(f"{self.url}: the server sends more tokens than the {max_tokens} it was asked for")
-            if tokens > before:
-                grown = True
-                stream.times_s.append(now_s)
-                stream.tokens.append(tokens)
-                if on_token is not None:
-                    on_token(index, tokens)
-        return grown
+        return arriving.whole(sent_s, clock(), ended)
 
     async def _lines(self, response: httpx.Response) -> AsyncIterator[str]:
         """The lines of a stream as they arrive; none is read beyond ``MAX_LINE``."""
@@ -296,34 +202,11 @@ class Client:
         async with asyncio.timeout(self.timeout_s):
             text = (await self._body(response, "/v1/completions")).decode(errors="replace")
         answer = _json(text)
-        reason = self._message(text.strip() if answer is None else answer)
+        reason = fault_said(text.strip() if answer is None else answer, self._key)
         message = f"{self.url}/v1/completions: HTTP {response.status_code}: {reason}"
         if not may_pass(response.status_code):
             raise ServerError(message)
-        raise AnswerError(message, _retry_after_s(response.headers.get("retry-after", "")))
-
-    def _message(self, answer: Any) -> str:
-        error = answer.get("error", answer) if isinstance(answer, dict) else answer
-        text = str(error.get("message", error) if isinstance(error, dict) else error)
-        # Some servers repeat the key that they refuse.
-        return (text.replace(self._key, "***") if self._key else text)[:300]
-
-
-def may_pass(status: int) -> bool:
-    """Whether a request that was answered so may succeed later."""
-    return status >= 500 or status in (408, 429)
-
-
-def _retry_after_s(value: str) -> float:
-    """Seconds that a ``Retry-After`` asks for: a number, or a date (0 where it is neither)."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return 0.0
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if seconds == seconds else 0.0
+        raise AnswerError(message, retry_after_s(response.headers.get("retry-after", "")))
 
 
 def _json(text: str) -> Any:
@@ -332,24 +215,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _choices(chunk: Any, sequences: int) -> list[tuple[int, int | None]] | None:
-    """Which sequences a chunk has tokens of, and their tokens so far (None: not counted); None: it is no chunk."""
-    usage = (chunk.get("usage") or {}) if isinstance(chunk, dict) else None
-    choices = (chunk.get("choices") or []) if isinstance(chunk, dict) else None
-    if not isinstance(usage, dict) or not isinstance(choices, list):
-        return None
-    counted = usage.get("completion_tokens")
-    if counted is not None and (type(counted) is not int or counted < 0):
-        return None
-    found: list[tuple[int, int | None]] = []
-    for choice in choices:
-        index = choice.get("index") if isinstance(choice, dict) else None
-        if type(index) is not int or not 0 <= index < sequences:
-            return None
-        found.append((index, counted))
-    return found
 
 
 def _name(error: httpx.TransportError) -> str:

@@ -17,7 +17,8 @@ from statistics import fmean, median
 
 import numpy as np
 
-from gsim.calibration.client import Answer, Client, Stream
+from gsim.calibration.answer import Answer, Stream
+from gsim.calibration.client import Client
 from gsim.calibration.cores import CoreWatch
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.plan import Planner, Point, lead_tokens

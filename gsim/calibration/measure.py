@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from scipy import stats
 
-from gsim.calibration.client import AnswerError, Client, masked, pause_or_give_up, persistent
+from gsim.calibration.client import Client, masked
 from gsim.calibration.iterations import Stopwatch
 from gsim.calibration.options import MeasureOptions, api_key
 from gsim.calibration.plan import Planner, Point
 from gsim.calibration.raw import Measurement, RawStore
+from gsim.calibration.retries import AnswerError, pause_or_give_up, persistent
 from gsim.calibration.server import ServerFacts, discover
 from gsim.calibration.shape import served_dtype, served_shape
 from gsim.latency import shape_fields

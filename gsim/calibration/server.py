@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import httpx
 
-from gsim.calibration.client import AnswerError, Client, ServerError, may_pass
+from gsim.calibration.client import Client
 from gsim.calibration.options import MeasureOptions
+from gsim.calibration.retries import AnswerError, ServerError, may_pass
 from gsim.core.errors import ConfigError
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")

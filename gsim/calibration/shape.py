@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gsim.core.errors import ConfigError, InputError, ProfileError
 from gsim.latency import ModelShape, model_shape
-from gsim.latency.hf_config import shape_of_config
+from gsim.latency.models.hf_config import shape_of_config
 
 
 def served_shape(model: str, config: str | None) -> ModelShape:

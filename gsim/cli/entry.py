@@ -1,42 +1,31 @@
-"""The entry: compose the configuration, run what it asks for, say where the results are."""
+"""The entry: the commands of ``python -m gsim``, and what becomes of errors."""
 
 from __future__ import annotations
 
 import io
 import os
-import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from hydra._internal.hydra import Hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
+from gsim.cli.launch import launch_cells, launch_study, place_rates, results_folder
 from gsim.cli.listing import group_help, listing, option_help
-from gsim.cli.sweep import dismiss_workers, sweep
+from gsim.cli.look import look
 from gsim.cli.words import as_given, unknown_key
-from gsim.core import ConfigError, GsimError, lookup
+from gsim.core import ConfigError, GsimError
 from gsim.core.errors import MissingFieldError
-from gsim.report.report_run import check_fields, publish, without_internal
-from gsim.run.cell import compute
 from gsim.run.extensions import extension_files, load_those_that_work
-from gsim.run.key import RUN
-from gsim.run.settings import Settings, read_seeds
-from gsim.run.store import RunStore, writable
-from gsim.run.version import maker, provenance
-from gsim.study import knee
+from gsim.run.store import RunStore
 from gsim.study.dry_run import Forecast, forecast
-from gsim.study.folder import claimed, describe, published
-from gsim.study.grid import Cell, Grid, single
-from gsim.study.missing import RUNS, cleared, missing_runs, watching_runs
+from gsim.study.grid import single
+from gsim.study.missing import RUNS
 from gsim.study.progress import say
-from gsim.study.study import Context, Findings, options_of
 from gsim.study.workers import Stopped, stopping
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
@@ -104,50 +93,17 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
         return _hydra_itself(words)
     if words and words[0] in ("explain", "timeline"):
-        return _look(words[0], words[1:])
-    dry = "--dry-run" in words
+        return look(words[0], words[1:], _Commands())
+    commands, dry = _Commands(), "--dry-run" in words
     overrides = as_given([word for word in words if word not in ("--dry-run", "-m", "--multirun")])
     with hydra_session() as hydra:
         config, multirun = compose(hydra, overrides)
         if config.study is None:
             if multirun:
-                _place_rates(config, overrides, dry)
+                place_rates(config, overrides, commands, dry)
             made = grid(hydra, config, overrides) if multirun else single(plain(config))
-            return _cells(hydra, config, made, words, multirun, dry, more_to_come)
-    return _study(config, words, dry)
-
-
-def _look(what: str, words: Sequence[str]) -> int:
-    """``explain`` and ``timeline``: one run looked at, of one policy at one grid point and of one seed."""
-    own = {word.partition("=")[0]: word.partition("=")[2] for word in words if _of_one_run(word)}
-    overrides = as_given([word for word in words if not _of_one_run(word)])
-    with hydra_session() as hydra:
-        config, multirun = compose(hydra, overrides)
-        if multirun:
-            _place_rates(config, overrides, dry=True)
-        made = grid(hydra, config, overrides) if multirun else single(plain(config))
-        values = plain(config, missing_ok=multirun)
-    cell = made.chosen(own.get("policy"))
-    seed = cell.seeds[0] if "seed" not in own else read_seeds([_whole(own["seed"])])[0]
-    if what == "explain":
-        from gsim.inspect.explain import explain_command
-
-        print(explain_command(cell.settings, seed, own.get("request")))  # noqa: T201
-        return 0
-    out = writable(results_folder(values))
-    _timeline(cell, out, seed)
-    print(f"{cell.label}, seed {seed}: {shlex.quote(str(out / 'timeline.json'))} (opens in Perfetto), timeline.png")  # noqa: T201
-    return 0
-
-
-def _of_one_run(word: str) -> bool:
-    return word.startswith(("request=", "policy=", "seed="))
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"seed={text}: must be a whole number from 0")
-    return int(text)
+            return launch_cells(hydra, config, made, words, multirun, dry, more_to_come)
+    return launch_study(config, words, commands, dry)
 
 
 def _check(words: list[str]) -> int:
@@ -193,65 +149,6 @@ def _hydra_itself(words: list[str]) -> int:
     return 0
 
 
-def results_folder(values: Mapping[str, Any]) -> Path:
-    """``out``, or ``results/NAME``."""
-    out = values.get("out")
-    return Path(str(out)) if out else Path("results") / str(values["name"])
-
-
-def _cells(
-    hydra: Hydra,
-    config: DictConfig,
-    made: Grid,
-    words: Sequence[str],
-    multirun: bool,
-    dry: bool,
-    more_to_come: bool,
-) -> int:
-    cells = made.cells
-    values = plain(config, missing_ok=multirun)
-    out = results_folder(values)
-    for cell in cells:
-        cell.settings.scenario()  # every policy and profile is built once before anything runs
-    check_fields(values, cells)
-    if values["timeline"] and len(cells) > 1:
-        raise ConfigError(f"timeline=true draws one run: {made.ask()}")
-    if dry:
-        print(forecast(cells, RunStore(out / RUNS)))  # noqa: T201
-        return 0
-    with claimed(writable(out), words):
-        if multirun:
-            computed = sweep(hydra, config, cells, out)
-            if not more_to_come:
-                dismiss_workers(config)
-        else:
-            computed = _one(cells[0], out, str(values["name"]))
-        total = sum(len(cell.seeds) for cell in cells)
-        say(f"{computed} runs computed, {total - computed} were there already")
-        further = [lambda stage: _timeline(cells[0], stage, cells[0].seeds[0])] if values["timeline"] else []
-        shown = publish(values, made, out, words, *further)
-    # Everything is on disk before anything is printed: whoever stops reading loses nothing.
-    print(shown)  # noqa: T201
-    _where(out)
-    return 0
-
-
-def _timeline(cell: Cell, out: Path, seed: int) -> None:
-    from gsim.inspect.timeline import leave_timeline
-
-    leave_timeline(cell.settings, seed, out)
-
-
-def _one(cell: Cell, out: Path, name: str) -> int:
-    store = RunStore(out / RUNS)
-    keys = [key for _, absent in missing_runs([cell], store) for key in absent]
-    if not keys:
-        return 0
-    cleared(store, keys)
-    with watching_runs(name, store, keys):
-        return compute(cell.settings, cell.seeds, store.folder, cell.code)
-
-
 def forecast_of(words: Sequence[str]) -> Forecast | None:
     """What the runs of a command line would take; None for a study that is no grid of runs."""
     register_schema()
@@ -261,23 +158,9 @@ def forecast_of(words: Sequence[str]) -> Forecast | None:
         if values["study"] is not None:
             return None
         if multirun:
-            _place_rates(config, words, dry=True)
+            place_rates(config, words, _Commands(), dry=True)
         cells = (grid(hydra, config, words) if multirun else single(values)).cells
         return forecast(cells, RunStore(results_folder(values) / RUNS))
-
-
-def _context(config: DictConfig) -> Context:
-    """What a study (or the search for the knee) is given of a composed configuration."""
-    values = plain(config)
-    return Context(
-        name=str(values["name"]),
-        out=results_folder(values),
-        seeds=read_seeds(values["seeds"]),
-        settings=Settings.read(values),
-        n_jobs=int(config.hydra.launcher.get("n_jobs", 1)),
-        extensions=tuple(values["extensions"]),
-        commands=_Commands(),
-    )
 
 
 class _Commands:
@@ -300,57 +183,3 @@ def _in_our_words() -> Iterator[None]:
         raise MissingFieldError(str(error.full_key)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(message_of(error)) from error
-
-
-def _place_rates(config: DictConfig, overrides: Sequence[str], dry: bool) -> None:
-    """Where ``knee.at`` is given, the sweep's rates are multiples of the knee (unless the command line has rates)."""
-    values = plain(config, missing_ok=True)
-    wanted = knee.asked(values)
-    if not wanted.at or any(word.startswith(f"{knee.RATE}=") for word in overrides):
-        return
-    context = _context(config)
-    folder = None if dry else context.out / "knees"
-    found_rps = knee.find(wanted, values, folder, context)
-    OmegaConf.update(config, "sweep", knee.placed(values["sweep"] or {}, wanted, found_rps), merge=False)
-    OmegaConf.update(config, "knee.rps", found_rps)
-
-
-def _study(config: DictConfig, words: Sequence[str], dry: bool) -> int:
-    values, context = plain(config), _context(config)
-    entry = lookup("study", str(values["study"]))
-    study = options_of(entry.config, values)
-    out = context.out
-    if dry:
-        told = getattr(study, "forecast", None)
-        said = "" if told is None else f"\n{told(context)}"
-        print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
-        return 0
-    with claimed(writable(out), words):
-        findings: Findings = study.run(context)
-        with published(out) as stage:
-            shown = write_findings(findings, stage)
-            made = {"code": context.settings.code(entry.cls.__module__, RUN), **maker()}
-            describe(without_internal(values), stage, provenance(words, context.seeds, [made]))
-    print(shown)  # noqa: T201
-    _where(out)
-    return 0
-
-
-def write_findings(findings: Findings, out: Path) -> str:
-    """Write a study's tables, figures and notes; returns what is printed."""
-    from gsim.report.table import frame_table
-    from gsim.study.figure import save
-
-    shown = []
-    for name, frame in findings.tables.items():
-        frame.to_csv(out / f"{name}.csv", index=False, float_format="%.9g", lineterminator="\n")
-        shown.append(frame_table(name, frame))
-    for name, figure in findings.figures.items():
-        save(figure, out / name)
-    (out / "findings.txt").write_text("".join(f"{note}\n" for note in findings.notes), encoding="utf-8")
-    return "\n\n".join([*shown, "\n".join(findings.notes)]).strip()
-
-
-def _where(out: Path) -> None:
-    files = sorted(path.name for path in out.iterdir() if path.is_file() and not path.name.startswith("."))
-    print(f"\nresults in {shlex.quote(str(out))}: {', '.join(files)}")  # noqa: T201

@@ -23,7 +23,7 @@ from gsim.gateway.active import Active
 from gsim.gateway.assemble import Plant, assemble
 from gsim.gateway.backend import Backend, MakeBackend, Report
 from gsim.gateway.clock import Clock
-from gsim.gateway.gateway import Ends
+from gsim.gateway.ends import Ends
 from gsim.gateway.move_log import move_columns
 from gsim.migration import LinkConfig
 

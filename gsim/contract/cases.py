@@ -12,7 +12,7 @@ from gsim.core import ActiveRequests, ClusterView, Job, Request, Session, Static
 from gsim.latency import constant_profile
 
 #: Decode seconds per token of the four classes of a mixed pool, weakest first.
-_TPOT_S = (0.060, 0.045, 0.022, 0.015)
+TPOT_S = (0.060, 0.045, 0.022, 0.015)
 _REQUESTS = 60
 
 
@@ -28,14 +28,14 @@ def require(holds: object, said: str) -> None:
 
 def request(request_id: int = 0, **fields: Any) -> Request:
     """A request of the paper's shape, in sessions of three."""
-    values = {"arrival_s": 100.0, "prompt_tokens": 100, "max_output_tokens": 4096, "slo_s": 6.0, **fields}
-    return Request(request_id, session_id=request_id // 3, **values)
+    values: dict[str, Any] = {"arrival_s": 100.0, "prompt_tokens": 100, "max_output_tokens": 4096, "slo_s": 6.0}
+    return Request(request_id, **{**values, "session_id": request_id // 3, **fields})
 
 
-def idle_view(n: int) -> ClusterView:
-    """``n`` idle instances of four classes in turn, at 100 s."""
-    tpot = np.array([_TPOT_S[i % 4] for i in range(n)])
-    static = StaticView(
+def idle_pool(n: int) -> StaticView:
+    """``n`` instances of four classes in turn."""
+    tpot = np.array([TPOT_S[i % 4] for i in range(n)])
+    return StaticView(
         gpu=tuple(f"gpu-{i % 4}" for i in range(n)),
         model=("model",) * n,
         nominal_tpot_s=tpot,
@@ -49,7 +49,11 @@ def idle_view(n: int) -> ClusterView:
         layout=("layout",) * n,
         cards=np.ones(n, dtype=np.int64),
     )
-    view = ClusterView.of(static)
+
+
+def idle_view(n: int) -> ClusterView:
+    """``idle_pool`` at 100 s, with nothing in flight."""
+    view = ClusterView.of(idle_pool(n))
     view.now_s = 100.0
     view.predict = lambda request: 100.0 + request.request_id % 37
     view.move_cost_s = lambda tokens, source, targets: 0.1 + view.queue_s[targets]

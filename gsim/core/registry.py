@@ -62,7 +62,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "engine": ("gsim.engine",),
     "trace": ("gsim.workload.formats", "gsim.workload.generate"),
     "slo": ("gsim.workload",),
-    "study": ("gsim.study", "gsim.paper", "gsim.validation.studies"),
+    "study": ("gsim.study.questions", "gsim.paper", "gsim.validation.studies"),
 }
 
 

@@ -15,7 +15,8 @@ from gsim.core import ClusterView, Randomised, Streams
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import MakeBackend
 from gsim.gateway.clock import Clock
-from gsim.gateway.gateway import Ends, Gateway
+from gsim.gateway.ends import Ends
+from gsim.gateway.gateway import Gateway
 from gsim.gateway.links import LinkNetwork
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.moves import Moves

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isnan, nan
 from typing import Any, Final
 
@@ -15,30 +14,29 @@ from gsim.core import (
     EventKind,
     Job,
     Learner,
-    Oracle,
     Placed,
     PolicyView,
     Progress,
-    Request,
     SimulationError,
     Status,
-    TraceError,
 )
-from gsim.core.answers import instance_of, title, tokens_of
-from gsim.core.view import flag_cells, float_cells, int_cells
+from gsim.core.answers import instance_of, title
+from gsim.core.view import flag_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
+from gsim.gateway.ends import Ends
 from gsim.gateway.held import HeldQueue
+from gsim.gateway.local_signals import LocalSignals
 from gsim.gateway.loops import Loops
 from gsim.gateway.policies import Policies, needs_of
+from gsim.gateway.predictions import Predictions
 from gsim.gateway.prefix_index import PrefixIndex
 from gsim.gateway.records import Tally
 from gsim.gateway.request_log import DecisionLog, RequestLog
 from gsim.gateway.telemetry_config import TelemetryConfig
 
-_WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
 _COUNTED = (
     *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
     *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
@@ -49,20 +47,9 @@ _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
 _FINISHED: Final = EventKind.FINISHED
 _PREEMPTED: Final = EventKind.PREEMPTED
 
-OnEnd = Callable[[Job, Status, float], None]
-OnDispatch = Callable[[Job, float], None]
-
-
-class Ends:
-    """Who is told when a request is first sent to an instance, and when it has ended (with its job as it arrived)."""
-
-    def __init__(self, dispatched: OnDispatch, ended: OnEnd) -> None:
-        self.dispatched = dispatched
-        self.ended = ended
-
 
 class Gateway:
-    """Routes what arrives, follows it to its end, and is the only one who writes the view's local signals."""
+    """Routes what arrives, and follows it to its end."""
 
     def __init__(
         self,
@@ -94,37 +81,29 @@ class Gateway:
         self._on_dispatch = ends.dispatched
         self.ended_s = 0.0
         self._available = flag_cells(view.available)
-        self._in_flight = int_cells(view.in_flight)
-        self._in_flight_prefill_tokens = int_cells(view.in_flight_prefill_tokens)
-        self._in_flight_tokens = float_cells(view.in_flight_tokens)
-        self._running, self._waiting = int_cells(view.running), int_cells(view.waiting)
         self._router: Any = policies.router
         self._router_title = title("router", policies.router)
         self._estimator = policies.estimator
         needs = policies.needs
-        self._predictor: Any = policies.predictor
-        self._predictor_title = title("predictor", policies.predictor)
+        self._predictions = Predictions(policies.predictor, self.active)
         self._estimates = "estimates" in needs
         self._predicts = "prediction" in needs
-        self._scrapes = "scrape" in needs and telemetry.in_flight_correction
-        self._oracle = policies.predictor if isinstance(policies.predictor, Oracle) else None
+        self._signals = LocalSignals(view, self._predicts, "scrape" in needs and telemetry.in_flight_correction)
         deciding: list[object] = [policies.router, policies.rectifier]
         self._learners: list[Learner] = [policy for policy in deciding if isinstance(policy, Learner)]
         self._placed: list[Placed] = [policy for policy in deciding if isinstance(policy, Placed)]
-        self._observe = policies.predictor.observe
         self._held = HeldQueue(clock, policies.router, max_hold_s, self._give_up)
         self.prefix_index: PrefixIndex | None = None
         if "prefix" in needs:
             capacity = view.static.kv_capacity_tokens
             self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
             view.prefix_tokens = self.prefix_index.match
-        view.predict = self._predict
+        view.predict = self._predictions.of
         self._router_view = PolicyView.on(view, self._router_title, needs_of(policies.router))
 
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:
         """A request arrives (its ``arrival_s`` is now)."""
-        _check_whole(job)
         if self.loops.asleep:
             self.loops.wake()
         active = Active(job)
@@ -132,8 +111,7 @@ class Gateway:
         if request_id in self.active:
             raise SimulationError(f"request {request_id} arrives while a request of the same id is active")
         self.active[request_id] = active
-        if self._oracle is not None:
-            self._oracle.reveal(job)
+        self._predictions.arrived(job)
         self.place(active)
 
     def place(self, active: Active) -> None:
@@ -168,15 +146,9 @@ class Gateway:
         active.dispatched_s = now_s
         active.carried_tokens = min(kv_tokens, active.prompt_tokens - 1)
         active.instance_first_token_s = nan
-        self._in_flight[instance] += 1
-        self._in_flight_prefill_tokens[instance] += active.prompt_tokens
         if self._predicts:
-            if isnan(active.predicted_tokens):
-                self._ask_predictor(active)
-            active.charged_tokens = active.origin.request.prompt_tokens + active.predicted_tokens
-            self._in_flight_tokens[instance] += active.charged_tokens
-        if self._scrapes:
-            self._waiting[instance] += 1
+            self._predictions.ask(active)
+        self._signals.sent(active)
         if self._estimates:
             self._estimator.dispatched(instance, request, now_s)
         for policy in self._placed:
@@ -203,7 +175,7 @@ class Gateway:
             active.preemptions += 1
             self.tallies[instance].preemptions += 1
         else:
-            self._leave(active)
+            self._signals.left(active)
             self.end(active, Status.REJECTED, time_s)
 
     def _first_token(self, active: Active, time_s: float, cached_tokens: int) -> None:
@@ -219,15 +191,14 @@ class Gateway:
             move.next_token_s = time_s
             move.computed_tokens -= min(cached_tokens, move.computed_tokens)
             active.move = None
-        self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
+        self._signals.first_token(active)
         if self._estimates:
             held_tokens = max(cached_tokens, active.carried_tokens)
             self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s, held_tokens)
 
     def _finished(self, active: Active, time_s: float, generated_tokens: int) -> None:
         instance = active.instance
-        total = active.generated_before + generated_tokens
-        self._leave(active)
+        self._signals.left(active)
         if self._estimates or self._learners:
             first_token_s, request = active.instance_first_token_s, active.job.request
             completion = Completion(request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens)
@@ -235,23 +206,9 @@ class Gateway:
                 self._estimator.finished(completion)
             for policy in self._learners:
                 policy.observe_completion(completion)
-        active.generated_before = total
-        self._observe(active.origin.request, total)
+        active.generated_before += generated_tokens
+        self._predictions.finished(active)
         self.end(active, Status.FINISHED, time_s)
-
-    def _leave(self, active: Active) -> None:
-        """Take a request out of the view's local signals: it is no longer on its instance."""
-        instance = active.instance
-        self._in_flight[instance] -= 1
-        if isnan(active.instance_first_token_s):
-            self._in_flight_prefill_tokens[instance] -= active.prompt_tokens
-        if self._predicts:
-            self._in_flight_tokens[instance] -= active.charged_tokens
-        if self._scrapes:
-            # A finished request was running; one that never ran was waiting.
-            gauge = self._waiting if isnan(active.instance_first_token_s) else self._running
-            if gauge[instance] > 0:
-                gauge[instance] -= 1
 
     # ---------------------------------------------------------------------------------------------------- moving
     def detach(self, active: Active) -> Progress | None:
@@ -269,7 +226,7 @@ class Gateway:
         return progress
 
     def _resume(self, active: Active, progress: Progress) -> None:
-        self._leave(active)
+        self._signals.left(active)
         active.resume(progress)
         active.move = None
         if self.table is not None:
@@ -349,28 +306,3 @@ class Gateway:
 
     def _give_up(self, active: Active) -> None:
         self.end(active, Status.REJECTED, self.clock.now)
-
-    # ------------------------------------------------------------------------------------------------ predictions
-    def _predict(self, request: Request) -> float:
-        """The view's ``predict``: asked once per request, remembered until it ends."""
-        active = self.active[request.request_id]
-        if isnan(active.predicted_tokens):
-            self._ask_predictor(active)
-        # A resumed request's prompt holds what it generated: what is left is what the instance will generate.
-        return max(active.predicted_tokens - active.generated_before, 1.0)
-
-    def _ask_predictor(self, active: Active) -> None:
-        predicted: object = self._predictor.predict(active.origin.request)
-        active.predicted_tokens = tokens_of(predicted, self._predictor_title, active.request_id)
-
-
-def _check_whole(job: Job) -> None:
-    """``TraceError`` where a trace counts in anything but Python's own integers: compiled code knows no others."""
-    # As objects: read by name they would be taken for integers, and fail without saying whose.
-    row: tuple[object, ...] = job.request
-    counts = (row[0], row[2], row[3], row[6], row[7], tuple(job)[1])
-    if not all(type(count) is int for count in counts):
-        for name, count in zip(_WHOLE, counts):
-            if type(count) is not int:
-                kind = type(count).__name__
-                raise TraceError("trace", None, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")

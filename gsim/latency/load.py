@@ -14,13 +14,13 @@ from gsim.latency.constant import ConstantTime
 from gsim.latency.deployment import KV_BYTES, MEMORY_UTILISATION, WEIGHT_BYTES, Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
-from gsim.latency.find_model import model_shape
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import Experts, ModelShape
-from gsim.latency.operator_folder import is_operator_folder, operator_profile
+from gsim.latency.models.find import model_shape
+from gsim.latency.operators.folder import is_operator_folder, operator_profile
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
-from gsim.latency.vidur import is_vidur_folder, vidur_profile
+from gsim.latency.vidur.folder import is_vidur_folder, vidur_profile
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

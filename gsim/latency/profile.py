@@ -11,8 +11,8 @@ from gsim.core.view import FULL_SEQUENCES, REFERENCE_CONTEXT_TOKENS, REFERENCE_S
 from gsim.latency.constant import ConstantTime
 from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
-from gsim.latency.find_model import model_shape
 from gsim.latency.models import ModelShape
+from gsim.latency.models.find import model_shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
 from gsim.core.view import Floats
+from gsim.migration.limits import check_limits
 from gsim.migration.slots import Slots
 
 _PICKS = ("shortest", "longest", "last_come")
@@ -41,15 +42,9 @@ class Llumnix:
     _slots: Slots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.interval_s > 0:
-            raise ConfigError(f"rectifier.interval_s must be greater than 0, not {self.interval_s}")
+        check_limits(self)
         if self.pick not in _PICKS:
             raise ConfigError(f"rectifier.pick '{self.pick}' is unknown; allowed: {', '.join(_PICKS)}")
-        for name in ("max_inflight", "max_moves"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rectifier.{name} must be 1 or more, not {getattr(self, name)}")
-        if not self.no_return_s >= 0:
-            raise ConfigError(f"rectifier.no_return_s must be 0 or more, not {self.no_return_s}")
         self._slots = Slots(self.max_inflight)
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
 from gsim.core.view import Floats
+from gsim.migration.limits import check_limits
 from gsim.migration.slots import Slots
 
 
@@ -44,8 +45,7 @@ class SloRebalance:
     _slots: Slots = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.interval_s > 0:
-            raise ConfigError(f"rectifier.interval_s must be greater than 0, not {self.interval_s}")
+        check_limits(self)
         if self.tpot_slo_s is not None and not self.tpot_slo_s > 0:
             raise ConfigError(f"rectifier.tpot_slo_s must be greater than 0, not {self.tpot_slo_s}")
         if not 0 <= self.consolidate_below <= self.target_below <= self.source_above:
@@ -53,11 +53,6 @@ class SloRebalance:
                 "rectifier: 0 <= consolidate_below <= target_below <= source_above must hold, not "
                 f"{self.consolidate_below}, {self.target_below}, {self.source_above}"
             )
-        for name in ("max_inflight", "max_moves"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rectifier.{name} must be 1 or more, not {getattr(self, name)}")
-        if not self.no_return_s >= 0:
-            raise ConfigError(f"rectifier.no_return_s must be 0 or more, not {self.no_return_s}")
         self._slots = Slots(self.max_inflight)
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:

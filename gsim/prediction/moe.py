@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gsim.core import register
 from gsim.prediction.mixture import Mixture
-from gsim.prediction.online import Learned, OnlineRegression
+from gsim.prediction.online import Learned
 from gsim.prediction.options import check_counts
 
 
@@ -30,17 +30,6 @@ class MixtureOfExperts(Learned):
     """Boosting rounds per expert."""
     em_rounds: int = 2
     """Rounds of expectation-maximisation per fit."""
-    text_dimensions: int = 32
-    """Dimensions that the TF-IDF vector is reduced to."""
-    min_samples: int = 200
-    """Finished requests before the first fit."""
-    retrain_every: int = 1000
-    """Finished requests between two fits."""
-    window: int = 6000
-    """Most recent finished requests that a fit uses."""
-    train_path: str = ""
-    """A recorded set (JSON lines, see ``corpus``) to learn from before the run; empty: none."""
-    _online: OnlineRegression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_counts(self, "experts", "active_experts", "trees", "em_rounds")

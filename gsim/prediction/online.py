@@ -154,18 +154,21 @@ class OnlineRegression:
             self._finished.popleft()
 
 
+@dataclass
 class Learned:
-    """What predictors that learn online share. A dataclass that derives from it has these fields.
+    """What predictors that learn online share. Each calls ``learn`` once, with the way to make its model."""
 
-    It calls ``learn`` once, with the way to make its model.
-    """
-
-    text_dimensions: int
-    min_samples: int
-    retrain_every: int
-    window: int
-    train_path: str
-    _online: OnlineRegression
+    text_dimensions: int = 32
+    """Dimensions that the TF-IDF vector is reduced to."""
+    min_samples: int = 200
+    """Finished requests before the first fit."""
+    retrain_every: int = 1000
+    """Finished requests between two fits."""
+    window: int = 6000
+    """Most recent finished requests that a fit uses."""
+    train_path: str = ""
+    """A recorded set (JSON lines, see ``corpus``) to learn from before the run; empty: none."""
+    _online: OnlineRegression = field(init=False, repr=False, compare=False)
 
     def learn(self, make: Callable[[int], Regression]) -> None:
         """Begin, with a recorded set where ``train_path`` names one; raises ``ConfigError`` for fields out of range."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gsim.core import register
 from gsim.core.view import Floats
 from gsim.prediction.mixture import boosted_trees
-from gsim.prediction.online import Learned, OnlineRegression
+from gsim.prediction.online import Learned
 from gsim.prediction.options import check_counts
 
 
@@ -24,17 +24,6 @@ class PooledGbdt(Learned):
 
     trees: int = 160
     """Boosting rounds."""
-    text_dimensions: int = 32
-    """Dimensions that the TF-IDF vector is reduced to."""
-    min_samples: int = 200
-    """Finished requests before the first fit."""
-    retrain_every: int = 1000
-    """Finished requests between two fits."""
-    window: int = 6000
-    """Most recent finished requests that a fit uses."""
-    train_path: str = ""
-    """A recorded set (JSON lines, see ``corpus``) to learn from before the run; empty: none."""
-    _online: OnlineRegression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_counts(self, "trees")

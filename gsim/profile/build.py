@@ -11,10 +11,10 @@ import yaml
 from gsim.core.errors import ProfileError
 from gsim.latency import Deployment, model_shape, shape_fields
 from gsim.latency.cards import Card, card
-from gsim.latency.catalogue import CATALOGUE
 from gsim.latency.compose import Composed, compose
 from gsim.latency.kernel_tables import KernelTables, tables_root
 from gsim.latency.models import ModelShape
+from gsim.latency.models.catalogue import CATALOGUE
 from gsim.profile.data_sheet import Estimate, estimate
 from gsim.profile.engines import EngineTime, engine_time
 from gsim.profile.flow import Flow

@@ -16,7 +16,7 @@ from gsim.gateway.active import Active
 from gsim.gateway.assemble import Assembly, Plant, assemble
 from gsim.gateway.backend import Backend, Report
 from gsim.gateway.clock import Clock
-from gsim.gateway.gateway import Ends
+from gsim.gateway.ends import Ends
 from gsim.gateway.policies import Policies
 from gsim.gateway.request_log import RequestLog
 from gsim.gateway.telemetry_config import TelemetryConfig

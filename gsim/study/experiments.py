@@ -13,7 +13,7 @@ A file says what differs from the default configuration, in plain YAML::
         - {router: goodserve, rectifier: risk_monitor, label: GoodServe}   # overrides that go together, and their name
     knee: {at: [0.5, 0.8, 1, 1.2]}          # instead of rates: multiples of the knee, which is searched for
     figure: {x: trace.rate_per_s, y: [goodput_rps]}
-    study: ground_truth                     # or: not a sweep, but a study of gsim/study with its own fields
+    study: ground_truth                     # or: not a sweep, but a study with its own fields
 
 Files are looked up in ``./experiments`` first, then in the checkout, then in the installed package.
 """

@@ -1,6 +1,6 @@
 """What a study is, where it is not simply a sweep: a question with its own way to an answer.
 
-To add one, put a dataclass into a file of ``gsim/study`` (or ``./extensions``) and name it in an experiment file::
+To add one, put a dataclass into a file of ``gsim/study/questions`` (or ``./extensions``) and name it in a YAML file::
 
     @dataclass(frozen=True)
     class TrainOptions:

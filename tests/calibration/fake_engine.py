@@ -11,10 +11,12 @@ import json
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 
+from gsim.calibration.options import MeasureOptions
 from gsim.core import Batch, Chunk
 
 T = TypeVar("T")
@@ -29,6 +31,22 @@ CONFIG = {
     "vocab_size": 4096,
     "max_position_embeddings": 4096,
 }
+
+
+def asked_of(out: Path, **fields: Any) -> MeasureOptions:
+    """A campaign of the fake server into ``out``, which then has the model's configuration."""
+    out.mkdir(parents=True, exist_ok=True)
+    config = out / "config.json"
+    config.write_text(json.dumps(CONFIG))
+    usual = {
+        "url": "http://fake:1",
+        "gpu": "test",
+        "max_num_batched_tokens": 512,
+        "max_num_seqs": 32,
+        "checks": 3,
+        "min_repeats": 2,
+    }
+    return MeasureOptions(out=str(out), model_config=str(config), **{**usual, **fields})
 
 
 def card_law(batch: Batch) -> float:

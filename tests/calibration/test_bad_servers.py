@@ -12,9 +12,10 @@ from fake_engine import FakeEngine, FakeServer, InProcess, _Body, run_virtually
 from test_measure import campaign, options
 
 from gsim.calibration import client as module
-from gsim.calibration.client import AnswerError, Client, ServerError, masked
+from gsim.calibration.client import Client, masked
 from gsim.calibration.measure import measure
 from gsim.calibration.raw import RawStore
+from gsim.calibration.retries import MAX_RETRY_AFTER_S, AnswerError, ServerError, persistent, retry_after_s
 from gsim.calibration.server import discover
 from gsim.core import ConfigError
 
@@ -176,15 +177,13 @@ def test_the_server_says_how_long_to_wait():
                 raise failure
             return 1
 
-        await module.persistent(attempt, 5)
+        await persistent(attempt, 5)
         return asyncio.get_running_loop().time()
 
     assert run_virtually(main()) == pytest.approx(14.0)
-    assert module._retry_after_s("3") == 3.0
-    assert module._retry_after_s("1e99") == module.MAX_RETRY_AFTER_S
-    assert [module._retry_after_s(text) for text in ("", "soon", "nan", "-1", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
-        0
-    ] * 5
+    assert retry_after_s("3") == 3.0
+    assert retry_after_s("1e99") == MAX_RETRY_AFTER_S
+    assert [retry_after_s(text) for text in ("", "soon", "nan", "-1", "Wed, 21 Oct 2015 07:28:00 GMT")] == [0] * 5
 
 
 def test_time_is_up_also_for_a_server_that_does_not_end_its_answer(tmp_path):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
+from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, card_law, run_virtually
 
 from gsim.calibration.fit import fit_folder, read_overhead
 from gsim.calibration.measure import measure
-from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.report import report_folder
 from gsim.calibration.tables import build_tables, smooth
@@ -26,19 +24,13 @@ from gsim.latency import load_profile
 def folder(tmp_path_factory):
     """A measured folder: every limit of the fake server covered."""
     out = tmp_path_factory.mktemp("calibration")
-    (out / "config.json").write_text(json.dumps(CONFIG))
-    asked = MeasureOptions(
-        url="http://fake:1",
+    asked = asked_of(
+        out,
         gpu="Test Card",
-        out=str(out),
-        model_config=str(out / "config.json"),
-        max_num_batched_tokens=512,
-        max_num_seqs=32,
         max_concurrency=17,
         decode_contexts=[64, 512, 1500],
         prefill_contexts=[0, 512, 1024],
         checks=6,
-        min_repeats=2,
         max_repeats=2,
         flags="--max-num-seqs 32",
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, run_virtually
+from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, run_virtually
 
 from gsim.calibration.__main__ import main as calibration
 from gsim.calibration.measure import measure
-from gsim.calibration.options import MeasureOptions
 from gsim.calibration.report import report_folder
 from gsim.cli.entry import main as gsim
 from gsim.core import Batch, Chunk
@@ -20,21 +17,7 @@ from gsim.latency import load_profile
 def test_from_a_server_to_a_routing_experiment(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "results" / "card"
-    out.mkdir(parents=True)
-    (out / "config.json").write_text(json.dumps(CONFIG))
-    asked = MeasureOptions(
-        url="http://fake:1",
-        gpu="card",
-        out=str(out),
-        model_config=str(out / "config.json"),
-        max_num_batched_tokens=512,
-        max_num_seqs=32,
-        max_concurrency=17,
-        max_context_tokens=1100,
-        checks=3,
-        min_repeats=2,
-        max_repeats=2,
-    )
+    asked = asked_of(out, gpu="card", max_concurrency=17, max_context_tokens=1100, max_repeats=2)
     run_virtually(measure(asked, InProcess(FakeServer(FakeEngine()))))
     report_folder(out)
 

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, Sequence, card_law, run_virtually
+from fake_engine import FakeEngine, FakeServer, InProcess, Sequence, asked_of, card_law, run_virtually
 
-from gsim.calibration.client import ServerError, Stream
+from gsim.calibration.answer import Stream
 from gsim.calibration.iterations import step_of
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
+from gsim.calibration.retries import ServerError
 from gsim.core import Batch, Chunk, ConfigError, InputError
 
 
 def options(out: Path, **changes: object) -> MeasureOptions:
-    out.mkdir(exist_ok=True)
-    config = out / "config.json"
-    config.write_text(json.dumps(CONFIG))
-    asked = MeasureOptions(
-        url="http://fake:1",
-        model_config=str(config),
-        gpu="test",
-        out=str(out),
-        max_num_batched_tokens=512,
-        max_num_seqs=32,
-        max_concurrency=9,
-        max_context_tokens=1024,
-        prefill_tokens=[32, 128, 384],
-        prefill_contexts=[0, 256],
-        decode_batches=[1, 4, 8],
-        decode_contexts=[64, 512],
-        checks=3,
-        min_repeats=2,
-        max_repeats=3,
-    )
-    return replace(asked, **changes)
+    grid = {"prefill_tokens": [32, 128, 384], "prefill_contexts": [0, 256]}
+    grid |= {"decode_batches": [1, 4, 8], "decode_contexts": [64, 512]}
+    return asked_of(out, **{"max_concurrency": 9, "max_context_tokens": 1024, "max_repeats": 3, **grid, **changes})
 
 
 def campaign(asked: MeasureOptions, **server: object) -> tuple[str, FakeServer]:

@@ -14,7 +14,7 @@ import yaml
 
 from gsim.calibration import sweep as module
 from gsim.calibration.sweep import SweepError, SweepOptions, attention_grid, read_options, token_grid
-from gsim.latency.operator_tables import read_tables
+from gsim.latency.operators.tables import read_tables
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PUBLISHED = SHARED / "data" / "profiles" / "operator" / "rtx4090-llama-3.1-8b-tp1"

@@ -7,11 +7,11 @@ import json
 
 import pandas as pd
 import pytest
-from fake_engine import CONFIG, FakeEngine, FakeServer, InProcess, card_law, run_virtually
+from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, card_law, run_virtually
 
 from gsim.calibration.fit import read_overhead
 from gsim.calibration.measure import measure
-from gsim.calibration.options import MeasureOptions, ValidateOptions
+from gsim.calibration.options import ValidateOptions
 from gsim.calibration.report import report_folder
 from gsim.core import InputError
 from gsim.latency import load_profile
@@ -26,20 +26,7 @@ def server(slower: float = 1.0) -> InProcess:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("validation")
-    (out / "config.json").write_text(json.dumps(CONFIG))
-    asked = MeasureOptions(
-        url="http://fake:1",
-        gpu="test",
-        out=str(out),
-        model_config=str(out / "config.json"),
-        max_num_batched_tokens=512,
-        max_num_seqs=64,
-        max_concurrency=33,
-        max_context_tokens=1200,
-        checks=3,
-        min_repeats=2,
-        max_repeats=2,
-    )
+    asked = asked_of(out, max_num_seqs=64, max_concurrency=33, max_context_tokens=1200, max_repeats=2)
     run_virtually(measure(asked, server()))
     report_folder(out)
     return out

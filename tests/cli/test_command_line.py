@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.entry import main
 from gsim.cli.words import as_given
-from gsim.core import ConfigError, InputError, registry
+from gsim.core import ConfigError, InputError
 from gsim.core.plain_yaml import read_plain_yaml
 from gsim.study.experiments import read_experiment
 
@@ -20,15 +19,7 @@ ONE_WORKER = "hydra.launcher.n_jobs=1"
 SMALL = ["trace.requests=5", "trace.rate_per_s=50", "warmup_s=0", "seeds=1", "hydra.launcher.n_jobs=1"]
 
 
-@pytest.fixture(autouse=True)
-def _empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield
-    for names in registry._ENTRIES.values():
-        for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
-            del names[name]
-    for name in [name for name in sys.modules if name.startswith("gsim_extension_")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def composed(*words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 
 from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cli.entry import main
-from gsim.core import registry
+from gsim.run.options import RUN_GROUPS, options
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["seeds=2", "trace.requests=30", "warmup_s=0", "hydra.launcher.n_jobs=1"]
@@ -66,18 +68,12 @@ def small(words):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/studies.md", "docs/tutorial.md", "docs/howto.md"])
-def test_every_command_of_a_page_runs(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_every_command_of_a_page_runs(page, tmp_path, empty_folder):
     lay_out(page, tmp_path)
     found = commands(page)
     assert len(found) >= 4
-    try:
-        for words in found:
-            assert main(small(words)) == 0, words
-    finally:
-        for names in registry._ENTRIES.values():
-            for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
-                del names[name]
+    for words in found:
+        assert main(small(words)) == 0, words
 
 
 def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
@@ -95,6 +91,30 @@ def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
     with hydra_session() as hydra:
         for words in found.values():
             compose(hydra, words)
+
+
+def test_every_option_of_a_run_is_used_somewhere():
+    """In a test, an experiment or a page: an option that nobody ever sets is not known to do anything."""
+    places = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("experiments/*.yaml"), *ROOT.glob("docs/*.md")]
+    used = {word for place in places if place.name != "reference.md" for word in re.findall(r"\w+", place.read_text())}
+    configs = [option.config for group in RUN_GROUPS for option in options(group).values() if option.config is not None]
+    fields = {field.name for config in configs for field in dataclasses.fields(config) if field.init}
+    assert len(fields) > 100
+    assert fields - used == set()
+
+
+def test_the_walk_through_names_what_there_is_in_ten_files():
+    text = (ROOT / "docs" / "walkthrough.md").read_text()
+    steps = text.partition("What runs these")[0]
+    assert len(set(re.findall(r"`(gsim/[\w/]+\.py)`", steps))) == 10
+    named = re.findall(r"`(gsim/[\w/]+\.py)`, `([\w.]+)`", steps)
+    assert len(named) == 10
+    for file, name in named:
+        source = ast.parse((ROOT / file).read_text())
+        for part in name.split("."):
+            (source,) = [node for node in source.body if getattr(node, "name", "") == part]
+    files = re.findall(r"`(gsim/[\w/]+\.py)`", text)
+    assert all((ROOT / file).is_file() for file in files)
 
 
 def test_links_between_pages_lead_somewhere():

@@ -25,16 +25,7 @@ SMALL = ["trace.requests=60", "warmup_s=0", "seeds=2", "hydra.launcher.n_jobs=1"
 SWEEP = ["name=tiny", "router=random,round_robin", "rectifier=none", "trace.rate_per_s=5,20", *SMALL]
 
 
-@pytest.fixture(autouse=True)
-def _empty_folder(tmp_path, monkeypatch):
-    """Every test runs in an empty folder, and leaves no extension behind."""
-    monkeypatch.chdir(tmp_path)
-    yield
-    for names in registry._ENTRIES.values():
-        for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
-            del names[name]
-    for name in [name for name in sys.modules if name.startswith("gsim_extension_")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def run(*words):

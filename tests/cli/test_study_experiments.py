@@ -14,9 +14,7 @@ EXPERIMENTS = read_experiments(set(groups()))
 SWEEPS = [name for name, experiment in EXPERIMENTS.items() if "sweep" in experiment.values]
 
 
-@pytest.fixture(autouse=True)
-def _empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def small(name):

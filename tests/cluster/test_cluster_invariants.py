@@ -89,10 +89,33 @@ def test_invariants_hold_when_memory_is_tight(requests, kv_blocks, engine):
     assert np.all(r["status"][~too_big] == Status.FINISHED)
 
 
-def test_an_instance_with_work_and_room_is_never_idle(run):
-    # One server, everything at time 0: it must be busy from the first arrival to the last token.
-    result = run(constant_pool(1, 0.01, max_num_seqs=2), single([0.0] * 9, [10] * 9, range(3, 12)))
-    assert result.instances[0].busy_s == pytest.approx(result.duration_s, rel=1e-12)
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.integers(1, 200), st.integers(1, 120)), min_size=1, max_size=25),
+    st.integers(21, 40),
+    st.integers(1, 4),
+    st.sampled_from(["stepwise", "decode_clock"]),
+)
+def test_an_instance_with_work_is_never_idle(requests, kv_blocks, max_num_seqs, engine):
+    """Memory and batch are tight, requests wait and are preempted: an instance computes while it has any."""
+    config = EngineConfig(name=engine, kv_blocks=kv_blocks, max_num_seqs=max_num_seqs)
+    pool = tuple(InstanceSpec(gpu, load_profile(f"{gpu}-llama-3.1-8b"), config) for gpu in ("v100", "h800"))
+    result = simulate_on(pool, single(*zip(*sorted(requests), strict=True)), "least_request")
+    r = result.requests
+    assert np.all(r["status"] == Status.FINISHED)
+    for i, instance in enumerate(result.instances):
+        here = r["instance"] == i
+        stays = sorted(zip(r["dispatched_s"][here].tolist(), r["finished_s"][here].tolist(), strict=True))
+        assert instance.busy_s == pytest.approx(covered_s(stays), rel=1e-9)
+
+
+def covered_s(stays):
+    """How long there is any of these stays, given by when they begin."""
+    total_s, end_s = 0.0, 0.0
+    for began_s, ended_s in stays:
+        total_s += max(0.0, ended_s - max(began_s, end_s))
+        end_s = max(end_s, ended_s)
+    return total_s
 
 
 def test_a_session_is_replayed_closed_loop(run):

@@ -15,7 +15,7 @@ from gsim.core import ActiveRequests, ClusterView, Job, Migration, Request, Stat
 from gsim.gateway.assemble import Assembly, Plant, assemble
 from gsim.gateway.backend import Backend, Report
 from gsim.gateway.clock import Clock
-from gsim.gateway.gateway import Ends
+from gsim.gateway.ends import Ends
 from gsim.gateway.policies import Policies
 from gsim.migration import LinkConfig
 

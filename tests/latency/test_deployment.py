@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gsim.core import ProfileError
 from gsim.latency import Deployment, constant_profile, load_profile, model_shape
 from gsim.latency.cards import CARDS, card
-from gsim.latency.catalogue import CATALOGUE
+from gsim.latency.models.catalogue import CATALOGUE
 
 
 def deploy(model: str = "llama-3.1-70b", **fields: Any) -> Deployment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsim.latency.experts import Activation
+from gsim.latency.operators.experts import Activation
 
 
 def test_more_experts_are_met_by_larger_batches_and_fewer_by_preference() -> None:

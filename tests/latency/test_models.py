@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gsim.core.errors import ProfileError
-from gsim.latency.catalogue import CATALOGUE
-from gsim.latency.find_model import model_shape
 from gsim.latency.models import Experts, ModelShape
+from gsim.latency.models.catalogue import CATALOGUE
+from gsim.latency.models.find import model_shape
 
 #: Number of parameters that the publishers' checkpoints hold (the decoder's, without a vision part).
 PUBLISHED = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gsim.core import Batch, Chunk, ProfileError
 from gsim.latency import OperatorModel, default_capture_sizes, load_profile, operator_profile
-from gsim.latency.operator_tables import LAYER_OPERATORS, OUTER_OPERATORS
+from gsim.latency.operators.tables import LAYER_OPERATORS, OUTER_OPERATORS
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "profiles" / "operator"
 LAYERS = 32

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gsim.latency import OperatorModel, load_profile
-from gsim.latency.operator_tables import SKEW_BORDERS, read_alphas
+from gsim.latency.operators.tables import SKEW_BORDERS, read_alphas
 
 CARDS = ("rtx4090-llama-3.1-8b-tp1", "rtxpro6000-llama-3.1-8b-tp1")
 

@@ -6,8 +6,8 @@ import pytest
 
 from gsim.core import Batch, Chunk, ProfileError
 from gsim.latency import load_profile
-from gsim.latency.vidur import vidur_profile
-from gsim.latency.vidur_tables import LAYER_OPERATORS
+from gsim.latency.vidur.folder import vidur_profile
+from gsim.latency.vidur.tables import LAYER_OPERATORS
 
 LAYERS, HIDDEN, VOCABULARY = 32, 4096, 128256
 

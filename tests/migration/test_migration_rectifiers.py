@@ -158,6 +158,13 @@ def test_bad_fields_of_the_monitor_are_named(fields):
         RiskMonitor(**fields)
 
 
+@pytest.mark.parametrize("fields", [{"interval_s": 0.0}, {"max_moves": 0}, {"max_inflight": 0}, {"no_return_s": -1.0}])
+@pytest.mark.parametrize("name", ["risk_monitor", "llumnix", "slo_rebalance"])
+def test_limits_that_no_review_can_keep_are_named(name, fields):
+    with pytest.raises(ConfigError, match=f"rectifier.{next(iter(fields))} must be"):
+        build("rectifier", name, **fields)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 200), instances=st.integers(1, 20))
 @pytest.mark.parametrize("name", ["risk_monitor", "llumnix", "slo_rebalance"])
@@ -244,6 +251,8 @@ def test_llumnix_moves_from_the_fullest_to_the_freest(pool, requests):
     active = requests(3, instance=[0, 0, 1], prompt_tokens=[500, 100, 50])
     (move,) = Llumnix().review(active, full_and_free(pool))
     assert (move.request_id, move.target) == (1, 2)
+    # Half a block a request is left on the fullest.
+    assert list(Llumnix(out_threshold=0.4).review(active, full_and_free(pool))) == []
 
 
 @pytest.mark.parametrize(("pick", "chosen"), [("shortest", 1), ("longest", 0), ("last_come", 2)])
@@ -265,6 +274,7 @@ def test_mitigation_relieves_the_slowest_into_the_most_loaded_that_is_below(pool
     active = requests(5, instance=[0, 0, 1, 2, 3], prompt_tokens=[300, 100, 50, 50, 50])
     (move,) = SloRebalance(tpot_slo_s=0.1, consolidate_below=0.0).review(active, view)
     assert (move.request_id, move.target, move.reason) == (1, 1, "mitigate")
+    assert list(SloRebalance(tpot_slo_s=0.1, consolidate_below=0.0, source_above=1.0).review(active, view)) == []
 
 
 def test_consolidation_empties_the_least_loaded_into_a_busier_one(pool, requests):

@@ -336,6 +336,9 @@ def test_kv_cost_counts_blocks():
     careless = build("router", "kv_cost", overlap_score_weight=0.0)
     careless.placed(request(7, prompt_tokens=8000), 1)
     assert {careless.route(one, view) for _ in range(20)} == {0, 2, 3}
+    crowded = idle_view(4, in_flight=[3, 1, 3, 3])
+    assert (shares("kv_cost", crowded, 200) > 0).all()
+    assert shares("kv_cost", crowded, 20, request_weight=1.0).tolist() == [0, 1, 0, 0]
     drawn = shares("kv_cost", view, temperature=1.0)
     assert drawn[1] == max(drawn)
     assert drawn.min() > 0

@@ -247,7 +247,7 @@ def test_source_that_a_run_uses_changes_its_key(copied: Path, monkeypatch: pytes
         "study/figure.py",
         "report/wording.py",
         "cli/entry.py",
-        "study/capacity.py",
+        "study/questions/capacity.py",
         "calibration/fit.py",
         "__init__.py",
     ],

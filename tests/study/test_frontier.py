@@ -8,8 +8,8 @@ import pytest
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.core import ConfigError
 from gsim.run.settings import Settings
-from gsim.study.frontier import Frontier, _measured, _Run, compared, figure, notes, ranking
-from gsim.study.frontier_cases import CASES, VARIANTS, changed, with_policy_named
+from gsim.study.questions.frontier import Frontier, _measured, _Run, compared, figure, notes, ranking
+from gsim.study.questions.frontier_cases import CASES, VARIANTS, changed, with_policy_named
 
 
 @pytest.fixture(scope="module")

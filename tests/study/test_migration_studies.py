@@ -14,8 +14,8 @@ from gsim.latency.profile import prefill_s
 from gsim.migration import LinkConfig
 from gsim.paper.migration_latency import MigrationLatency
 from gsim.run.migration_metrics import migration_metrics
-from gsim.study.migration_crossover import MigrationCrossover
 from gsim.study.migration_probe import Probe, measure
+from gsim.study.questions.migration_crossover import MigrationCrossover
 from gsim.study.study import Context
 from gsim.validation.studies.kv_copy_measured import SET_UPS, KvCopyMeasured, rows_of
 

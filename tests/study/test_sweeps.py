@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,7 @@ from matplotlib.text import Text
 from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, register_schema
 from gsim.cli.entry import main
-from gsim.core import ConfigError, registry
+from gsim.core import ConfigError
 from gsim.report import load
 from gsim.report.sweep_figure import sweep_figure
 from gsim.study.axes import read_axes
@@ -43,15 +42,7 @@ class Own:
 '''
 
 
-@pytest.fixture(autouse=True)
-def _empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield
-    for names in registry._ENTRIES.values():
-        for name in [n for n, entry in names.items() if entry.cls.__module__.startswith("gsim_extension_")]:
-            del names[name]
-    for name in [name for name in sys.modules if name.startswith("gsim_extension_")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def write(place, text):

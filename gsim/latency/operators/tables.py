@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
 from gsim.core.files import check_regular
-from gsim.latency.experts import ExpertTable
+from gsim.latency.operators.experts import ExpertTable
 
 if TYPE_CHECKING:
     import pandas as pd

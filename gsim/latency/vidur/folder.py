@@ -21,11 +21,11 @@ from gsim.latency.cards import CARDS, Card, card
 from gsim.latency.communication import all_reduces
 from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
-from gsim.latency.find_model import model_shape
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import ModelShape, catalogue_key
+from gsim.latency.models.find import model_shape
 from gsim.latency.profile import Profile, Provenance
-from gsim.latency.vidur_tables import ATTENTION, LINEAR, Floats, find, read_all_reduce, read_attention, read_linear
+from gsim.latency.vidur.tables import ATTENTION, LINEAR, Floats, find, read_all_reduce, read_attention, read_linear
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,8 +3,8 @@
     seconds = overhead + outer(T) + layers * (dense(T) + experts(T) + attention) + communication(T) + head(S)
 
 T are the tokens of the iteration, padded up to the next captured CUDA graph where there is one, S its sequences.
-Experts are there where the model has them (``gsim.latency.experts``), communication where it is on several cards: the
-tables of one card hold none.
+Experts are there where the model has them (``experts.py``), communication where it is on several cards: the tables of
+one card hold none.
 Attention is measured jointly for a chunk and the decodes beside it. Decodes of unlike context take
 ``t_mean + alpha (t_max - t_mean)``, attention at their mean and at their longest context. Operators are measured one by
 one: each pays for its launch and for filling the memory pipeline, which back-to-back execution hides, and none for the
@@ -24,14 +24,15 @@ from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.communication import NO_COMMUNICATION, Communication
 from gsim.latency.domain import Domain
-from gsim.latency.experts import Activation
-from gsim.latency.operator_tables import (
+from gsim.latency.operators.beyond import continued, line_at
+from gsim.latency.operators.experts import Activation
+from gsim.latency.operators.tables import (
     SKEW_BORDERS,
     OperatorTables,
     bracket,
 )
 from gsim.latency.roofline import UNBOUNDED_ITERATIONS
-from gsim.latency.row import DecodeRow, end_slope
+from gsim.latency.row import DecodeRow
 
 
 def default_capture_sizes(max_num_seqs: int) -> tuple[int, ...]:
@@ -90,18 +91,18 @@ class OperatorModel:
         ends = (limit.batch_tokens, limit.context_tokens, limit.sequences, limit.context_tokens)
         mixed_s = tables.mixed_s
         for i, end in enumerate(ends):
-            axes[i], mixed_s = _continued(axes[i], mixed_s, i, end)
+            axes[i], mixed_s = continued(axes[i], mixed_s, i, end)
         self._mixed.extend(mixed_s.tolist())
         object.__setattr__(self, "_axes", tuple(axes))
-        batches, decode_s = _continued(tables.decodes, tables.decode_s, 0, limit.sequences)
+        batches, decode_s = continued(tables.decodes, tables.decode_s, 0, limit.sequences)
         object.__setattr__(self, "_batches", batches)
         self._batch_s.extend(decode_s)
         sequences = np.arange(self.domain.limit.sequences + 1)
-        self._head_s.extend(_line(tables.sequences, tables.head_s, sequences).tolist())
+        self._head_s.extend(line_at(tables.sequences, tables.head_s, sequences).tolist())
         tokens = np.arange(self.domain.limit.batch_tokens + 1)
         sizes = np.array((0, *self.capture_sizes))
         padded = np.where(tokens <= sizes[-1], sizes[np.searchsorted(sizes, np.minimum(tokens, sizes[-1]))], tokens)
-        dense = _line(tables.tokens, self.layers * tables.dense_layer_s, padded)
+        dense = line_at(tables.tokens, self.layers * tables.dense_layer_s, padded)
         if tables.experts is not None:
             if self.activation is None:
                 raise ProfileError(f"{self.domain.profile}: a table of experts needs to know how many are activated")
@@ -109,7 +110,7 @@ class OperatorModel:
             activated = self.activation.at(np.maximum(tokens, 1).astype(np.float64))
             dense = dense + self.layers * tables.experts.at(padded.astype(np.float64), activated)
         dense = dense + self.communication.at(padded.astype(np.float64))
-        self._dense_s.extend((self.overhead_s + dense + _line(tables.tokens, tables.dense_outer_s, padded)).tolist())
+        self._dense_s.extend((self.overhead_s + dense + line_at(tables.tokens, tables.dense_outer_s, padded)).tolist())
         if min(self._dense_s) + min(self._head_s) <= 0.0:
             raise ProfileError(
                 f"{self.domain.profile}: overhead_s of {self.overhead_s:g} leaves iterations without any time"
@@ -288,21 +289,3 @@ class OperatorModel:
             middle = (low + high) // 2
             low, high = (middle, high) if run_s(middle) <= span_s else (low, middle)
         return low
-
-
-def _continued(axis: tuple[int, ...], table: np.ndarray, along: int, end: int) -> tuple[tuple[int, ...], np.ndarray]:
-    """An axis and its table with one point more, at ``end``: there times are carried on, and have not fallen."""
-    if end <= axis[-1] or len(axis) == 1:
-        return axis, table
-    lines = np.moveaxis(table, along, -1)
-    slopes = np.array([end_slope(axis, line) for line in lines.reshape(-1, len(axis)).tolist()])
-    last = lines[..., -1:] + slopes.reshape(*lines.shape[:-1], 1) * (end - axis[-1])
-    return (*axis, end), np.concatenate([table, np.moveaxis(last, -1, along)], axis=along)
-
-
-def _line(axis: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Linear between points and beyond the last two; constant below the first."""
-    inside = np.interp(x, axis, values)
-    slope = max((values[-1] - values[-2]) / (axis[-1] - axis[-2]), 0.0) if len(axis) > 1 else 0.0
-    result: np.ndarray = inside + np.maximum(x - axis[-1], 0.0) * slope
-    return result

@@ -6,9 +6,9 @@ import difflib
 from pathlib import Path
 
 from gsim.core.errors import ProfileError
-from gsim.latency.catalogue import CATALOGUE
-from gsim.latency.hf_config import shape_of_config
-from gsim.latency.models import ModelShape, catalogue_key
+from gsim.latency.models.catalogue import CATALOGUE
+from gsim.latency.models.hf_config import shape_of_config
+from gsim.latency.models.shape import ModelShape, catalogue_key
 
 
 def model_shape(name: str, near: Path | None = None) -> ModelShape:

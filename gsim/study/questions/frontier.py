@@ -12,7 +12,7 @@ from gsim.core import ConfigError, entries, register
 from gsim.metrics import paired_difference, share_interval, summarise
 from gsim.run.cell import request_rows, run
 from gsim.run.settings import Settings
-from gsim.study.frontier_cases import CASES, VARIANTS, changed, with_policy_named
+from gsim.study.questions.frontier_cases import CASES, VARIANTS, changed, with_policy_named
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Frontier:
     """Routers, or GoodServe (with its monitor), ``sacrifice`` and ``sacrifice, hope 0`` (what becomes of the lost);
     ``marginal`` comes with the estimator that learns from computed tokens."""
     cases: tuple[str, ...] = ()
-    """Cases of gsim/study/frontier_cases.py by name; empty: all of them."""
+    """Cases of gsim/study/questions/frontier_cases.py by name; empty: all of them."""
 
     def __post_init__(self) -> None:
         known = (*VARIANTS, *entries("router"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gsim.latency.models import Experts, ModelShape
+from gsim.latency.models.shape import Experts, ModelShape
 
 
 def _dense(

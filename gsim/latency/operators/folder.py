@@ -17,12 +17,12 @@ from gsim.latency.cards import CARDS
 from gsim.latency.communication import Communication, all_reduces
 from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
-from gsim.latency.experts import Activation, uniform_activation
 from gsim.latency.fields import Fields, read_yaml
-from gsim.latency.find_model import model_shape
 from gsim.latency.models import ModelShape
-from gsim.latency.operator import OperatorModel, default_capture_sizes
-from gsim.latency.operator_tables import read_tables
+from gsim.latency.models.find import model_shape
+from gsim.latency.operators.experts import Activation, uniform_activation
+from gsim.latency.operators.model import OperatorModel, default_capture_sizes
+from gsim.latency.operators.tables import read_tables
 from gsim.latency.profile import Profile, Provenance
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gsim.core.errors import ProfileError
 from gsim.core.files import check_regular
-from gsim.latency.models import Experts, ModelShape
+from gsim.latency.models.shape import Experts, ModelShape
 
 #: Architectures whose layers are what gsim knows: attention with grouped queries, a gated MLP or experts.
 DENSE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "granite")

@@ -1,0 +1,1 @@
+"""Profiles from the tables of Vidur, read in place."""
