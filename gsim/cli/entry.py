@@ -32,6 +32,7 @@ from gsim.run.store import RunStore, writable
 from gsim.run.version import maker, provenance
 from gsim.study import knee
 from gsim.study.dry_run import Forecast, forecast
+from gsim.study.experiments import Experiment
 from gsim.study.folder import claimed, describe, published
 from gsim.study.grid import Cell, Grid, single
 from gsim.study.missing import RUNS, cleared, missing_runs
@@ -89,10 +90,8 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     experiments = register_schema()
     if words and words[0] == "check":
         return _check(words[1:])
-    if words == ["reference"]:
-        from gsim.cli.reference_page import reference_page
-
-        print(reference_page(experiments), end="")  # noqa: T201
+    if words and words[0] == "reference":
+        print(_reference(words[1:], experiments), end="")  # noqa: T201
         return 0
     if any(word in ("--help", "-h") for word in words):
         named = [word for word in words if not word.startswith("-")]
@@ -148,6 +147,19 @@ def _whole(text: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"seed={text}: must be a whole number from 0")
     return int(text)
+
+
+def _reference(words: list[str], experiments: Mapping[str, Experiment]) -> str:
+    """The pages that are made from the code: every option, every seam, every column."""
+    from gsim.cli.reference_page import reference_page
+    from gsim.cli.results_page import results_page
+    from gsim.cli.seams_page import seams_page
+
+    pages = {"options": lambda: reference_page(experiments), "seams": seams_page, "results": results_page}
+    name = words[0] if words else "options"
+    if len(words) > 1 or name not in pages:
+        raise ConfigError(f"reference PAGE: one of {', '.join(pages)}; not '{' '.join(words)}'")
+    return pages[name]()
 
 
 def _check(words: list[str]) -> int:

@@ -29,7 +29,7 @@ tbody tr:hover { background: #f7f7f7 }
 .claims td, .claims th { text-align: left; white-space: normal; vertical-align: top; line-height: 1.4 }
 .claims td:nth-child(1), .claims td:nth-child(3) { white-space: nowrap }
 .claims td:nth-child(3) { font-weight: 600 }
-.confirmed { color: #00694d } .refuted { color: #a34400 } .out { color: #666 }
+.seen { color: #00694d } .not { color: #a34400 } .left { color: #666 }
 """
 
 

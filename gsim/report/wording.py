@@ -49,6 +49,8 @@ def number(value: float) -> str:
         return f"{value:g}"
     if abs(value) >= 1000:
         return f"{value:.0f}"
+    if abs(value) < 0.0005:
+        return f"{value:.2g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if abs(value) >= 0.01 else 4
     return f"{value:.{min(digits, 3)}f}"
 
