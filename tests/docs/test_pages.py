@@ -114,9 +114,3 @@ def test_the_commands_of_all_pages_compose(empty_folder):
         for words in found.values():
             if len(words) > 1 or not words[0].startswith("experiment="):
                 compose(hydra, words)
-
-
-def test_every_page_is_on_the_site():
-    told = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        assert re.search(rf"[ :] {re.escape(page.name)}$", told, flags=re.M), f"mkdocs.yml: nav has no {page.name}"
