@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gsim.core import register
+from gsim.core import Content, register
 from gsim.workload.formats.history import continued
 from gsim.workload.formats.json_values import json_values
 from gsim.workload.formats.recorded import Recorded
@@ -136,7 +136,7 @@ class _Builder:
         joined = [j for j in self.open if j in ended] or ended[-1:]
         fresh = segment("otel", call.session, i)
         last = max(ended, key=lambda j: self.calls[j].end_ns, default=None)
-        content = ((fresh, call.prompt_tokens),)
+        content: Content = ((fresh, call.prompt_tokens),)
         if last is not None:
             content = continued(self.made[last], call.prompt_tokens, fresh)
         waits = [Wait(j, (call.start_ns - self.calls[j].end_ns) / 1e9) for j in joined]
