@@ -56,22 +56,27 @@ def _claims(claims: Sequence[Claim], pages: str) -> Iterator[str]:
 
 
 def _section(section: Section, figures: str) -> Iterator[str]:
-    yield from (f"# {section.name}", "", f"**{section.question}**", "")
+    yield from (f"# {section.name}", "", f"**{_text(section.question)}**", "")
     if section.paper:
-        yield from (f"The paper: {section.paper}", "")
+        yield from (f"The paper: {_text(section.paper)}", "")
     for figure in section.figures:
         yield from (f"![{section.name}]({figures}/{_file(section, figure)})", "")
-    yield from (f"- {finding}" for finding in section.findings)
+    yield from (f"- {_text(finding)}" for finding in section.findings)
     yield ""
     for table in section.tables:
         if len(table.rows) <= _MOST_ROWS:
-            yield from (f"{table.title}:", "", *_rows(table.header, table.rows), "")
+            yield from (f"{_text(table.title)}:", "", *_rows(table.header, table.rows), "")
     yield from (section.setup, "", f"`{section.command}`")
 
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for line in (header, ["---"] * len(header), *rows):
-        yield "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
+        yield "| " + " | ".join(_text(text).replace("|", "\\|") for text in line) + " |"
+
+
+def _text(text: str) -> str:
+    """Text that stays text: nothing in it is taken for HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _file(section: Section, figure: Path) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from gsim.paper.chart import charts
 from gsim.paper.claims import Claim, Verdict, claims
 from gsim.paper.gains import gain_rows, gains, largest
 from gsim.paper.report import Report, Section, Table
 from gsim.paper.report_html import html_report
-from gsim.paper.report_markdown import markdown_report
+from gsim.paper.report_markdown import section_page, verdicts_page
 from gsim.report.loading import load
 from gsim.report.wording import place
 
@@ -142,6 +143,17 @@ def test_the_report_says_claims_first_in_both_formats():
     page = html_report(report)
     assert page.index("not seen here") < page.index('href="#x">x</a><span>Why?') < page.index('<section id="x">')
     assert "more &lt;goodput&gt;" in page
-    text = markdown_report(report)
-    assert "| Fig. 6 | more <goodput> ([x](#x)) | not seen here | +3 % \\| [1, 5] |" in text
-    assert text.index("not seen here") < text.index("- [x](#x): Why?") < text.index("## x\n")
+    text = verdicts_page(report, "pages")
+    assert "| Fig. 6 | more &lt;goodput> ([x](pages/x.md)) | not seen here | +3 % \\| [1, 5] |" in text
+    assert text.index("not seen here") < text.index("- [x](pages/x.md): Why?")
+    assert "- so it is" in section_page(section, "../all.md", "../figures")
+
+
+def test_a_sweep_is_drawn_so_that_it_can_be_asked(tmp_path):
+    goodput = {"<Good>": [[10.0, 10.1, 9.9], [75.0, 76.0, 74.0]], "fastest": [[10.0, 10.1, 9.9], [60.0, 61.0, 59.0]]}
+    (tmp_path / "config.yaml").write_text("figure: {x: trace.rate_per_s, y: [goodput_rps]}")
+    page = charts(load(runs(tmp_path, goodput)))
+    assert page.count("<polyline") == 2 * page.count("<figure>")
+    assert page.count('type="checkbox"') == 2
+    assert "&lt;Good&gt;\nOffered load (requests/s) 70: 75.0 ±2.48" in page
+    assert "<Good>" not in page
