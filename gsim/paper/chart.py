@@ -5,6 +5,7 @@ Drawn here as SVG, so that the page needs no library and prints as it is shown; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -68,7 +69,7 @@ def _panel(cells: Sequence[LoadedCell], labels: Sequence[str], axis: str, metric
     if not points:
         return ""
     left, right = min(p.x for p in points), max(p.x for p in points)
-    top = max(p.high for p in points) or 1.0
+    top = _round_top(max(p.high for p in points) or 1.0)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - left) / (right - left) if right > left else 0.5
@@ -84,6 +85,14 @@ def _panel(cells: Sequence[LoadedCell], labels: Sequence[str], axis: str, metric
         f'aria-label="{escape(name)}">{"".join(parts)}<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" '
         f'text-anchor="middle">{escape(title(axis))}</text></svg></figure>'
     )
+
+
+def _round_top(most: float) -> float:
+    """Four steps of a round number, the least that hold it (1, where it is a share)."""
+    if most <= 0.0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(most / 4))
+    return 4 * next(step * unit for step in (1.0, 2.0, 2.5, 5.0, 10.0) if 4 * step * unit >= most * (1 - 1e-9))
 
 
 def _line(cells: Sequence[LoadedCell], axis: str, metric: str) -> list[_Point]:
