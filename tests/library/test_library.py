@@ -148,6 +148,13 @@ def test_a_table_of_requests_is_a_trace():
     assert set(again.requests["slo_s"]) == {3.0}
 
 
+def test_a_whole_session_may_have_an_objective_of_its_own():
+    chain = gsim.simulate(trace=FRAME, slo={"seconds": 3}).sessions
+    own = gsim.simulate(trace=FRAME, slo={"seconds": 3, "session_s": 4.5}).sessions
+    assert chain["slo_s"].tolist() == [6.0]
+    assert own["slo_s"].tolist() == [4.5]
+
+
 def test_jobs_and_sessions_are_a_trace():
     jobs = [Job(Request(i, 0.5 * i, 100, 50, 2.0), 20) for i in range(4)]
     run = gsim.simulate(trace=jobs)
