@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from docs.pages import ROOT
+from pages import ROOT
 
 BOOKS = sorted(
     path

@@ -10,7 +10,7 @@ import re
 import shlex
 
 import pytest
-from docs.pages import ROOT, steps, write
+from pages import ROOT, steps, write
 
 from gsim.cli.compose import compose, groups, hydra_session, register_schema
 from gsim.cli.entry import main
