@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage lint wheel test-lowest test-ray test-vllm reproduce bench peers clean docs/reference.md
+.PHONY: run test coverage lint wheel test-lowest test-ray test-vllm reproduce site bench peers clean docs/reference.md
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -66,6 +66,11 @@ peers: $(STAMP)
 reproduce: $(STAMP)
 	$(BIN)/python -m gsim experiment=reproduce scale=small
 
+# The pages of docs/ with a search that needs no network: site/index.html. A link that leads nowhere is an error.
+site: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
 docs/reference.md: $(STAMP)
 	$(BIN)/python -m gsim reference > $@
 
@@ -77,4 +82,4 @@ $(STAMP): pyproject.toml hatch_build.py
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) results dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site results dist build .pytest_cache .mypy_cache .ruff_cache

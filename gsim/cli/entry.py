@@ -23,6 +23,7 @@ from gsim.core.errors import MissingFieldError
 from gsim.run.extensions import extension_files, load_those_that_work
 from gsim.run.store import RunStore
 from gsim.study.dry_run import Forecast, forecast
+from gsim.study.experiments import Experiment
 from gsim.study.grid import single
 from gsim.study.missing import RUNS
 from gsim.study.progress import say
@@ -78,10 +79,8 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     experiments = register_schema()
     if words and words[0] == "check":
         return _check(words[1:])
-    if words == ["reference"]:
-        from gsim.cli.reference_page import reference_page
-
-        print(reference_page(experiments), end="")  # noqa: T201
+    if words and words[0] == "reference":
+        print(_reference(words[1:], experiments), end="")  # noqa: T201
         return 0
     if any(word in ("--help", "-h") for word in words):
         named = [word for word in words if not word.startswith("-")]
@@ -104,6 +103,19 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
             made = grid(hydra, config, overrides) if multirun else single(plain(config))
             return launch_cells(hydra, config, made, words, multirun, dry, more_to_come)
     return launch_study(config, words, commands, dry)
+
+
+def _reference(words: list[str], experiments: Mapping[str, Experiment]) -> str:
+    """The pages that are made from the code: every option, every seam, every column."""
+    from gsim.cli.reference_page import reference_page
+    from gsim.cli.results_page import results_page
+    from gsim.cli.seams_page import seams_page
+
+    pages = {"options": lambda: reference_page(experiments), "seams": seams_page, "results": results_page}
+    name = words[0] if words else "options"
+    if len(words) > 1 or name not in pages:
+        raise ConfigError(f"reference PAGE: one of {', '.join(pages)}; not '{' '.join(words)}'")
+    return pages[name]()
 
 
 def _check(words: list[str]) -> int:

@@ -14,6 +14,7 @@ from gsim.inspect.story import followed, stories
 from gsim.inspect.timeline import sampled, timeline_figure, write_timeline
 from gsim.library.extensions import known_extensions
 from gsim.library.given import Given
+from gsim.metrics.misses import causes, late_s
 from gsim.report.outcome import Outcome
 from gsim.run.cell import Finished, finish
 from gsim.run.settings import read_seeds
@@ -66,6 +67,18 @@ class Run:
 
         rows = instance_rows("", [self._result])
         return pd.DataFrame(rows).drop(columns=["experiment", "router", "policy"])
+
+    @cached_property
+    def misses(self) -> pd.DataFrame:
+        """One row per counted request that was not good: its ``cause`` (``gsim.metrics.misses``), ``late_s``, instance.
+
+        ``run.misses.groupby(["instance", "cause"]).size()`` is the breakdown.
+        """
+        rows = self.requests
+        missed = (rows["counted"] & ~rows["good"]).to_numpy()
+        columns = {name: values[missed] for name, values in self.finished.result.requests.items()}
+        told = rows.loc[missed, ["request_id", "task", "instance", "status"]].reset_index(drop=True)
+        return told.assign(cause=causes(columns), late_s=late_s(columns))
 
     def explain(self, request_id: int) -> str:
         """One request's story: what the router saw and chose, what happened, and why it was late.

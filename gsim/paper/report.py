@@ -12,7 +12,7 @@ import yaml
 from gsim.metrics import interval_of
 from gsim.paper.claims import Claim
 from gsim.paper.gains import GOODSERVE, gain_rows
-from gsim.report.loading import load
+from gsim.report.loading import Results, load
 from gsim.report.table import interval_text
 from gsim.report.wording import known, level, number, title
 from gsim.study.steadiness import has_no_level
@@ -41,6 +41,8 @@ class Section:
     figures: Sequence[Path]
     tables: Sequence[Table]
     findings: Sequence[str]
+    results: Results | None = None
+    """Of a sweep: to be drawn anew where a page can be asked."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def read_section(folder: Path, command: str) -> Section:
         figures=sorted(folder.glob("*.png")),
         tables=[*_gains(folder), *_sweep_tables(folder, config)] if swept else _study_tables(folder),
         findings=said,
+        results=load(folder) if swept else None,
     )
 
 

@@ -44,13 +44,22 @@ class Fixed:
 
     seconds: float = 6.0
     """From arrival to last token."""
+    session_s: float | None = None
+    """For a whole session of several requests, from its first arrival to its last token; null: its longest chain of
+    request objectives and gaps."""
 
     def __post_init__(self) -> None:
         _positive("seconds", self.seconds)
+        if self.session_s is not None:
+            _positive("session_s", self.session_s)
 
     def slo_s(self, request: Request, output_tokens: int, rng: np.random.Generator) -> float:
         """``seconds``."""
         return self.seconds
+
+    def session_slo_s(self, recorded_s: float, path_s: float) -> float:
+        """``session_s``, or the session's longest chain."""
+        return path_s if self.session_s is None else self.session_s
 
 
 @register("slo", "scaled")

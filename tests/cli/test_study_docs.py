@@ -1,96 +1,20 @@
-"""Every command and snippet of the README and of the pages for users runs; the commands of all pages compose."""
+"""The pages that gsim makes itself, and the links between all pages. (What pages have one type: tests/docs.)"""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from gsim.cli.compose import compose, hydra_session, register_schema
+import gsim
 from gsim.cli.entry import main
+from gsim.report.columns import FILES, METRICS
 from gsim.run.options import RUN_GROUPS, options
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["seeds=2", "trace.requests=30", "warmup_s=0", "hydra.launcher.n_jobs=1"]
-ONE_RATE = ["trace.rate_per_s=60", "router=goodserve,least_load,random"]
-POLICIES = ["seeds=1", "trace.requests=30", "warmup_s=0", "resolution=0.5"]
-
-
-def commands(page):
-    """Indented lines that call gsim, without their comments; files, long reports and clusters left out."""
-    found = []
-    for line in (ROOT / page).read_text().splitlines():
-        text = line.strip().partition("  #")[0].strip()
-        if line.startswith("    python -m gsim ") or line.strip() == "python -m gsim":
-            words = shlex.split(text)[3:]
-            if not any(word in ("experiment=reproduce", "hydra/launcher=ray") for word in words) and not (
-                "FILE" in text or "--dry-run" in text
-            ):
-                found.append(words)
-    return found
-
-
-def lay_out(page, folder):
-    """The page's snippets as the files that it says they are (in their first line, or as the README's text says)."""
-    blocks = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / page).read_text(), flags=re.S)
-    for i, (kind, text) in enumerate(blocks):
-        named = re.match(r"# (\w+/[\w-]+\.\w+)\n", text)
-        if named:
-            place = folder / named[1]
-        elif kind == "python" and "@register" in text:
-            place = folder / "extensions" / f"snippet_{i}.py"
-        elif kind == "yaml":
-            place = folder / ("profiles/my-gpu.yaml" if "memory_gb" in text else "experiments/my_study.yaml")
-        else:
-            continue
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(text)
-
-
-def small(words):
-    """The command with less to do."""
-    if "experiment=capacity" in words:
-        return [*(w for w in words if not w.startswith("policies")), *POLICIES, "policies=[random]", "targets=[0.5]"]
-    if (words[:1] == ["compare"] and words[1].startswith("results/")) or words[:1] == ["--help"]:
-        return words
-    given = {word.partition("=")[0] for word in words}
-    extra = [word for word in SMALL if word.partition("=")[0] not in given - {"seeds"}]
-    if "experiment=goodput_vs_rps" in words:
-        extra += [*ONE_RATE, "until_s=3", "drain_s=1"]
-    if any("knee" in word for word in words):
-        extra.append("knee.resolution=0.4")
-    words = [word for word in words if not word.startswith("seeds=")]
-    return [*words, *extra]
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/studies.md", "docs/tutorial.md", "docs/howto.md"])
-def test_every_command_of_a_page_runs(page, tmp_path, empty_folder):
-    lay_out(page, tmp_path)
-    found = commands(page)
-    assert len(found) >= 4
-    for words in found:
-        assert main(small(words)) == 0, words
-
-
-def test_every_command_of_every_page_composes(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "FILE").write_text("")
-    found = {}
-    for page in sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "reproduction").glob("*.md")]):
-        for line in re.findall(r"(?:^    |`)python -m gsim ([^`#\n]*)", page.read_text(), flags=re.M):
-            words = [word for word in shlex.split(line) if not word.startswith("-")]
-            own = any(name in line for name in ("mine", "deadlines", "two_sizes", "my_study", "my-gpu", "reference"))
-            if words and all("=" in word for word in words) and not own:
-                found[" ".join(words)] = words
-    assert len(found) > 30
-    register_schema()
-    with hydra_session() as hydra:
-        for words in found.values():
-            compose(hydra, words)
 
 
 def test_every_option_of_a_run_is_used_somewhere():
@@ -142,7 +66,7 @@ def test_the_report_is_one_page_and_in_markdown_a_page_of_verdicts_with_one_per_
     assert 'src="http' not in page
     docs = tmp_path / "docs"
     verdicts = (docs / "reproduction.md").read_text()
-    assert "([latency_vs_batch](reproduction/latency_vs_batch.md)) | confirmed |" in verdicts
+    assert "([latency_vs_batch](reproduction/latency_vs_batch.md)) | seen here |" in verdicts
     text = (docs / "reproduction" / "latency_vs_batch.md").read_text()
     assert "`python -m gsim experiment=latency_vs_batch" in text
     (figure,) = re.findall(r"!\[latency_vs_batch\]\((.*)\)", text)
@@ -174,9 +98,22 @@ def test_a_dry_run_of_the_reproduction_estimates_every_sweep(tmp_path, monkeypat
     assert not (tmp_path / "results").exists()
 
 
-def test_the_reference_page_is_up_to_date(capsys):
-    assert main(["reference"]) == 0
-    page = capsys.readouterr().out
-    assert page == (ROOT / "docs" / "reference.md").read_text(), "run: python -m gsim reference > docs/reference.md"
-    empty = [line for line in page.splitlines() if line.startswith("| `") and line.endswith("|  |")]
-    assert empty == [], "these fields do not say what they mean: put a string under them"
+@pytest.mark.parametrize(("page", "name"), [("options", "reference"), ("seams", "seams"), ("results", "results")])
+def test_a_page_that_is_made_from_the_code_is_up_to_date(page, name, capsys):
+    assert main(["reference", page]) == 0
+    text = capsys.readouterr().out
+    made = (ROOT / "docs" / f"{name}.md").read_text()
+    assert text == made, f"run: python -m gsim reference {page} > docs/{name}.md"
+    empty = [line for line in text.splitlines() if line.startswith("| `") and line.endswith("|  |")]
+    assert empty == [] or page == "seams", "these fields do not say what they mean: put a string under them"
+
+
+def test_every_column_of_a_results_folder_is_explained(tmp_path):
+    rows = [{"arrival_s": 0.1 * i, "prompt_tokens": 50, "output_tokens": 5, "session": i // 2} for i in range(8)]
+    results = gsim.sweep({"router": ["random", "fastest"]}, seeds=2, trace=rows)
+    swept = {"router"}
+    assert set(results.runs.columns) - swept <= set(FILES["runs.csv"].columns)
+    assert set(results.paired.columns) <= set(FILES["paired.csv"].columns)
+    assert set(results.instances.columns) - swept <= set(FILES["instances.csv"].columns)
+    assert set(results.requests.columns) - swept <= set(FILES["requests.parquet"].columns)
+    assert len(METRICS.keys() & set(results.runs.columns)) > 60

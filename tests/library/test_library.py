@@ -105,6 +105,15 @@ def test_a_run_has_its_tables_and_stories_and_leaves_nothing(capfd, tmp_path):
     assert "traceEvents" in (tmp_path / "story.json").read_text()
 
 
+def test_misses_have_a_cause_and_are_those_that_were_not_good():
+    run = gsim.simulate(trace={"requests": 200, "rate_per_s": 120}, router="random", rectifier="none")
+    missed = run.requests.query("counted and not good")
+    assert len(missed) > 20
+    assert run.misses["request_id"].tolist() == missed["request_id"].tolist()
+    assert (run.misses["late_s"] > 0).all()
+    assert set(run.misses["cause"]) <= {"longer than predicted", "waited", "slow card"}
+
+
 def test_an_object_is_copied_for_every_run():
     router = FewestInFlight()
     first, second = (gsim.simulate(trace=FEW, router=router).requests for _ in range(2))
@@ -137,6 +146,13 @@ def test_a_table_of_requests_is_a_trace():
     assert rows["task"].tolist() == ["chat", "code", "chat"]
     again = gsim.simulate(trace=FRAME.to_dict("records"), rectifier="none", router="fastest", slo={"seconds": 3})
     assert set(again.requests["slo_s"]) == {3.0}
+
+
+def test_a_whole_session_may_have_an_objective_of_its_own():
+    chain = gsim.simulate(trace=FRAME, slo={"seconds": 3}).sessions
+    own = gsim.simulate(trace=FRAME, slo={"seconds": 3, "session_s": 4.5}).sessions
+    assert chain["slo_s"].tolist() == [6.0]
+    assert own["slo_s"].tolist() == [4.5]
 
 
 def test_jobs_and_sessions_are_a_trace():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from gsim.paper.chart import charts
 from gsim.paper.claims import Claim, Verdict, claims
 from gsim.paper.gains import gain_rows, gains, largest
 from gsim.paper.report import Report, Section, Table
@@ -35,7 +36,7 @@ def verdicts(experiment, folder):
 
 def test_what_was_not_run_is_out_of_reach():
     found = claims({})
-    assert {claim.verdict for claim in found} == {Verdict.OUT_OF_REACH}
+    assert {claim.verdict for claim in found} == {Verdict.OPEN}
     assert {claim.found for claim in found} == {"not run here"}
     assert {f"Fig. {n}" for n in (1, 2, 4, 5, 6, 9, 11)} <= {claim.where for claim in found}
 
@@ -66,7 +67,7 @@ def test_where_sessions_come_there_is_no_gain_without_a_level(tmp_path):
     assert gain_rows(load(tmp_path / "agents")) == []
 
 
-def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
+def test_a_gain_is_seen_not_seen_or_left_open(tmp_path):
     base = [[10.0, 10.1, 9.9], [50.0, 51.0, 49.0]]
     goodput = {
         "GoodServe": [[10.0, 10.1, 9.9], [75.0, 76.0, 74.0]],
@@ -76,10 +77,10 @@ def test_a_gain_is_confirmed_refuted_or_left_open(tmp_path):
         "GoodServe without migration": [[9.0, 9.1, 8.9], [75.0, 76.0, 74.0]],
     }
     found = verdicts(PAPER, runs(tmp_path, goodput, upper_bound=100.0, regret_to_bound=20.0))
-    assert found["up to 27.4% more goodput than far"] == "confirmed"
-    assert found["up to 27.4% more goodput than near"] == "refuted"
-    assert found["up to 27.4% more goodput than wild"] == "out of reach"
-    assert found["migrating requests at risk raises goodput"] == "confirmed"
+    assert found["up to 27.4% more goodput than far"] == "seen here"
+    assert found["up to 27.4% more goodput than near"] == "not seen here"
+    assert found["up to 27.4% more goodput than wild"] == "left open"
+    assert found["migrating requests at risk raises goodput"] == "seen here"
     regret = next(c for c in claims({PAPER: tmp_path}) if c.where == "Eq. 1")
     assert "20.0% at 10, 20.0% at 70 requests/s" in regret.found
 
@@ -94,8 +95,8 @@ def test_existing_strategies_are_held_against_the_plan(tmp_path):
     }
     found = verdicts("routing_strategies", runs(tmp_path, goodput))
     assert found == {
-        "existing strategies fall short of a better assignment, at offered load 10 requests/s": "refuted",
-        "existing strategies fall short of a better assignment, at offered load 70 requests/s": "confirmed",
+        "existing strategies fall short of a better assignment, at offered load 10 requests/s": "not seen here",
+        "existing strategies fall short of a better assignment, at offered load 70 requests/s": "seen here",
     }
 
 
@@ -105,11 +106,11 @@ def test_tables_of_studies_are_judged(tmp_path):
 
     rows = [("a", 1, 100.0), ("a", 8, 150.0), ("b", 1, 300.0), ("b", 8, 500.0)]
     table("latency_vs_batch", [dict(zip(("gpu", "batch", "mean_e2el_ms"), row)) for row in rows])
-    assert list(verdicts("latency_vs_batch", tmp_path).values()) == ["confirmed"]
+    assert list(verdicts("latency_vs_batch", tmp_path).values()) == ["seen here"]
     rows = [("alpha 0.2", "tpot_s", 0.05), ("nominal (control)", "tpot_s", 0.2), ("alpha 0.2", "ttft_s", 0.3)]
     rows.append(("nominal (control)", "ttft_s", 0.4))
     table("results", [dict(zip(("estimator", "quantity", "mae_over_mean"), row), phase="all") for row in rows])
-    assert list(verdicts("ema_estimation", tmp_path).values()) == ["confirmed", "refuted"]
+    assert list(verdicts("ema_estimation", tmp_path).values()) == ["seen here", "not seen here"]
     rows = [
         ("10g", "token_ids", 300.0),
         ("10g", "kv_copy", 400.0),
@@ -120,13 +121,13 @@ def test_tables_of_studies_are_judged(tmp_path):
         "migration_latency",
         [dict(zip(("link", "mechanism", "to_target_ms"), row), background_rps=0.0) for row in rows],
     )
-    assert list(verdicts("migration_latency", tmp_path).values()) == ["confirmed", "refuted"]
+    assert list(verdicts("migration_latency", tmp_path).values()) == ["seen here", "not seen here"]
     row = {"policy": "goodserve+risk_monitor", "decision_p50_us": 5.0, "router_core_share": 0.4}
     sizes = [(512, 10_000.0, 20.0), (8, 156.0, 10.0)]
     table("router_scalability", [{**row, "instances": n, "rate_per_s": r, "decision_p99_us": p} for n, r, p in sizes])
-    assert list(verdicts("router_scalability", tmp_path).values()) == ["confirmed"]
+    assert list(verdicts("router_scalability", tmp_path).values()) == ["seen here"]
     table("router_scalability", [{**row, "instances": 8, "rate_per_s": 156.0, "decision_p99_us": 10.0}])
-    assert list(verdicts("router_scalability", tmp_path).values()) == ["out of reach"]
+    assert list(verdicts("router_scalability", tmp_path).values()) == ["left open"]
 
 
 def test_points_are_told_in_words():
@@ -136,13 +137,23 @@ def test_points_are_told_in_words():
 
 
 def test_the_report_says_claims_first_in_both_formats():
-    claim = Claim("Fig. 6", "x", "more <goodput>", Verdict.REFUTED, "+3 % | [1, 5]")
+    claim = Claim("Fig. 6", "x", "more <goodput>", Verdict.NOT_SEEN, "+3 % | [1, 5]")
     section = Section("x", "Why?", "", "Pool: a.", "python -m gsim", (), (Table("t", ["a"], [["1"]]),), ["so it is"])
     report = Report("Title", "intro", [claim], [section], "footer")
     page = html_report(report)
-    assert page.index("refuted") < page.index('href="#x">x</a><span>Why?') < page.index('<section id="x">')
+    assert page.index("not seen here") < page.index('href="#x">x</a><span>Why?') < page.index('<section id="x">')
     assert "more &lt;goodput&gt;" in page
     text = verdicts_page(report, "pages")
-    assert "| Fig. 6 | more \\<goodput\\> ([x](pages/x.md)) | refuted | +3 % \\| \\[1, 5\\] |" in text
-    assert text.index("refuted") < text.index("- [x](pages/x.md): Why?")
+    assert "| Fig. 6 | more \\<goodput\\> ([x](pages/x.md)) | not seen here | +3 % \\| \\[1, 5\\] |" in text
+    assert text.index("not seen here") < text.index("- [x](pages/x.md): Why?")
     assert "- so it is\n" in section_page(section, "../report.md", "figures")
+
+
+def test_a_sweep_is_drawn_so_that_it_can_be_asked(tmp_path):
+    goodput = {"<Good>": [[10.0, 10.1, 9.9], [75.0, 76.0, 74.0]], "fastest": [[10.0, 10.1, 9.9], [60.0, 61.0, 59.0]]}
+    (tmp_path / "config.yaml").write_text("figure: {x: trace.rate_per_s, y: [goodput_rps]}")
+    page = charts(load(runs(tmp_path, goodput)))
+    assert page.count("<polyline") == 2 * page.count("<figure>")
+    assert page.count('type="checkbox"') == 2
+    assert "&lt;Good&gt;\nOffered load (requests/s) 70: 75.0 ±2.48" in page
+    assert "<Good>" not in page

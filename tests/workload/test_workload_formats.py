@@ -59,6 +59,30 @@ CHAT = {
     "parent_chat_id": -1,
 }
 
+
+def span(operation: str, begin: int, end: int, tokens: int = 0, output: int = 0, **further: Any) -> Any:
+    """A span from ``begin`` to ``end`` (tenths of a second), as OTLP JSON has it."""
+    said = {"gen_ai.operation.name": {"stringValue": operation}, "gen_ai.conversation.id": {"stringValue": "c1"}}
+    if output:
+        said["gen_ai.usage.input_tokens"] = {"intValue": str(tokens)}
+        said["gen_ai.usage.output_tokens"] = {"intValue": output}
+    told = [{"key": key, "value": value} for key, value in said.items()]
+    clock = 1_800_000_000_000_000_000
+    times = {"startTimeUnixNano": str(clock + begin * 10**8), "endTimeUnixNano": str(clock + end * 10**8)}
+    return {"traceId": "t", "spanId": f"s{begin}", **times, "attributes": told, **further}
+
+
+def export(*spans: Any) -> Any:
+    return {"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {}, "spans": list(spans)}]}]}
+
+
+#: Two calls beside each other after the first one, a tool, and a last call that has waited for both.
+OTEL = lines(
+    export(span("chat", 35, 40, 500, 10), span("invoke_agent", 0, 40, 999, 99), span("chat", 0, 10, 100, 20)),
+    export(span("chat", 12, 20, 130, 5), span("chat", 12, 30, 140, 6), span("execute_tool", 20, 25)),
+    export(span("chat", 31, 32, status={"code": 2})),
+)
+
 #: One good file of each format: its text, and how many sessions and requests it holds.
 GOOD: dict[str, tuple[str, int, int]] = {
     "azure": ("TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n", 1, 1),
@@ -66,6 +90,7 @@ GOOD: dict[str, tuple[str, int, int]] = {
     "agentic_mooncake": (lines(AGENTIC_HEADER, {**ROOT, "hash_ids": [301, 302], "not_before_ms": 250}, CHILD), 1, 2),
     "weka": (json.dumps(WEKA), 1, 2),
     "table": ("time_s,prompt_tokens,output_tokens,session\n1,100,5,a\n2,9,1,b\n3,150,5,a\n", 2, 3),
+    "otel": (OTEL, 1, 4),
     "agent_csv": (
         "sid,turn,t,input_tokens,output_tokens,prefix_tokens_session\na,0,10,100,20,0\na,1,12.6,150,20,90\nb,0,11,5,5,0\n",
         2,
@@ -272,6 +297,16 @@ def test_llmservingsim_continues_cumulative_inputs(tmp_path: Path) -> None:
     assert flat.arrival_s == pytest.approx(0.101537 - 0.00405974)
 
 
+def test_calls_of_a_conversation_fan_out_and_join(tmp_path):
+    ((_, *jobs),) = (session.jobs for session in read(tmp_path, "otel", OTEL))
+    one, other, last = jobs
+    assert [job.request.prompt_tokens for job in jobs] == [130, 140, 500]
+    assert one.after == other.after == ((0, pytest.approx(0.2), True),)
+    assert last.after == ((1, pytest.approx(1.5), True), (2, pytest.approx(0.5), True))
+    assert shared_tokens(one.request.content, other.request.content) == 120
+    assert last.request.task == "agent"
+
+
 #: (format, what to replace in the good file, by what, expected reason)
 BROKEN = [
     ("mooncake", "600", "-600", "input_length must be in"),
@@ -285,6 +320,13 @@ BROKEN = [
     ("weka", "[1, 2, 3]", "[1, 2, 3, 4, 5]", "hash_ids names 5 blocks"),
     ("weka", '"t": 8.0', '"t": -8.0', "t must be in"),
     ("weka", '"requests"', '"calls"', "no field 'requests'"),
+    ("otel", '"intValue": "500"', '"intValue": "0"', "span s35: gen_ai.usage.input_tokens must be in"),
+    (
+        "otel",
+        '"startTimeUnixNano": "18000000035',
+        '"startTimeUnixNano": "19000000035',
+        "span s35: ends before it begins",
+    ),
     ("agent_csv", "a,1,12.6,150", "a,0,12.6,150", "turn 0 appears twice"),
     ("agent_csv", "150,20,90", "150,20,151", "exceeds input_tokens"),
     ("agent_csv", "prefix_tokens_session", "prefix", "no column 'prefix_tokens_session'"),

@@ -25,6 +25,7 @@ _JSON = {
     "qwen_bailian": {"chat_id", "input_length", "output_length", "hash_ids"},
     "mooncake": {"input_length", "output_length"},
     "weka": {"requests"},
+    "otel": {"resourceSpans"},
     "llmservingsim": {"arrival_time_ns"},
     "sharegpt": {"conversations"},
     "prompt_lengths": {"session", "context_tokens", "output_tokens"},

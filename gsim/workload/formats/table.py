@@ -40,7 +40,7 @@ class Table(Recorded):
     columns: dict[str, str] = field(default_factory=dict)
     """What gsim asks for -> the file's column: one of ``time_s``, ``time_ms``, ``time_us``, ``time_ns``, ``time_iso``
     (the unit is in the name; the first row is moved to 0, so epoch times will do), ``prompt_tokens``,
-    ``output_tokens``; if there are such: ``session``, ``task``, ``slo_s`` (with ``slo=recorded``), ``session_slo_s``
+    ``output_tokens``; if there are such: ``session``, ``task``, ``slo_s`` (with ``slo=trace``), ``session_slo_s``
     (of a session's first row). A column of that very name need not be listed."""
 
     def __post_init__(self) -> None:

@@ -1,0 +1,136 @@
+"""A sweep as a drawing inside a page: every point tells its numbers when it is pointed at, every policy can be hidden.
+
+Drawn here as SVG, so that the page needs no library and prints as it is shown; a few lines of script hide policies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from gsim.metrics import interval_of
+from gsim.report.loading import LoadedCell, Results
+from gsim.report.table import interval_text
+from gsim.report.wording import known, level, place, title
+from gsim.study.figure import COLOURS
+from gsim.study.steadiness import has_no_level
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 430, 260, 52, 36
+_MOST_PANELS = 8
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    mean: float
+    low: float
+    high: float
+    level: bool
+
+
+def charts(results: Results) -> str:
+    """A panel per metric, and per value of whatever else was swept, against the experiment's axis (without: empty)."""
+    numeric = [field for field in results.points if results.runs[field].dtype.kind in "if"]
+    axis = (results.config.get("figure") or {}).get("x") or next(iter(numeric), None)
+    cells = [cell.along(axis) for cell in results.cells]
+    if axis is None or not all(isinstance(cell.point.get(axis), int | float) for cell in cells):
+        return ""
+    facets: dict[str, list[LoadedCell]] = {}
+    for cell in cells:
+        others = {field: value for field, value in known(cell.point).items() if field != axis}
+        facets.setdefault(place([others]), []).append(cell)
+    labels = list(dict.fromkeys(cell.label for cell in cells))
+    panels = [
+        (metric, where, own) for where, own in facets.items() for metric in results.shown if metric in own[0].runs
+    ]
+    drawn = "".join(_panel(own, labels, axis, metric, where) for metric, where, own in panels[:_MOST_PANELS])
+    return f'<div class="chart"><div class="panels">{drawn}</div>{_legend(labels)}</div>'
+
+
+def _legend(labels: Sequence[str]) -> str:
+    boxes = (
+        f'<label><input type="checkbox" checked data-policy="{i}"><svg width="14" height="10"><rect width="14" '
+        f'height="10" fill="{_colour(i)}"/></svg> {escape(label)}</label>'
+        for i, label in enumerate(labels)
+    )
+    return f'<p class="legend">{"".join(boxes)}</p>'
+
+
+def _colour(i: int) -> str:
+    # Black would vanish on a dark page.
+    return "#888888" if COLOURS[i % len(COLOURS)] == "#000000" else COLOURS[i % len(COLOURS)]
+
+
+def _panel(cells: Sequence[LoadedCell], labels: Sequence[str], axis: str, metric: str, where: str) -> str:
+    lines = {label: _line([cell for cell in cells if cell.label == label], axis, metric) for label in labels}
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        return ""
+    left, right = min(p.x for p in points), max(p.x for p in points)
+    top = _round_top(max(p.high for p in points) or 1.0)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = (x - left) / (right - left) if right > left else 0.5
+        up = max(0.0, min(1.0, y / top))
+        return _LEFT + across * (_WIDTH - _LEFT - 14), 14 + (1.0 - up) * (_HEIGHT - _BOTTOM - 14)
+
+    parts = [_grid(top, at, sorted({p.x for p in points}), left)]
+    for i, (label, line) in enumerate(lines.items()):
+        parts.append(_drawn(label, line, _colour(i), i, at, axis))
+    name = f"{title(metric)}: {where}" if where else title(metric)
+    return (
+        f'<figure><figcaption>{escape(name)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(name)}">{"".join(parts)}<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" '
+        f'text-anchor="middle">{escape(title(axis))}</text></svg></figure>'
+    )
+
+
+def _round_top(most: float) -> float:
+    """Four steps of a round number, the least that hold it (1, where it is a share)."""
+    if most <= 0.0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(most / 4))
+    return 4 * next(step * unit for step in (1.0, 2.0, 2.5, 5.0, 10.0) if 4 * step * unit >= most * (1 - 1e-9))
+
+
+def _line(cells: Sequence[LoadedCell], axis: str, metric: str) -> list[_Point]:
+    found = []
+    for cell in sorted(cells, key=lambda cell: float(cell.point[axis])):
+        mean, low, high = interval_of(cell, metric)
+        if mean == mean:
+            bounds = (low, high) if low == low else (mean, mean)
+            found.append(_Point(float(cell.point[axis]), mean, *bounds, not has_no_level(cell)))
+    return found
+
+
+def _grid(top: float, at: object, xs: Sequence[float], left: float) -> str:
+    assert callable(at)
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        (x, y), value = at(left, top * share), top * share
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 14}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+    for value in xs[:: max(1, len(xs) // 8)]:
+        x, y = at(value, 0.0)
+        parts.append(f'<text x="{x:.1f}" y="{y + 16:.1f}" text-anchor="middle">{level(value)}</text>')
+    return "".join(parts)
+
+
+def _drawn(label: str, line: Sequence[_Point], colour: str, i: int, at: object, axis: str) -> str:
+    assert callable(at)
+    path = " ".join("{:.1f},{:.1f}".format(*at(p.x, p.mean)) for p in line)
+    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>']
+    for p in line:
+        x, y = at(p.x, p.mean)
+        (_, y1), (_, y2) = at(p.x, p.low), at(p.x, p.high)
+        told = f"{label}\n{title(axis)} {level(p.x)}: {interval_text(p.mean, p.low, p.high)}"
+        told += "" if p.level else "\nno level: beyond capacity, or not steady"
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" stroke="{colour}"/>')
+        fill = colour if p.level else "var(--paper)"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{colour}" stroke-width="1.6">'
+            f"<title>{escape(told)}</title></circle>"
+        )
+    return f'<g data-policy="{i}">{"".join(parts)}</g>'
