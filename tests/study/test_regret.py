@@ -8,7 +8,7 @@ import pytest
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.core import ConfigError
 from gsim.run.settings import Settings
-from gsim.study.regret import LEVELS, Regret, figure, notes, taken_apart
+from gsim.study.questions.regret import LEVELS, Regret, figure, notes, taken_apart
 from gsim.study.study import Context
 
 

@@ -14,7 +14,7 @@ from gsim.run.cell import run
 from gsim.run.planning import plan_of
 from gsim.run.settings import Settings
 from gsim.study.bounds import bound_of
-from gsim.study.frontier_cases import CASES, VARIANTS, Changes, changed, with_policy_named
+from gsim.study.questions.frontier_cases import CASES, VARIANTS, Changes, changed, with_policy_named
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
