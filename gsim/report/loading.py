@@ -94,13 +94,14 @@ class Results(ABC):
         return found
 
     def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
-        """Means over seeds: a row per policy, a column per grid point."""
+        """Means over seeds: a row per policy, a column per grid point (a value of what was swept, if that is one field)."""
         import pandas as pd
 
         self._check([metric])
-        rows: dict[str, dict[str, float]] = {}
+        rows: dict[str, dict[Any, float]] = {}
         for cell in self.cells:
-            at = ", ".join(str(value) for value in cell.point.values()) or "all"
+            values = [*cell.point.values()]
+            at = values[0] if len(values) == 1 else ", ".join(str(value) for value in values) or "all"
             rows.setdefault(cell.label, {})[at] = float(np.nanmean(cell.metric(metric)))
         return pd.DataFrame.from_dict(rows, orient="index")
 

@@ -153,4 +153,4 @@ def test_the_command_names_what_it_does_not_know(capsys):
     assert main(["check", "ilp_plan"]) == 1
     assert "decides before the run" in capsys.readouterr().err
     assert main(["check", "estimator=ema"]) == 0
-    assert "4 of 4 promises hold" in capsys.readouterr().out
+    assert "5 of 5 promises hold" in capsys.readouterr().out

@@ -47,7 +47,7 @@ WRITERS = ("write_text", "write_bytes", "to_csv", "to_parquet", "savefig")
 ASIDE = ("aside", "stage")
 #: Functions that are handed such a name, or write what is no output; who calls them is looked at here as well.
 HANDED = {
-    "cli/entry.py": "_timeline, write_findings: into the stage",
+    "cli/launch.py": "_timeline, write_findings: into the stage",
     "cli/sweep.py": "the cells of a multirun, for its workers",
     "inspect/timeline.py": "write_timeline: into the stage",
     "report/report_run.py": "into the stage",
@@ -56,6 +56,7 @@ HANDED = {
     "study/figure.py": "save: into the stage",
     "study/kept.py": "written aside",
     "study/results.py": "into the stage",
+    "validation/studies/composed_profiles.py": "into a folder that is thrown away",
 }
 
 
