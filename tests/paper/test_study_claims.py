@@ -9,7 +9,7 @@ from gsim.paper.claims import Claim, Verdict, claims
 from gsim.paper.gains import gain_rows, gains, largest
 from gsim.paper.report import Report, Section, Table
 from gsim.paper.report_html import html_report
-from gsim.paper.report_markdown import markdown_report
+from gsim.paper.report_markdown import section_page, verdicts_page
 from gsim.report.loading import load
 from gsim.report.wording import place
 
@@ -142,6 +142,7 @@ def test_the_report_says_claims_first_in_both_formats():
     page = html_report(report)
     assert page.index("refuted") < page.index('href="#x">x</a><span>Why?') < page.index('<section id="x">')
     assert "more &lt;goodput&gt;" in page
-    text = markdown_report(report)
-    assert "| Fig. 6 | more <goodput> ([x](#x)) | refuted | +3 % \\| [1, 5] |" in text
-    assert text.index("refuted") < text.index("- [x](#x): Why?") < text.index("## x\n")
+    text = verdicts_page(report, "pages")
+    assert "| Fig. 6 | more <goodput> ([x](pages/x.md)) | refuted | +3 % \\| [1, 5] |" in text
+    assert text.index("refuted") < text.index("- [x](pages/x.md): Why?")
+    assert section_page(report.sections[0], "../all.md", "../figures").startswith("# x\n\n**Why?**\n")
