@@ -24,7 +24,9 @@ _GROUPS = ("pool", "engine")
 async def serve(settings: Settings, config: EmulateConfig) -> None:
     """Serve until somebody says stop."""
     from gsim.emulate.pool import start_pool
+    from gsim.live.quiet import hush
 
+    hush()
     specs = settings.choices["pool"].build().build(settings.choices["engine"].build())
     pool = await start_pool(specs, config)
     stop = asyncio.Event()

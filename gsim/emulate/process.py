@@ -43,7 +43,9 @@ def _serve(pipe: Connection, specs: list[InstanceSpec], config: EmulateConfig) -
 
 async def _until_closed(pipe: Connection, specs: list[InstanceSpec], config: EmulateConfig) -> None:
     from gsim.emulate.pool import start_pool
+    from gsim.live.quiet import hush
 
+    hush()
     try:
         pool = await start_pool(specs, config)
     except ConfigError as error:

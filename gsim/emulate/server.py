@@ -170,7 +170,8 @@ class EmulatedServer:
         if asked.priority != 0 and self.served.limits.policy != "priority":
             raise BodyError(f"Got priority {asked.priority} but Priority scheduling is not enabled.", "priority")
         for name, nothing in _NOT_IMITATED.items():
-            if values.get(name) not in (None, nothing):
+            # Other gateways write down what nobody asked for (logprobs: false).
+            if values.get(name) not in (None, False, nothing):
                 raise BodyError(f"{name}={values[name]!r} is not imitated by this server, which has no model", name)
 
     @web.middleware

@@ -14,9 +14,11 @@ import aiohttp
 from gsim.cluster.arrivals import Arrivals
 from gsim.core import Job, Session, Status
 from gsim.gateway.clock import Clock
+from gsim.live.bodies import chat_text
 from gsim.live.pace import Pace
 from gsim.live.prompts import prompt_ids
 from gsim.live.sse import DONE, Events
+from gsim.live.vocabulary import vocabulary
 
 #: The answer's header that says which instance it came from (the first one, where it was moved).
 INSTANCE = "x-gsim-instance"
@@ -52,9 +54,10 @@ class LoadOptions:
     model: str
     speed: float = 1.0
     """Seconds of the trace per second of real time."""
-    exact_max_tokens: bool = False
-    """Ask for exactly as many tokens as there are to be, for who passes no headers on; else the client asks for its
-    own limit, and a header tells the emulated server where the answer ends."""
+    plain: bool = False
+    """For gateways that know chats alone and pass no headers on: a chat of the same length that asks for exactly as
+    many tokens as there are to be. Else token ids, the client's own limit, and a header that tells the emulated server
+    where the answer ends."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of every request."""
@@ -73,6 +76,9 @@ class Load:
         self._arrivals = Arrivals(clock, sessions, self._submit, self._lost, self._check)
         self._tasks: set[asyncio.Task[None]] = set()
         self._answered: dict[int, list[int]] = {}
+        self._words = vocabulary(32_000)
+        self._frame = len(self._words.ids_of(chat_text([{"role": "user", "content": ""}])))
+        """Tokens of a chat that are not the message's."""
         self._done = asyncio.Event()
         self._error: Exception | None = None
 
@@ -132,7 +138,8 @@ class Load:
     async def _stream(self, job: Job, outcome: Outcome) -> None:
         url, body, headers = self._request(job)
         with_ids = body["return_token_ids"]
-        async with self._http.post(f"{url}/v1/completions", json=body, headers=headers) as response:
+        path = "chat/completions" if self._options.plain else "completions"
+        async with self._http.post(f"{url}/v1/{path}", json=body, headers=headers) as response:
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}: {(await response.text())[:150]}")
             events = Events()
@@ -163,18 +170,21 @@ class Load:
 
     def _request(self, job: Job) -> tuple[str, dict[str, Any], dict[str, str]]:
         options, request = self._options, job.request
-        most = job.output_tokens if options.exact_max_tokens else request.max_output_tokens
-        body = {
+        body: dict[str, Any] = {
             "model": options.model,
-            "prompt": prompt_ids(request, self._answered),
-            "max_tokens": most,
-            "ignore_eos": options.exact_max_tokens,
             "temperature": 0.0,
             "stream": True,
             "stream_options": {"include_usage": True},
-            "return_token_ids": job.output_segment >= 0,
+            "return_token_ids": job.output_segment >= 0 and not options.plain,
             **options.body,
         }
+        ids = prompt_ids(request, self._answered)
+        if options.plain:
+            text = "".join(map(self._words.text_of, ids[self._frame :]))
+            body |= {"messages": [{"role": "user", "content": text}]}
+            body |= {"max_tokens": job.output_tokens, "ignore_eos": True}
+        else:
+            body |= {"prompt": ids, "max_tokens": request.max_output_tokens}
         headers = {
             "x-request-id": f"r{request.request_id}",
             "x-task": request.task,

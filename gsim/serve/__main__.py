@@ -24,9 +24,11 @@ _GROUPS = ("router", "predictor", "estimator", "rectifier", "mechanism", "teleme
 
 async def serve(settings: Settings, config: ServeConfig) -> None:
     """Serve until somebody says stop."""
+    from gsim.live.quiet import hush
     from gsim.serve.choices import policies_of, scrape_interval_of
     from gsim.serve.running import start_gateway
 
+    hush()
     telemetry = settings.choices["telemetry"].build()
     interval_s = scrape_interval_of(settings)
     gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)

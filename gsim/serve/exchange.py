@@ -36,7 +36,7 @@ def why_it_stays(asked: Asked, values: Mapping[str, Any], moves: str) -> str:
         return "several prompts"
     for name, nothing in _STAYS.items():
         value = values.get(name)
-        if value is not None and value != nothing and value != []:
+        if value not in (None, False, nothing, []):
             return name
     if moves == "greedy" and values.get("temperature") != 0:
         return "temperature"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 
+import aiohttp
 import numpy as np
 
 from gsim.cluster import InstanceSpec
@@ -19,6 +20,7 @@ from gsim.live.load import Load, LoadOptions, Outcome
 from gsim.run.settings import Settings
 from gsim.serve.choices import policies_of, scrape_interval_of
 from gsim.serve.config import ServeConfig
+from gsim.serve.discover import discover
 from gsim.serve.exchange import Exchange
 from gsim.serve.running import start_gateway
 
@@ -31,7 +33,9 @@ class LiveOptions:
     """Seconds of the run per second of real time."""
     apart: bool = True
     """The servers have a process of their own."""
-    moves: str = "greedy"
+    target: str = ""
+    """Address of a gateway that is running, in front of servers on ``port`` and the ports behind it; empty: ours."""
+    port: int = 8100
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class LiveRun:
 
     requests: Columns
     errors: tuple[str, ...]
+    served: tuple[int, ...]
+    """Requests that each server has answered."""
 
 
 def live_run(settings: Settings, seed: int, options: LiveOptions) -> LiveRun:
@@ -51,7 +57,7 @@ def live_run(settings: Settings, seed: int, options: LiveOptions) -> LiveRun:
     if settings.choices["faults"].name != "none":
         raise ConfigError("faults=none: live servers have their own faults (python -m gsim.emulate plan=...)")
     sessions = list(load)
-    config = EmulateConfig(port=0, speed=options.speed)
+    config = EmulateConfig(port=options.port if options.target else 0, speed=options.speed)
     with _servers(specs, config, options.apart) as urls:
         return asyncio.run(_run(settings, seed, options, sessions, specs, urls))
 
@@ -79,7 +85,54 @@ async def _run(
 
         pool = await start_pool(specs, EmulateConfig(port=0, speed=options.speed))
         urls = pool.urls
-    config = ServeConfig(backends=urls, port=0, speed=options.speed, moves=options.moves, seed=seed)
+    try:
+        if options.target:
+            return await _through(options, sessions, urls)
+        return await _through_ours(settings, seed, options, sessions, urls)
+    finally:
+        if pool is not None:
+            await pool.close()
+
+
+async def _through(options: LiveOptions, sessions: list[Session], urls: list[str]) -> LiveRun:
+    """By a gateway that somebody else has started."""
+    async with aiohttp.ClientSession() as http:
+        model = (await discover(http, [(urls[0], None)]))[0].model
+        await _until_there(http, options.target.rstrip("/"), model)
+        before = [await _answered(http, url) for url in urls]
+        load = LoadOptions(lambda _job: options.target.rstrip("/"), model, options.speed, plain=True)
+        outcomes = await Load(iter(sessions), load).run()
+        served = [await _answered(http, url) - known for url, known in zip(urls, before, strict=True)]
+    return LiveRun(_columns(sessions, outcomes, {}), _errors(outcomes), tuple(served))
+
+
+async def _until_there(http: aiohttp.ClientSession, target: str, model: str) -> None:
+    """Wait until a gateway, whose servers have only just started, answers; raises ``ConfigError`` after a minute."""
+    body = {"model": model, "messages": [{"role": "user", "content": "ready?"}], "max_tokens": 1}
+    answered = 0
+    for _ in range(120):
+        try:
+            async with asyncio.timeout(5.0), http.post(f"{target}/v1/chat/completions", json=body) as response:
+                answered += response.status == 200
+                # It may know one server, and not the others yet.
+                if answered >= 8:
+                    return
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        await asyncio.sleep(0.5)
+    raise ConfigError(f"target={target}: no gateway answers there; start it in front of the pool's ports")
+
+
+async def _answered(http: aiohttp.ClientSession, url: str) -> int:
+    async with http.get(f"{url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith("vllm:request_success_total"))
+
+
+async def _through_ours(
+    settings: Settings, seed: int, options: LiveOptions, sessions: list[Session], urls: list[str]
+) -> LiveRun:
+    config = ServeConfig(backends=urls, port=0, speed=options.speed, seed=seed)
     telemetry, interval_s = settings.choices["telemetry"].build(), scrape_interval_of(settings)
     gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)
     ends: dict[str, tuple[int, int, Status]] = {}
@@ -94,9 +147,13 @@ async def _run(
         outcomes = await Load(iter(sessions), LoadOptions(lambda _job: gateway.url, model, options.speed)).run()
     finally:
         await gateway.close()
-        if pool is not None:
-            await pool.close()
-    return LiveRun(_columns(sessions, outcomes, ends), tuple(each.error for each in outcomes if each.error))
+    columns = _columns(sessions, outcomes, ends)
+    served = np.bincount(columns["instance"][columns["instance"] >= 0], minlength=len(urls))
+    return LiveRun(columns, _errors(outcomes), tuple(served.tolist()))
+
+
+def _errors(outcomes: list[Outcome]) -> tuple[str, ...]:
+    return tuple(each.error for each in outcomes if each.error)
 
 
 def _columns(sessions: list[Session], outcomes: list[Outcome], ends: dict[str, tuple[int, int, Status]]) -> Columns:

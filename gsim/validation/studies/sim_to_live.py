@@ -49,6 +49,11 @@ class SimToLive:
     """Seconds of the run per second of real time, live."""
     apart: bool = True
     """The emulated servers run in a process of their own (false: all in one, for small loads)."""
+    target: str = ""
+    """Address of another gateway that is running, in front of the pool's servers (which this starts, on port and those
+    behind it): it is held against the simulation of each of ``policies``."""
+    port: int = 8100
+    """With ``target``: the first server's port."""
 
     def run(self, context: Context) -> Findings:
         """Both, for every policy, rate and seed; rows side by side."""
@@ -80,11 +85,11 @@ class SimToLive:
         from gsim.validation.live_run import LiveOptions, live_run
 
         simulated = run(settings, seed)
-        live = live_run(settings, seed, LiveOptions(self.speed, self.apart))
+        live = live_run(settings, seed, LiveOptions(self.speed, self.apart, self.target, self.port))
         errors += live.errors
         names = [instance.name for instance in simulated.instances]
         both = simulated.requests, live.requests
-        for metric, statistic, ours, theirs in _differences(settings, *both, names):
+        for metric, statistic, ours, theirs in _differences(settings, *both, names, live.served):
             yield {
                 "policy": policy,
                 "rate_per_s": rate,
@@ -114,19 +119,21 @@ def _settings(settings: Settings, policy: str, rate: float) -> Settings:
 
 
 def _differences(
-    settings: Settings, simulated: Columns, live: Columns, names: list[str]
+    settings: Settings, simulated: Columns, live: Columns, names: list[str], served: tuple[int, ...]
 ) -> Iterator[tuple[str, str, float, float]]:
     """Metric, statistic, simulated, live."""
     sides = [summarise(side, {}, settings.window, settings.objective) for side in (simulated, live)]
     for (metric, statistic), name in _SUMMARY.items():
         yield metric, statistic, float(sides[0][name]), float(sides[1][name])
     for index, name in enumerate(names):
-        ours_share, live_share = (float((side["instance"] == index).mean()) for side in (simulated, live))
-        yield "share", name, ours_share, live_share
+        share = float((simulated["instance"] == index).mean())
+        yield "share", name, share, served[index] / max(sum(served), 1)
     # Requests of both, by id: the simulation's are all there.
     at = np.searchsorted(simulated["request_id"], live["request_id"])
     ours = {name: values[at] for name, values in simulated.items()}
-    yield "same_instance", "share", 1.0, float((ours["instance"] == live["instance"]).mean())
+    known = (live["instance"] >= 0).any()
+    same = float((ours["instance"] == live["instance"]).mean()) if known else math.nan
+    yield "same_instance", "share", 1.0, same
     done = (ours["status"] == Status.FINISHED) & (live["status"] == Status.FINISHED)
     apart_ms = 1e3 * np.abs(_e2e_s(live)[done] - _e2e_s(ours)[done])
     for statistic, share in (("p50", 0.5), ("p95", 0.95)):
