@@ -108,6 +108,9 @@ def _told_unknown(key: str, message: str) -> str:
         own = [config for config in configs.values() if typed is not None and config.__name__ == typed[1]]
         fields = sorted({f.name for config in own or configs.values() for f in dataclasses.fields(config) if f.init})
         others = [name for name, config in configs.items() if field.split(".")[0] in typing.get_type_hints(config)]
+        if others and not own:
+            ways = " or ".join(f"{group}={name}" for name in others[:5])
+            return f"{key}: the option of {group} that is chosen has no fields; give {ways} too, which has '{field}'"
         told = f"{key}: {group} has no such field here; its fields are: {', '.join(fields) or 'none'}"
         return told + (f" ('{field}' is a field of {group}={', '.join(others[:5])})" if others and own else "")
     allowed = sorted({*TOP_LEVEL, *RUN_GROUPS, "experiment", "study"})

@@ -29,9 +29,9 @@ def explain_command(settings: Settings, seed: int, request: str | None) -> str:
     known = stories(result)
     if request is None or not request.isdigit() or int(request) not in known:
         missed = [i for i, story in known.items() if not _in_time(story.record)]
-        some = ", ".join(map(str, missed[:8])) or "none"
+        some = f": {', '.join(map(str, missed[:8]))}{' ...' * (len(missed) > 8)}" if missed else ""
         raise ConfigError(
-            f"request={request}: give one of 0 to {len(known) - 1}; {len(missed)} missed their deadline: {some} ..."
+            f"request={request}: give one of 0 to {len(known) - 1}; {len(missed)} missed their deadline{some}"
         )
     return f"{_policy(settings)}, seed {seed}\n{tell(known[int(request)], result)}"
 

@@ -45,7 +45,9 @@ def _of_requests(result: RunResult) -> Iterator[tuple[int, str, Broken]]:
     yield 15, "status ended_s", ~np.isfinite(rows["ended_s"])
     cached, computed, repeated = rows["cached_tokens"], rows["computed_tokens"], rows["recomputed_tokens"]
     counted = (cached >= 0) & (repeated >= 0) & (repeated <= computed)
-    # Whoever was on one instance alone has its prompt from there: found or computed.
-    alone = finished & (rows["migrations"] == 0) & (result.counters["retries"] == 0)
+    # Whoever was on one instance alone has its prompt from there: found or computed. (A move that did not arrive is no
+    # migration, and the request went on elsewhere all the same.)
+    elsewhere = result.counters["retries"] + result.counters["moves_fell_back"]
+    alone = finished & (rows["migrations"] == 0) & (elsewhere == 0)
     whole = ~alone | ((cached + computed == rows["prompt_tokens"]) & (repeated == 0))
     yield 16, "prompt_tokens cached_tokens computed_tokens recomputed_tokens", ~(counted & whole)

@@ -18,6 +18,7 @@ from gsim.core.numbers import number_of
 from gsim.workload.report import RowError, RowErrors
 
 T = TypeVar("T")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "xz": b"\xfd7zXZ", "bzip2": b"BZh"}
 Row = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ def _packing(path: str) -> str:
         raise TraceError(
             path, None, f"is compressed with {found}; unpack it first (gzip and zstd are read as they are)"
         )
+    if head.startswith(_UTF_16):
+        raise TraceError(path, 1, "not UTF-8 text but UTF-16, as spreadsheets write it; save it as UTF-8")
     return found
 
 

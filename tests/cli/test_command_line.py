@@ -68,6 +68,7 @@ def test_numbers_are_written_as_numbers(tmp_path):
         (["router=random,fastest", "+autoscaler=simple"], "unknown key 'autoscaler'"),
         (["seed=3"], "unknown key 'seed' (did you mean seeds?)"),
         (["trace.request=3"], "trace.request: trace has no such field here; its fields are: "),
+        (["faults.crash_every_s=9"], "is chosen has no fields; give faults=injected too, which has 'crash_every_s'"),
         (["name=../../x"], "a name is a folder inside results"),
         (["name=.."], "a name is a folder inside results"),
         (["hydra.launcher.n_jobs=0", "router=random,fastest"], "n_jobs must be a number of processes"),

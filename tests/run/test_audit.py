@@ -61,6 +61,16 @@ def test_an_answer_in_no_time_and_a_busy_second_too_many_are_named(sound: RunRes
             audit(replace(sound, instances=(replace(sound.instances[0], busy_s=busy_s),)))
 
 
+@pytest.mark.parametrize("counter", ["retries", "moves_fell_back"])
+def test_prompts_of_several_legs_are_no_fault(sound: RunResult, counter: str) -> None:
+    rows = {name: values.copy() for name, values in sound.requests.items()}
+    rows["computed_tokens"][2] += 30
+    rows["recomputed_tokens"][2] = 30
+    audit(replace(sound, requests=rows, counters={**sound.counters, counter: 1}))
+    with pytest.raises(SimulationError, match="invariant 16"):
+        audit(replace(sound, requests=rows))
+
+
 def test_every_run_that_is_kept_is_looked_at(monkeypatch: pytest.MonkeyPatch, sound: RunResult) -> None:
     looked = []
     monkeypatch.setattr(cell, "audit", looked.append)

@@ -516,3 +516,37 @@ def test_sessions_without_a_clock_need_arrivals(tmp_path: Path) -> None:
     stray = {"input_length": 10, "output_length": 2, "delay": 1}
     kept = read(tmp_path, "mooncake", lines({**row, "timestamp": 0}, stray), on_error="skip")
     assert [len(session.jobs) for session in kept] == [1]
+
+
+ROWS = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.5,374,44\n2023-11-16 18:15:47.5,374,44\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(lambda text: b"\xef\xbb\xbf" + text.encode(), id="byte order mark"),
+        pytest.param(lambda text: text.replace("\n", "\r\n").encode(), id="CRLF"),
+        pytest.param(lambda text: text.replace("\n", "\r").encode(), id="bare CR"),
+        pytest.param(lambda text: text.rstrip("\n").encode(), id="no last line end"),
+        pytest.param(lambda text: gzip.compress(text.encode()), id="gzip"),
+    ],
+)
+def test_however_it_is_written_it_is_the_same_trace(tmp_path: Path, written: Callable[[str], bytes]) -> None:
+    same = read(tmp_path, "azure", ROWS)
+    assert len(same) == 2
+    assert read(tmp_path, "azure", written(ROWS)) == same
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (ROWS.replace("374", "3\x0074").encode(), "row 2: "),
+        (gzip.compress(ROWS.encode())[:-6], "azure"),
+        (ROWS.encode("utf-16"), "not UTF-8"),
+    ],
+    ids=["NUL", "cut gzip", "UTF-16"],
+)
+def test_what_cannot_be_read_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(TraceError, match=words) as refused:
+        read(tmp_path, "azure", content)
+    assert refused.value.reason
