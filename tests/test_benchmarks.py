@@ -8,8 +8,11 @@ import pytest
 from benchmarks.contexts import Clocked, agent_scenario
 from benchmarks.mixed_attention import main as mixed_attention
 from benchmarks.mixed_attention import mixed
+from benchmarks.stand_ins import Options, hidden, record
 from gsim.cluster import simulate
-from gsim.core import Streams, build
+from gsim.core import Batch, Streams, build
+from gsim.latency import load_profile
+from gsim.validation.ground_truth import compare, replay_truth
 
 
 def test_steady_state_counts_only_what_ended_between_the_marks() -> None:
@@ -37,3 +40,15 @@ def test_decodes_beside_a_chunk_are_told_from_the_chunk(tmp_path: Path, capsys: 
     assert table.sum_percent.iloc[0] == pytest.approx(-25.0)
     assert mixed_attention([str(tmp_path)]) == 0
     assert "1 launches, the sum is -25 % off" in capsys.readouterr().out
+
+
+def test_a_stand_in_hides_what_tables_do_not_hold(shared: Path, tmp_path: Path) -> None:
+    profile = load_profile(shared / "data" / "profiles" / "operator" / "rtxpro6000-qwen3-32b-tp2")
+    real, drawn = hidden(profile, np.random.default_rng(0))
+    batch = Batch((), 8, 8 * 512, 512)
+    assert real.latency.iteration_s(batch) != profile.latency.iteration_s(batch)
+    assert {"overhead_ms", "attention", "message_us", "small_gb_per_s", "large_gb_per_s"} == drawn.keys()
+    truth = record(tmp_path, real, Options(requests=5, rate_per_s=20.0), seed=0)
+    assert len(truth.requests) == 5
+    assert len(truth.assumed) > 3
+    assert compare(truth, replay_truth(truth, real)).diff_percent.abs().max() < 0.1

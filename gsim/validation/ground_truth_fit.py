@@ -193,7 +193,8 @@ def _fit(early: _Early, finished: int) -> Fit:
 def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
     """An overhead together with what the tables do not hold: communication, activated experts; attention as elsewhere.
 
-    All numbers at once, from several starts where experts are among them: how many a batch meets is no straight line.
+    All numbers at once, from several starts: an all-reduce looks like an overhead and a queue admits whom it admits, so
+    the distance has many bottoms; and how many experts a batch meets is no straight line.
     """
     # An all-reduce has a time of its own however small it is, which looks like an overhead: so the range is wider.
     widest_s = 2.0 * WIDEST_OVERHEAD * early.iteration_s()
@@ -231,7 +232,7 @@ def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
 
 
 #: Where the search for a number begins, as shares of its range.
-_STARTS = {"token_s": (0.1,), "large_token_s": (0.1,), "share": (0.4, 0.95), "preference": (0.05, 0.4)}
+_STARTS = {"token_s": (0.05, 0.1, 0.35), "large_token_s": (0.05, 0.15), "share": (0.4, 0.95), "preference": (0.05, 0.4)}
 
 
 def _correction(names: list[str], numbers: Floats) -> Correction:
