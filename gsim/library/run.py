@@ -19,7 +19,7 @@ from gsim.report.outcome import Outcome
 from gsim.run.cell import Finished, finish
 from gsim.run.settings import read_seeds
 from gsim.study.grid import single_cell
-from gsim.study.results import CellResult, instance_rows
+from gsim.study.results import CellResult, cell_result, instance_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ class Run:
     @cached_property
     def _result(self) -> CellResult:
         cell = single_cell(self.finished.settings, (self.seed,))
-        return CellResult(cell, (self.finished.summary,), cell.label, cell.point)
+        return cell_result(cell, [self.finished.summary])
 
     @cached_property
     def _followed(self) -> Any:

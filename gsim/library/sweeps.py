@@ -22,7 +22,7 @@ from gsim.run.store import RunStore, writable
 from gsim.study.folder import claimed
 from gsim.study.grid import COMPARED, Cell, Grid
 from gsim.study.missing import RUNS
-from gsim.study.results import CellResult
+from gsim.study.results import cell_result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,10 +71,7 @@ def sweep(
         return _kept(made, told, Path(out), work)
     done = [done for group in work.map(_computed, _alike(made.cells)) for done in group]
     ordered = _in_order(made.cells, done)
-    results = [
-        CellResult(cell, tuple(summary for summary, _ in ordered[i]), cell.label, cell.point)
-        for i, cell in enumerate(made.cells)
-    ]
+    results = [cell_result(cell, [summary for summary, _ in ordered[i]]) for i, cell in enumerate(made.cells)]
     return ResultsInMemory(Outcome(told, results), made, [table for own in ordered for _, table in own])
 
 

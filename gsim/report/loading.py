@@ -94,7 +94,7 @@ class Results(ABC):
         return found
 
     def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
-        """Means over seeds: a row per policy, a column per grid point (a value of what was swept, if that is one field)."""
+        """Means over seeds: a row per policy, a column per grid point (its value, if one field was swept)."""
         import pandas as pd
 
         self._check([metric])

@@ -64,13 +64,14 @@ class CellResult:
 
 
 def collect(cells: Sequence[Cell], store: RunStore) -> list[CellResult]:
-    """Read the summaries of all cells, in the grid's order; what the pool costs is put beside them."""
-    found = []
-    for cell in cells:
-        pool = cell.settings.choices["pool"].build()
-        summaries = tuple(with_costs(store.summary(key), pool) for key in cell.keys)
-        found.append(CellResult(cell, summaries, cell.label, cell.point))
-    return found
+    """Read the summaries of all cells, in the grid's order."""
+    return [cell_result(cell, [store.summary(key) for key in cell.keys]) for cell in cells]
+
+
+def cell_result(cell: Cell, summaries: Sequence[Mapping[str, Any]]) -> CellResult:
+    """A cell and its runs' summaries; what the pool costs is put beside them."""
+    pool = cell.settings.choices["pool"].build()
+    return CellResult(cell, tuple(with_costs(summary, pool) for summary in summaries), cell.label, cell.point)
 
 
 def along(results: Sequence[CellResult], x: str | None) -> list[CellResult]:

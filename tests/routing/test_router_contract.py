@@ -111,4 +111,7 @@ def permuted(view: ClusterView, order: np.ndarray) -> ClusterView:
     other.now_s = view.now_s
     other.predict = view.predict
     other.prefix_tokens = lambda one: view.prefix_tokens(one)[order]
+    seen = view.observed()
+    there = dataclasses.replace(seen, instance=np.argsort(order)[seen.instance])
+    other.observed = lambda: there
     return other
