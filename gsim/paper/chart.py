@@ -6,7 +6,7 @@ Drawn here as SVG, so that the page needs no library and prints as it is shown; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -19,6 +19,9 @@ from gsim.study.steadiness import has_no_level
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 430, 260, 52, 36
 _MOST_PANELS = 8
+
+Place = Callable[[float, float], tuple[float, float]]
+"""Where a point of the panel stands in the drawing."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,7 @@ def _line(cells: Sequence[LoadedCell], axis: str, metric: str) -> list[_Point]:
     return found
 
 
-def _grid(top: float, at: object, xs: Sequence[float], left: float) -> str:
-    assert callable(at)
+def _grid(top: float, at: Place, xs: Sequence[float], left: float) -> str:
     parts = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         (x, y), value = at(left, top * share), top * share
@@ -118,8 +120,7 @@ def _grid(top: float, at: object, xs: Sequence[float], left: float) -> str:
     return "".join(parts)
 
 
-def _drawn(label: str, line: Sequence[_Point], colour: str, i: int, at: object, axis: str) -> str:
-    assert callable(at)
+def _drawn(label: str, line: Sequence[_Point], colour: str, i: int, at: Place, axis: str) -> str:
     path = " ".join("{:.1f},{:.1f}".format(*at(p.x, p.mean)) for p in line)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>']
     for p in line:
