@@ -21,8 +21,11 @@ from gsim.study.experiments import read_experiments
 HERE = ["hydra.launcher.n_jobs=1"]
 #: Fewer requests for pages that are about something else than results.
 FEW = {"seeds": "2", "trace.requests": "20", "warmup_s": "0"}
-#: Studies with a way of their own to an answer, which takes time; each has tests of its own.
-OWN_WAY = ("experiment=capacity", "experiment=cheapest_pool", "hydra/launcher=ray", "experiment=reproduce")
+#: Studies with a way of their own to an answer, which takes time; each has tests of its own. So has the knee.
+OWN_WAY = (
+    *("experiment=capacity", "experiment=cheapest_pool", "experiment=reproduce", "experiment=router_scalability"),
+    "hydra/launcher=ray",
+)
 
 
 @pytest.fixture
@@ -73,8 +76,6 @@ def few(words):
     extra = [f"{name}={value}" for name, value in FEW.items()]
     if "experiment=goodput_vs_rps" in words:
         extra += ["trace.rate_per_s=60", "router=goodserve,least_load,random", "until_s=2", "drain_s=1"]
-    if any("knee" in word for word in words):
-        extra.append("knee.resolution=0.4")
     return on_one_core([*kept, *extra])
 
 
@@ -89,7 +90,7 @@ def test_the_commands_and_snippets_of_the_pages_for_users_run(page, empty_folder
             exec(compile(step.text, page, "exec"), names)
         elif step.placeholder or step.minutes or "--dry-run" in step.text:
             continue
-        elif any(word in OWN_WAY for word in step.words):
+        elif any(word in OWN_WAY for word in step.words) or "knee" in step.text:
             composes([word for word in step.words if "ray" not in word])
         else:
             assert main(few(step.words)) == 0, (step.text, capsys.readouterr().err)
