@@ -141,7 +141,7 @@ FILES: Mapping[str, File] = {
             "target": "the attainment that is asked for",
             "knee": "the largest load tried that has a level with the target in time; empty: none has",
             "next_load_tried": "the next one, which has not; empty: the knee is above the highest load tried",
-            "crossing": "where attainment crosses the target, interpolated seed by seed",
+            "crossing": "where attainment crosses the target, by seed; empty where the next load has no level",
             "crossing_low": "lower end of its 95 % interval over seeds",
             "crossing_high": "upper end",
             "said": "what is to be known of it, in words",

@@ -31,7 +31,8 @@ class PolicyKnee:
     """The next load tried, which has not; NaN: the knee is above the highest load tried."""
     crossing: Interval
     """Where attainment crosses the target, interpolated seed by seed between the loads tried (95 % interval over
-    seeds); NaN where a seed never crosses, or where it is the level that ends first."""
+    seeds); NaN where a seed never crosses, or where the next load has no level: what attains there depends on how long
+    one looks."""
     said: str
     """What is to be known of it, in words."""
 
@@ -95,11 +96,15 @@ def _knee(cells: Sequence[Measured], axis: str, target: float) -> PolicyKnee:
         words.append("whether the knee has a level cannot be said")
     if at == len(cells) - 1:
         return PolicyKnee(*head, loads[at], math.nan, _NONE, "; ".join(["above the highest load tried", *words]))
+    if told[at + 1] is False:
+        words.append(
+            "the level ends before the attainment does"
+            if shares[at + 1] >= target
+            else "the next load has no level, so nothing is interpolated"
+        )
+        return PolicyKnee(*head, loads[at], loads[at + 1], _NONE, "; ".join(words))
     by_load = [cell.metric("attainment") for cell in cells[: at + 2]]
-    crossing = _crossing(loads[: at + 2], by_load, target) if shares[at + 1] < target else _NONE
-    if shares[at + 1] >= target:
-        words.append("the level ends before the attainment does")
-    return PolicyKnee(*head, loads[at], loads[at + 1], crossing, "; ".join(words))
+    return PolicyKnee(*head, loads[at], loads[at + 1], _crossing(loads[: at + 2], by_load, target), "; ".join(words))
 
 
 _NONE = Interval(math.nan, math.nan, math.nan)

@@ -145,7 +145,11 @@ def test_the_lower_latency_is_the_better():
 
 
 def test_knees_lie_between_the_last_level_and_the_next_load():
-    a, b = knees(MIXED, RATE)
+    steady = study(
+        a=[(10, 0.998, 0.0), (20, 0.97, 0.0), (30, 0.90, 0.0), (40, 0.6, 3.1)],
+        b=[(10, 0.998, 0.0), (20, 0.99, 0.0), (30, 0.97, 0.0), (40, 0.8, 0.0)],
+    )
+    a, b = knees(steady, RATE)
     assert (a.knee, a.beyond) == (20, 30)
     assert a.crossing.low < 20 + 10 * 0.02 / 0.07 < a.crossing.high
     assert (b.knee, b.beyond) == (30, 40)
@@ -153,6 +157,15 @@ def test_knees_lie_between_the_last_level_and_the_next_load():
     assert a.row("e", RATE)["knee"] == 20
     (said,) = knee_sentences([a, b], RATE)
     assert said.index("b 31.2") < said.index("a 22.9")
+
+
+def test_nothing_is_interpolated_towards_a_load_without_a_level():
+    # Attainment beyond capacity falls with the window, and the crossing fell with it.
+    a, b = knees(MIXED, RATE)
+    assert [(one.knee, one.beyond) for one in (a, b)] == [(20, 30), (30, 40)]
+    assert math.isnan(a.crossing.mean)
+    assert "the next load has no level" in a.said
+    assert knee_sentences([a, b], RATE)[0].endswith("b 30 to 40, a 20 to 30")
 
 
 def test_a_knee_outside_of_what_was_tried_is_said_so():
