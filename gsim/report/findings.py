@@ -23,6 +23,8 @@ from gsim.study.steadiness import has_no_level, steadiness
 
 #: The axis of a closed population: a fixed number of agents instead of a rate.
 AGENTS = "trace.agents"
+#: Growth by this part of what arrives is called beyond capacity; by less, a window's arrivals may vary by chance.
+_BEYOND = 0.02
 #: Rules of counting (``window.rule`` of a run) of single requests: what a window beyond capacity saw is told, as such.
 _OPEN_SESSIONS = "by_session"
 _CLOSED_NOTE = (
@@ -113,8 +115,16 @@ def drift_sentences(results: Sequence[Measured]) -> list[str]:
         where = place([group[0].point])
         drifting = {label: one for label, one in told.items() if one.stationary is False}
         if drifting:
-            carried = {cell.label: _carried_beyond(cell, results) for cell in group if cell.label in drifting}
-            said.append(": ".join(filter(None, (where, _drifting(drifting, carried, len(group))))))
+            own = [cell for cell in group if cell.label in drifting]
+            carried = {cell.label: _carried_beyond(cell, results) for cell in own}
+            beyond = {
+                cell.label: drifting[cell.label]
+                for cell in own
+                if drifting[cell.label].grows
+                and math.isnan(carried[cell.label])
+                and _growth_share(cell, drifting[cell.label]) >= _BEYOND
+            }
+            said.append(": ".join(filter(None, (where, _drifting(drifting, beyond, carried, len(group))))))
         open_ = {label: one.because for label, one in told.items() if one.stationary is None}
         for because in dict.fromkeys(open_.values()):
             labels = [label for label, one in open_.items() if one == because]
@@ -129,6 +139,16 @@ def drift_sentences(results: Sequence[Measured]) -> list[str]:
     return said
 
 
+def _growth_share(cell: Measured, told: Stationarity) -> float:
+    """Growth as a part of what arrives; infinite where that is not known."""
+    if told.unit == "sessions":
+        spans_s = cell.metric("window_until_s") - cell.metric("window_start_s")
+        arriving = float(np.mean(cell.metric("sessions") / spans_s))
+    else:
+        arriving = float(np.mean(cell.metric("arrived_rps")))
+    return told.growth.mean / arriving if arriving > 0 else math.inf
+
+
 def _carried_beyond(cell: Measured, results: Sequence[Measured]) -> float:
     """The largest load above a cell's own at which its policy has a level; NaN if none."""
     axis = next((name for name in LOADS if name in cell.point), None)
@@ -141,8 +161,12 @@ def _carried_beyond(cell: Measured, results: Sequence[Measured]) -> float:
     return max(steady.intersection(above), default=math.nan)
 
 
-def _drifting(drifting: Mapping[str, Stationarity], carried: Mapping[str, float], policies: int) -> str:
-    growing = {label: one for label, one in drifting.items() if one.grows and math.isnan(carried[label])}
+def _drifting(
+    drifting: Mapping[str, Stationarity],
+    growing: Mapping[str, Stationarity],
+    carried: Mapping[str, float],
+    policies: int,
+) -> str:
     if len(growing) == policies > 1:
         least, most = (f(growing, key=lambda label: growing[label].growth.mean) for f in (min, max))
         unit = growing[least].unit

@@ -92,6 +92,16 @@ def test_a_load_below_one_that_is_carried_is_not_beyond_capacity():
     assert "no level: a (requests in the system grow by 0.6 per second, though it has a level at 20" in said
 
 
+def test_growth_of_a_hundredth_of_what_arrives_is_no_level_but_not_beyond_capacity():
+    cells = study(a=[(10, 0.998, 0.6)], b=[(10, 0.998, 0.0)])
+    cells[0].columns["arrived_rps"] = [60.0] * SEEDS
+    assert drift_sentences(cells) == [
+        "offered load 10 requests/s: no level: a (requests in the system grow by 0.6 per second)"
+    ]
+    cells[0].columns["arrived_rps"] = [10.0] * SEEDS
+    assert "beyond capacity" in drift_sentences(cells)[0]
+
+
 def test_what_cannot_be_said_names_who_and_where():
     quiet = {"requests_drift": [math.nan] * SEEDS, "latency_drift": [math.nan] * SEEDS}
     unknown = [FakeCell(one.label, one.point, one.columns | quiet) for one in MIXED[:4]]
