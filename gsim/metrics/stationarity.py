@@ -15,6 +15,10 @@ A cell is **not stationary** where one of these holds:
 A number in the system that drifts while the time in it does not is mostly what arrives by chance (Little's law): at a
 light load a hundred sessions of a minute each come and go by tens. There a drift must be both shown and gross.
 
+Two things look like such a drift and are none of a level: a pool that is counted while it fills (``_filling``), and the
+cuts at a run's end, which are misses of the window's second half (``_halves``). A cell that only these speak against is
+not decided.
+
 (With one or two seeds the last two take twice as much: so few never make a level, and should not deny one by chance.)
 
 It is **stationary** only where a drift of ``EXCLUDED`` or more of the time in the system is excluded too: its one-sided
@@ -91,10 +95,48 @@ def judge(runs: Mapping[str, Sequence[float] | np.ndarray[Any, Any]]) -> Station
     unit = "requests" if _single(values) else "sessions"
     growth = mean_interval(values.get(f"growth_{unit}_per_s", np.array([])))
     against = _drifts(values, growth, unit) or _halves(values)
-    if against:
+    filling = _filling(values, growth, unit) if against else ""
+    if against and not filling:
         return Stationarity(False, against, growth, unit, _halves(values).startswith("attainment rises"))
-    unsaid = _unsaid(values)
+    unsaid = filling or _unsaid(values)
     return Stationarity(None if unsaid else True, unsaid, growth, unit)
+
+
+def _filling(values: Mapping[str, np.ndarray[Any, Any]], growth: Interval, unit: str) -> str:
+    """That growth may be a pool that fills from empty, in words; empty where it is more than that, or cannot be told.
+
+    Of a steady load, the number in the system rises for one stay S and is flat then (Little's law). What a window of W
+    seconds from w on sees of that has, with x = (S - w) / W, a slope of 3x^2 - 2x^3 of what arrives (the least-squares
+    line of a ramp that ends after a part x of the window). Growth of up to twice that is not told from filling, unless
+    the time in the system grows grossly too: a pool that fills slows down by its batches, and not by a queue.
+    """
+    arriving, x = _arriving(values, unit), _ramp_part(values)
+    queues = _told(values, "latency_drift") and float(np.nanmean(values["latency_drift"])) > GROSS
+    most = 2.0 * (3.0 * x**2 - 2.0 * x**3)
+    if x == 0.0 or queues or not arriving > 0 or not 0 < growth.mean <= most * arriving:
+        return ""
+    warmup_s, stay_s = (float(np.nanmean(values[name])) for name in ("warmup_s", "stay_s"))
+    return (
+        f"a warm-up of {warmup_s:.3g} s is shorter than the mean stay of {stay_s:.3g} s: what grows may be a pool that "
+        "fills; a later and longer window would tell"
+    )
+
+
+def _ramp_part(values: Mapping[str, np.ndarray[Any, Any]]) -> float:
+    """The part of the window in which a pool that began empty still fills, 0 to 1; 0 where that is not known."""
+    if not all(_told(values, name) for name in ("warmup_s", "window_s", "stay_s")):
+        return 0.0
+    warmup_s, window_s, stay_s = (float(np.nanmean(values[name])) for name in ("warmup_s", "window_s", "stay_s"))
+    return min(max((stay_s - warmup_s) / window_s, 0.0), 1.0)
+
+
+def _arriving(values: Mapping[str, np.ndarray[Any, Any]], unit: str) -> float:
+    """Requests or sessions that arrive per second; NaN where it is not known."""
+    if unit == "requests":
+        return float(np.nanmean(values["arrived_rps"])) if _told(values, "arrived_rps") else math.nan
+    if not (_told(values, "sessions") and _told(values, "window_s")):
+        return math.nan
+    return float(np.nanmean(values["sessions"] / values["window_s"]))
 
 
 def _told(values: Mapping[str, np.ndarray[Any, Any]], name: str) -> bool:
@@ -115,10 +157,20 @@ def _halves(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
     if not (_told(values, "attainment_first_half") and _told(values, "attainment_second_half")):
         return ""
     first, second = (float(np.nanmean(values[f"attainment_{half}_half"])) for half in ("first", "second"))
+    if second < first:
+        # Who is cut at the run's end began late, and is a miss of the second half: at most that much of it is no drift.
+        second = min(first, second + 2.0 * _cut_share(values))
     if abs(first - second) <= HALVES * _slack(values):
         return ""
     way = "falls" if second < first else "rises"
     return f"attainment {way} from {first:.2f} to {second:.2f} between the halves of the window"
+
+
+def _cut_share(values: Mapping[str, np.ndarray[Any, Any]]) -> float:
+    """The part of the counted requests that was cut at the run's end."""
+    if not (_told(values, "cut") and _told(values, "requests")):
+        return 0.0
+    return float(np.nanmean(values["cut"]) / max(float(np.nanmean(values["requests"])), 1.0))
 
 
 def _drifts(values: Mapping[str, np.ndarray[Any, Any]], growth: Interval, unit: str) -> str:
@@ -156,8 +208,23 @@ def _unsaid(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
             return (
                 f"the window of {window_s:.0f} s is shorter than {STAYS:.0f} mean times in the system ({stay_s:.0f} s)"
             )
+    wandering = _wandering(values)
+    if wandering:
+        return wandering
     if not _excluded(values):
         return f"a drift of {EXCLUDED:.0%} over the window is not excluded; more seeds or a longer window would tell"
+    return ""
+
+
+def _wandering(values: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Counted from a pool that may still fill, a number in the system that changes grossly makes no level."""
+    if _ramp_part(values) == 0.0:
+        return ""
+    for name, words in _NAMES.items():
+        if _told(values, name):
+            drift = float(np.nanmean(values[name]))
+            if abs(drift) > GROSS * _slack(values):
+                return f"{words} {'grow' if drift > 0 else 'fall'} by {drift:.0%} over the window, and latency does not"
     return ""
 
 

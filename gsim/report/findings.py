@@ -34,11 +34,16 @@ _CLOSED_NOTE = (
 _NAMES = {"attainment": "in time", "session_goodput_rps": "whole sessions in time", "goodput_rps": "goodput"}
 
 
-def compared_metrics(results: Sequence[Measured], asked: Sequence[str]) -> list[str]:
+def _is_closed(results: Sequence[Measured], rule: str) -> bool:
+    """A population of agents, whether their number is swept or not."""
+    return rule == "by_completion" or any(AGENTS in result.point for result in results)
+
+
+def compared_metrics(results: Sequence[Measured], asked: Sequence[str], rule: str = "") -> list[str]:
     """By what policies are compared: of goodput and attainment what is comparable here, else the figure's first."""
     if asked and asked[0] not in ("goodput_rps", "attainment", "session_goodput_rps", "session_attainment"):
         return [asked[0]]
-    if any(AGENTS in result.point for result in results):
+    if _is_closed(results, rule):
         return ["attainment", "goodput_rps"]
     sessions = any(np.isfinite(result.metric("session_goodput_rps")).any() for result in results)
     return ["attainment", *(["session_goodput_rps"] if sessions else [])]
@@ -71,12 +76,13 @@ def sweep_findings(
     results: Sequence[Measured], comparisons: Sequence[Comparison], asked: Sequence[str], rule: str = ""
 ) -> list[str]:
     """All comparisons of a sweep, each with what it is about."""
-    metrics = compared_metrics(results, asked)
+    metrics = compared_metrics(results, asked, rule)
     lines = []
     for metric in metrics:
-        about = f"{_NAMES.get(metric, metric)}: " if len(metrics) > 1 else ""
-        lines += [f"{about}{line}" for line in verdicts(results, comparisons, metric, rule)]
-    closed = any(AGENTS in result.point for result in results)
+        lines += [
+            f"{_NAMES.get(metric) or title(metric)}: {line}" for line in verdicts(results, comparisons, metric, rule)
+        ]
+    closed = _is_closed(results, rule)
     return [*lines, *([_CLOSED_NOTE] if closed and lines else [])]
 
 
@@ -150,14 +156,15 @@ def _growth_share(cell: Measured, told: Stationarity) -> float:
 
 
 def _carried_beyond(cell: Measured, results: Sequence[Measured]) -> float:
-    """The largest load above a cell's own at which its policy has a level; NaN if none."""
+    """The largest load above a cell's own that its policy carries (a level, or no growth is shown); NaN if none."""
     axis = next((name for name in LOADS if name in cell.point), None)
     if axis is None:
         return math.nan
     rest = {**cell.point, axis: None}
     own = [other for other in results if other.label == cell.label and {**other.point, axis: None} == rest]
     above = [float(other.point[axis]) for other in own if float(other.point[axis]) > float(cell.point[axis])]
-    steady = {float(other.point[axis]) for other in own if steadiness(other).stationary}
+    told = {float(other.point[axis]): steadiness(other) for other in own}
+    steady = {load for load, one in told.items() if one.stationary or (one.unit and one.growth.low <= 0)}
     return max(steady.intersection(above), default=math.nan)
 
 
@@ -189,7 +196,9 @@ def _drifting(
 
 def _though(carried: float) -> str:
     """One cell of twenty drifts by chance; capacity it is not, where more load has a level."""
-    return "" if math.isnan(carried) else f", though it has a level at {level(carried)}: more seeds would tell"
+    return (
+        "" if math.isnan(carried) else f", though {level(carried)} is carried: more seeds or a longer window would tell"
+    )
 
 
 def _per_second(told: Stationarity) -> str:
@@ -215,7 +224,8 @@ def _where(one: PolicyKnee) -> str:
         return f"below {level(one.beyond)}"
     if math.isnan(one.beyond):
         return f"above {level(one.knee)}"
+    unsure = " (whether there is a level cannot be said)" if "cannot be said" in one.said else ""
     mean, low, high = one.crossing
     if math.isfinite(low):
-        return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
-    return f"{level(one.knee)} to {level(one.beyond)}"
+        return f"{mean:.3g} [{low:.3g}, {high:.3g}]{unsure}"
+    return f"{level(one.knee)} to {level(one.beyond)}{unsure}"

@@ -115,7 +115,10 @@ def _crossing(loads: Sequence[float], by_load: Sequence[np.ndarray[Any, Any]], t
     if len({len(values) for values in by_load}) > 1:
         return _NONE
     found = [crossing(loads, values, target) for values in np.array(by_load).T]
-    return _NONE if any(math.isnan(one) for one in found) else positive_interval(found, most=loads[-1])
+    if any(math.isnan(one) for one in found):
+        return _NONE
+    mean, low, high = positive_interval(found, most=loads[-1])
+    return Interval(mean, max(low, loads[0]), high)
 
 
 def crossing(loads: Sequence[float], shares: Sequence[float] | np.ndarray[Any, Any], target: float) -> float:

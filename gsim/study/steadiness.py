@@ -12,7 +12,8 @@ from gsim.study.measured import Measured
 
 def steadiness(cell: Measured) -> Stationarity:
     """The verdict on a cell, from what its runs recorded over time (of results made before that: None)."""
-    columns = {name: cell.metric(name) for name in (*DRIFTS, "requests")}
+    columns = {name: cell.metric(name) for name in (*DRIFTS, "requests", "cut", "sessions", "arrived_rps")}
+    columns["warmup_s"] = cell.metric("window_start_s")
     columns["window_s"] = cell.metric("window_until_s") - cell.metric("window_start_s")
     stay_ms = cell.metric("mean_makespan_ms")
     columns["stay_s"] = (stay_ms if np.isfinite(stay_ms).any() else cell.metric("mean_e2el_ms")) / 1e3

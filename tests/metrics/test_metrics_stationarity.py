@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.drift_test import called, cells_of, queue, verdict
-from gsim.metrics import choose_warmup, judge, latency_drift, window_drifts
+from gsim.metrics import Stationarity, choose_warmup, judge, latency_drift, window_drifts
 from gsim.metrics.drift import relative_drift, slope
 
 
@@ -141,3 +141,42 @@ def test_what_arrives_may_wander_where_nobody_waits_longer():
     assert judge(wandering | {"latency_drift": [0.3, 0.1, 0.2]}).stationary is False
     filling = {"sessions_drift": [0.7, 0.6, 0.65], "growth_sessions_per_s": [1.0, 1.1, 1.0]}
     assert judge(filling | {"latency_drift": [0.03, -0.05, 0.01]}).stationary is False
+
+
+def filling(growth: float, latency: float, spread: float = 0.01) -> Stationarity:
+    """Ten requests arrive per second and stay for 4 s; counted from the beginning on, for 20 s."""
+    scatter = np.array([-0.01, 0.0, 0.01])
+    return judge(
+        {
+            "requests_drift": scatter * spread / 0.01 + 1.0,
+            "growth_requests_per_s": scatter * spread / 0.01 + growth,
+            "latency_drift": scatter + latency,
+            "attainment_first_half": [0.99] * 3,
+            "attainment_second_half": [0.98] * 3,
+            "requests": [1000.0] * 3,
+            "arrived_rps": [10.0] * 3,
+            "warmup_s": [0.0] * 3,
+            "window_s": [20.0] * 3,
+            "stay_s": [4.0] * 3,
+        }
+    )
+
+
+def test_a_pool_that_fills_has_no_level_and_is_not_beyond_capacity():
+    # A ramp that ends after a fifth of the window has a slope of 3 x 0.2^2 - 2 x 0.2^3 = 0.104 of what arrives.
+    told = filling(1.04, 0.0)
+    assert told.stationary is None
+    assert not told.grows
+    assert "a warm-up of 0 s is shorter than the mean stay of 4 s" in told.because
+    assert filling(4.0, 0.2).grows  # too much for that
+    assert filling(1.04, 0.8).grows  # a queue, since everybody waits longer
+    wide = filling(1.04, -0.05, spread=0.9)  # not shown, yet the number in the system has doubled
+    assert wide.stationary is None
+    assert wide.because == "requests in the system grow by 100% over the window, and latency does not"
+
+
+def test_a_cut_at_the_end_is_no_drift():
+    halves = {"attainment_first_half": [0.98] * 3, "attainment_second_half": [0.90] * 3, "requests": [800.0] * 3}
+    calm = {"requests_drift": [0.0, 0.01, -0.01], "latency_drift": [0.0, 0.01, -0.01]}
+    assert judge(halves | calm).stationary is False
+    assert judge(halves | calm | {"cut": [40.0] * 3}).stationary is True

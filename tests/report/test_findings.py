@@ -89,7 +89,7 @@ def test_a_load_below_one_that_is_carried_is_not_beyond_capacity():
     cells = study(a=[(10, 0.998, 0.6), (20, 0.97, 0.0)], b=[(10, 0.998, 0.0), (20, 0.99, 0.0)])
     (said,) = drift_sentences(cells)
     assert "beyond" not in said
-    assert "no level: a (requests in the system grow by 0.6 per second, though it has a level at 20" in said
+    assert "no level: a (requests in the system grow by 0.6 per second, though 20 is carried" in said
 
 
 def test_growth_of_a_hundredth_of_what_arrives_is_no_level_but_not_beyond_capacity():
@@ -119,15 +119,15 @@ def test_goodput_below_the_knee_is_nobodys_merit():
     for one in cells:
         one.columns["goodput_rps"] = one.columns["goodput_rps"] + (1.0 if one.label == "a" else 0.0)
     said = sweep_findings(cells, compare(cells), ["goodput_rps", "attainment"], "by_session")
-    assert said == ["offered load 10, 20 requests/s: no policy can be told from another"]
+    assert said == ["in time: offered load 10, 20 requests/s: no policy can be told from another"]
 
 
 def test_only_levels_are_compared():
     said = sweep_findings(MIXED, compare(MIXED), ["goodput_rps"], "by_session")
     assert said == [
-        "offered load 10 requests/s: no policy can be told from another",
-        "offered load 20 requests/s: best is b (0.990), ahead of every other by 0.020 or more",
-        "offered load 30 requests/s: only b has a level",
+        "in time: offered load 10 requests/s: no policy can be told from another",
+        "in time: offered load 20 requests/s: best is b (0.990), ahead of every other by 0.020 or more",
+        "in time: offered load 30 requests/s: only b has a level",
     ]
     single = sweep_findings(MIXED, compare(MIXED), ["goodput_rps"], "by_arrival")
     assert "of this window alone" in single[-1]
@@ -150,7 +150,7 @@ def test_the_lower_latency_is_the_better():
     for one in cells:
         one.columns["mean_e2el_ms"] = np.arange(5) + (100.0 if one.label == "a" else 200.0)
     assert sweep_findings(cells, compare(cells), ["mean_e2el_ms"])[0].startswith(
-        "offered load 10 requests/s: best is a (102"
+        "Mean E2E latency (ms): offered load 10 requests/s: best is a (102"
     )
 
 
@@ -245,16 +245,15 @@ def test_a_sweep_records_its_drifts_and_says_what_has_a_level(tmp_path, monkeypa
     from gsim.cli.entry import main
 
     monkeypatch.chdir(tmp_path)
-    words = ["router=fastest,random", "rectifier=none", "trace.rate_per_s=5,150", "seeds=3", "hydra.launcher.n_jobs=1"]
-    assert main([*words, "trace.requests=300", "warmup_s=1", "out=r", "slo.seconds=6", "predictor=constant"]) == 0
+    words = ["router=fastest,random", "rectifier=none", "trace.rate_per_s=20,150", "seeds=3", "hydra.launcher.n_jobs=1"]
+    assert main([*words, "trace.requests=600", "warmup_s=1", "out=r", "slo.seconds=6", "predictor=constant"]) == 0
     table = pd.read_csv("r/results.csv")
     beyond = table[table["trace.rate_per_s"] == 150]
-    assert not beyond["stationary"].astype(bool).any()
-    assert beyond["not_stationary_because"].str.contains("requests in the system grow by").all()
+    # Twice what the pool carries, but for ten seconds from empty: it may be filling, and no level is claimed.
+    assert not (beyond["stationary"] == True).any()  # noqa: E712
+    assert beyond["not_stationary_because"].str.contains("a warm-up of 1 s is shorter than the mean stay").all()
     assert (beyond["growth_requests_per_s_low"] > 0).all()
-    said = capsys.readouterr().out
-    assert "beyond the capacity of every policy" in said
-    assert "the number of requests in the system grows by" in " ".join(said.split())
+    assert "whether there is a level cannot be said" in capsys.readouterr().out
     assert {"policy", "knee", "next_load_tried", "said"} <= set(pd.read_csv("r/knees.csv").columns)
     for low, mean, high in zip(table["attainment_low"], table["attainment"], table["attainment_high"], strict=True):
         assert 0 <= low <= mean <= high <= 1
