@@ -19,18 +19,12 @@ from pathlib import Path
 
 from gsim.calibration.fit import fit_folder
 from gsim.calibration.measure import measure
-from gsim.calibration.options import (
-    FitOptions,
-    MeasureOptions,
-    ScaleOptions,
-    ValidateOptions,
-    option_help,
-    parse_options,
-)
+from gsim.calibration.options import FitOptions, MeasureOptions, ScaleOptions, ValidateOptions
 from gsim.calibration.raw import RawStore
 from gsim.calibration.report import report_folder
 from gsim.calibration.scale import scale_profile
 from gsim.core.errors import ConfigError, GsimError
+from gsim.core.options import option_help, parse_options
 from gsim.validation.validate import validate
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import os
-from dataclasses import MISSING, dataclass, field
-from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
 
 from gsim.core.errors import ConfigError
-from gsim.core.options import read_options
+from gsim.core.options import require
 
 
 @dataclass
@@ -173,61 +169,9 @@ class ScaleOptions:
             require(0.0 < speed < float("inf"), "speeds", speed, "above 0")
 
 
-class Options(Protocol):
-    """A dataclass of options that can refuse itself."""
-
-    def validate(self) -> None:
-        """Refuse what cannot be done; raises ``ConfigError``."""
-        ...
-
-
-T = TypeVar("T", bound=Options)
-
-
 def api_key(variable: str) -> str:
     """The key in an environment variable ("": there is none); one that was named by hand must be there."""
     key = os.environ.get(variable, "") if variable else ""
     if not key and variable not in ("", "OPENAI_API_KEY"):
         raise ConfigError(f"api_key_env={variable}: there is no such environment variable, or it is empty")
     return key
-
-
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    """Raise a ``ConfigError`` that names the option, its value and what is allowed, unless ``holds``."""
-    if not holds:
-        raise ConfigError(f"{name} must be {allowed}, not {value}")
-
-
-def parse_options(schema: type[T], arguments: list[str]) -> T:
-    """Options of type ``schema`` from ``key=value`` arguments; raises ``ConfigError`` that names what is wrong."""
-    options = read_options(schema, arguments)
-    options.validate()
-    return options
-
-
-def option_help(schema: Any) -> str:
-    """The options of a command, one a line: name, default, meaning (from the docstrings under the fields)."""
-    meanings = _field_docstrings(schema)
-    lines = []
-    for name, option in schema.__dataclass_fields__.items():
-        default = "(required)"
-        if option.default is not MISSING or option.default_factory is not MISSING:
-            default = f"= {option.default if option.default is not MISSING else option.default_factory()}"
-        lines.append(f"{name} {default}\n    {meanings.get(name, '')}".rstrip())
-    return "\n".join(lines)
-
-
-def _field_docstrings(schema: Any) -> dict[str, str]:
-    """The string under each field of a dataclass."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(schema))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field_node, text in pairwise(body.body):
-        if (
-            isinstance(field_node, ast.AnnAssign)
-            and isinstance(field_node.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            found[field_node.target.id] = str(text.value.value)
-    return found

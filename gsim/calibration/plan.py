@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from gsim.calibration.options import MeasureOptions, require
+from gsim.calibration.options import MeasureOptions
 from gsim.calibration.server import ServerFacts
 from gsim.core.errors import ConfigError
+from gsim.core.options import require
 from gsim.core.streams import Streams
 
 Kind = Literal["prefill", "decode", "mixed"]

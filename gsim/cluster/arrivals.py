@@ -82,7 +82,7 @@ class Arrivals:
             self._sessions = iter(sessions.first)
         else:
             self._sessions = sessions
-        self._since_s, self._until_s = (inf, inf) if horizon is None else (horizon.since_s, horizon.until_s)
+        self._horizon = horizon
         self._door = Door()
         self._submit = submit
         self._refuse = refuse
@@ -127,7 +127,7 @@ class Arrivals:
             self._on_finished()
 
     def _start(self, session: Session) -> None:
-        if self._since_s <= session.arrival_s < self._until_s:
+        if self._awaits(session.arrival_s):
             self.awaited += 1
         if len(session.jobs) == 1 and session.slo_s == inf and not session.jobs[0].after:
             self._submit(session.jobs[0])
@@ -138,6 +138,9 @@ class Arrivals:
         for job in session.jobs:
             if not job.after:
                 self._submit(job)
+
+    def _awaits(self, began_s: float) -> bool:
+        return self._horizon is not None and self._horizon.awaits(began_s)
 
     def dispatched(self, job: Job, now_s: float) -> None:
         """A job was sent to an instance: children that wait for its dispatch may start."""
@@ -164,7 +167,7 @@ class Arrivals:
 
     def _over(self, session_id: int, began_s: float) -> None:
         """A session has ended: nobody waits for it any more, and its agent thinks about the next one."""
-        if self._since_s <= began_s < self._until_s:
+        if self._awaits(began_s):
             self.awaited -= 1
         dealer = self._dealer
         if dealer is not None:
@@ -181,7 +184,7 @@ class Arrivals:
         for opened in self._open.values():
             session, missed = opened.session, opened.missed + opened.unfinished
             self.log.add((session.session_id, len(session.jobs), session.arrival_s, nan, session.slo_s, missed))
-            if self._since_s <= session.arrival_s < self._until_s:
+            if self._awaits(session.arrival_s):
                 cut.append(session)
         return cut
 

@@ -6,12 +6,51 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gsim.core.errors import ConfigError
+from gsim.core.meanings import meanings
 from gsim.core.numbers import number_of, whole_of
 
 T = TypeVar("T")
+
+
+class Options(Protocol):
+    """A dataclass of options that can refuse itself."""
+
+    def validate(self) -> None:
+        """Refuse what cannot be done; raises ``ConfigError``."""
+        ...
+
+
+Checked = TypeVar("Checked", bound=Options)
+
+
+def parse_options(schema: type[Checked], words: Sequence[str]) -> Checked:
+    """Options of type ``schema`` from ``field=value`` words, which also validate; else ``ConfigError`` says why."""
+    options = read_options(schema, words)
+    options.validate()
+    return options
+
+
+def require(holds: bool, name: str, value: object, allowed: str) -> None:
+    """Raise a ``ConfigError`` that names the option, its value and what is allowed, unless ``holds``."""
+    if not holds:
+        raise ConfigError(f"{name} must be {allowed}, not {value}")
+
+
+def option_help(schema: type) -> str:
+    """The options of a program, one after the other: name, default, and the string under the field."""
+    said = meanings(schema)
+    lines = []
+    for option in dataclasses.fields(schema):
+        default = "(required)"
+        if option.default is not dataclasses.MISSING:
+            default = f"= {option.default}"
+        elif option.default_factory is not dataclasses.MISSING:
+            default = f"= {option.default_factory()}"
+        lines.append(f"{option.name} {default}\n    {said.get(option.name, '')}".rstrip())
+    return "\n".join(lines)
 
 
 def read_options(config: type[T], words: Sequence[str]) -> T:

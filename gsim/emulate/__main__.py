@@ -8,13 +8,9 @@ pool, pool.FIELD, engine and engine.FIELD are as in python -m gsim. The other op
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 
-from gsim.calibration.options import option_help, parse_options
-from gsim.cli.one import divided, settings_of
-from gsim.core import ConfigError, GsimError
+from gsim.cli.server import ServerProgram
 from gsim.emulate.config import EmulateConfig
 from gsim.run.settings import Settings
 
@@ -25,13 +21,12 @@ async def serve(settings: Settings, config: EmulateConfig) -> None:
     """Serve until somebody says stop."""
     from gsim.emulate.pool import start_pool
     from gsim.live.quiet import hush
+    from gsim.live.stop import stop_event
 
     hush()
     specs = settings.choices["pool"].build().build(settings.choices["engine"].build())
     pool = await start_pool(specs, config)
-    stop = asyncio.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    stop = stop_event()
     for spec, url in zip(specs, pool.urls, strict=True):
         print(f"{spec.name}: {url}  ({spec.profile.name})", flush=True)
     print(f"ready: backends=[{','.join(pool.urls)}]", flush=True)
@@ -39,27 +34,7 @@ async def serve(settings: Settings, config: EmulateConfig) -> None:
     await pool.close()
 
 
-def main(words: list[str]) -> int:
-    """Run; the exit status is 0 (stopped) or 2 (it cannot be done, and why)."""
-    if any(word in ("-h", "--help") for word in words):
-        print(f"{__doc__}\n{option_help(EmulateConfig)}")
-        return 0
-    try:
-        own, others = divided(words, EmulateConfig.__dataclass_fields__)
-        config = parse_options(EmulateConfig, own)
-        for word in others:
-            if word.lstrip("+").partition("=")[0].partition(".")[0] not in _GROUPS:
-                known = ", ".join((*_GROUPS, *EmulateConfig.__dataclass_fields__))
-                raise ConfigError(f"unknown option '{word}'; there are: {known}")
-        try:
-            import aiohttp  # noqa: F401
-        except ImportError:
-            raise ConfigError("servers need one more package: pip install 'gsim[live]'") from None
-        asyncio.run(serve(settings_of(others), config))
-    except GsimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+main = ServerProgram(__doc__ or "", EmulateConfig, _GROUPS, serve).main
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -15,18 +14,16 @@ from gsim.emulate.answer import Answer, Writer
 from gsim.emulate.faults import Faulty
 from gsim.emulate.lengths import AnswerLengths
 from gsim.emulate.served import Served
+from gsim.live.api import METRICS_HEADERS, STREAM_HEADERS, Handler, OpenAiApi, answered
 from gsim.live.bodies import Asked, BodyError, chat_text, error_body, read_asked, read_json, too_long
 from gsim.live.vocabulary import Vocabulary
 from gsim.live.waiter import Waiter
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 #: What this server cannot imitate, with the value that asks for nothing.
 _NOT_IMITATED = {"n": 1, "best_of": 1, "echo": False, "logprobs": None, "prompt_logprobs": None, "top_logprobs": None}
-STREAM_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
 
 
-class EmulatedServer:
+class EmulatedServer(OpenAiApi):
     """Answers what vLLM's server answers, with an engine that is simulated behind it."""
 
     def __init__(
@@ -38,30 +35,19 @@ class EmulatedServer:
         self._lengths = lengths
         self._vocabulary = vocabulary
         self._started_s = int(time.time())
-        self.app = app = web.Application(client_max_size=max_body_bytes, middlewares=[self._guard])
-        app.add_routes(
-            [
-                web.post("/v1/completions", self._completions),
-                web.post("/v1/chat/completions", self._chat),
-                web.get("/v1/models", self._models),
-                web.get("/health", self._health),
-                web.get("/version", self._version),
-                web.post("/tokenize", self._tokenize),
-                web.get("/metrics", self._metrics),
-                web.post("/faults", self._fault),
-            ]
-        )
+        super().__init__(max_body_bytes)
+        self.app.add_routes([web.post("/tokenize", self._tokenize), web.post("/faults", self._fault)])
 
     # -------------------------------------------------------------------------------------------------- small answers
-    async def _models(self, _request: web.Request) -> web.Response:
+    async def _models(self, request: web.Request) -> web.Response:
         longest = self.served.limits.max_model_len
         card = {"id": self.model, "object": "model", "created": self._started_s, "owned_by": "gsim"}
         return web.json_response({"object": "list", "data": [card | {"root": self.model, "max_model_len": longest}]})
 
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _health(self, request: web.Request) -> web.Response:
         return web.Response()
 
-    async def _version(self, _request: web.Request) -> web.Response:
+    async def _version(self, request: web.Request) -> web.Response:
         spec = self.served.spec
         return web.json_response({"version": "gsim-emulate", "profile": spec.profile.name, "instance": spec.name})
 
@@ -82,19 +68,13 @@ class EmulatedServer:
         text = self.served.metrics.text(request.query.getall("name[]", []))
         if self.faults.kind == "lying":
             text = b"vllm:num_requests_running 0.0\nvllm:num_requests_waiting -7\nvllm:kv_cache_usage_perc nan\n"
-        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(body=text, headers=METRICS_HEADERS)
 
     async def _fault(self, request: web.Request) -> web.Response:
         self.faults.begin(read_json(await request.read()))
         return web.json_response({"fault": self.faults.kind})
 
     # ---------------------------------------------------------------------------------------------------- generation
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=False)
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._generate(request, chat=True)
-
     async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         values = read_json(await request.read())
         asked = read_asked(values, chat=chat)
@@ -174,24 +154,14 @@ class EmulatedServer:
             if values.get(name) not in (None, False, nothing):
                 raise BodyError(f"{name}={values[name]!r} is not imitated by this server, which has no model", name)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path == "/faults":
-            return await self._answered(request, handler)
+            return await answered(request, handler)
         self.faults.opened(request)
         try:
-            return await self.faults.meet(request) or await self._answered(request, handler)
+            return await self.faults.meet(request) or await answered(request, handler)
         except ConnectionError:
             # The connection is cut: there is nobody to tell.
             return web.Response(status=503)
         finally:
             self.faults.closed(request)
-
-    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except BodyError as error:
-            body = error_body(error.message, error.kind, error.status, error.param)
-            return web.json_response(body, status=error.status)
-        except web.HTTPRequestEntityTooLarge:
-            return web.json_response(error_body("The request is too large.", "BadRequestError", 413), status=413)

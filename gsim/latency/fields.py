@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,8 +128,8 @@ def read_yaml(path: Path) -> Fields:
     """The top-level fields of a YAML file; raises ``ProfileError`` with the line on a syntax error."""
     try:
         check_regular(path)
-        with path.open(encoding="utf-8") as file:
-            values = yaml.load(file, Loader=PlainLoader)
+        told = path.stat()
+        values = _content(path, told.st_mtime_ns, told.st_size, told.st_ino)
     except InputError as error:
         raise ProfileError(f"{path}: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -142,3 +143,10 @@ def read_yaml(path: Path) -> Fields:
     except InputError as error:
         raise ProfileError(str(error)) from None
     return Fields(path, values)
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: Path, *_stamp: int) -> Any:
+    """Read once: a run's key asks for a profile's model before the profile is loaded."""
+    with path.open(encoding="utf-8") as file:
+        return yaml.load(file, Loader=PlainLoader)

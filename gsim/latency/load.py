@@ -17,6 +17,7 @@ from gsim.latency.fields import Fields, read_yaml
 from gsim.latency.grid import IterationGrid
 from gsim.latency.models import Experts, ModelShape
 from gsim.latency.models.find import model_shape
+from gsim.latency.opened import profile_files
 from gsim.latency.operators.folder import is_operator_folder, operator_profile
 from gsim.latency.profile import Profile, Provenance
 from gsim.latency.roofline import SoftRoofline
@@ -40,13 +41,13 @@ def load_profile(name_or_path: str | Path) -> Profile:
     """The profile of that name, or in that file or folder.
 
     Names are looked up in ``./profiles`` first. Raises ``ProfileError`` that names the file, field, value and what is
-    allowed; an unknown name gets the list of what exists, close matches first. The same file gives the same object, so
+    allowed; an unknown name gets the list of what exists, close matches first. The same files give the same object, so
     instances share its tables.
     """
     path = _locate(name_or_path)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = profile_files(path)
     try:
-        return _load(path, tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+        return _load(path, tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files))
     except ProfileError as error:
         # What is wrong with values together is found where no file is known any more.
         raise error if str(path) in str(error) else ProfileError(f"{path}: {error}") from None

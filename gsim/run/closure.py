@@ -71,14 +71,19 @@ def imports_by_pattern(source: str) -> list[Import]:
 
 
 def imports_by_parser(source: str, module: str = "", *, package: bool = False) -> list[Import]:
-    """The imports of any Python source, wherever they stand; modules named in full (``import a; a.b.c``) as well."""
+    """The imports of any Python source, wherever they stand, by a literal name in a call as well.
+
+    Modules of gsim that are named in full (``import gsim; gsim.b.c``) count too.
+    """
     found = []
     for node in _run_time_nodes(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [Import(alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = tuple((alias.name, alias.asname or alias.name) for alias in node.names)
-            found.append(Import(_absolute(node, module, package), names))
+            found.append(Import(_absolute(node.module or "", node.level, module, package), names))
+        elif isinstance(node, ast.Call):
+            found += _called(node, module, package)
         elif isinstance(node, ast.Attribute):
             dotted = _dotted(node)
             found += [Import(dotted)] if dotted.startswith("gsim.") else []
@@ -103,11 +108,24 @@ def _dotted(node: ast.AST) -> str:
     return f"{inner}.{node.attr}" if inner and isinstance(node, ast.Attribute) else ""
 
 
-def _absolute(node: ast.ImportFrom, module: str, package: bool) -> str:
-    if not node.level:
-        return node.module or ""
-    above = module.split(".")[: len(module.split(".")) - node.level + package]
-    return ".".join([*above, *([node.module] if node.module else [])])
+def _called(call: ast.Call, module: str, package: bool) -> list[Import]:
+    """``importlib.import_module("a.b")``, ``__import__("a")``: what a call imports by a literal name."""
+    called = _dotted(call.func).rpartition(".")[2]
+    given = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "name")]
+    if called not in ("import_module", "__import__") or not given:
+        return []
+    name = given[0].value if isinstance(given[0], ast.Constant) else None
+    if not isinstance(name, str):
+        return []
+    bare = name.lstrip(".")
+    return [Import(_absolute(bare, len(name) - len(bare), module, package))]
+
+
+def _absolute(name: str, level: int, module: str, package: bool) -> str:
+    if not level:
+        return name
+    above = module.split(".")[: len(module.split(".")) - level + package]
+    return ".".join([*above, *([name] if name else [])])
 
 
 @dataclass

@@ -6,13 +6,15 @@ the classes that it uses with all that they import, and its seed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gsim.core import registry
+from gsim.core import ConfigError, registry
 from gsim.run.closure import sources
 from gsim.run.inputs import input_digests
 from gsim.run.options import options
@@ -99,5 +101,33 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def inputs_digest(chosen: Mapping[str, Chosen]) -> str:
-    """A digest of all files that these choices name."""
-    return digest_of(input_digests({group: fields for group, (_, fields) in chosen.items()}))
+    """A digest of all files that these choices name, in fields or (extensions) as ``inputs`` of their class."""
+    values = {group: fields for group, (_, fields) in chosen.items()}
+    extensions: set[str] = set()
+    stated: list[str] = []
+    for group, (name, fields) in chosen.items():
+        for entry in _registered(name, (group,)):
+            if entry.cls.__module__.partition(".")[0] != "gsim":
+                extensions.add(group)
+            stated += _stated_inputs(entry)
+        for text in _texts(fields):
+            for entry in _registered(text, registry.groups()):
+                stated += _stated_inputs(entry)
+    return digest_of(input_digests(values, extensions, stated))
+
+
+def _stated_inputs(entry: registry.Entry) -> tuple[str, ...]:
+    """``inputs: ClassVar[tuple[str, ...]]``: files and folders that an extension reads beside those in its fields.
+
+    Raises ``ConfigError`` for anything but existing paths; a field of this name is a field as any other.
+    """
+    stated = getattr(entry.cls, "inputs", ())
+    if callable(stated) or "inputs" in {field.name for field in dataclasses.fields(entry.config)}:
+        return ()
+    where = f"{entry.group} '{entry.name}': inputs"
+    if not isinstance(stated, tuple) or not all(isinstance(item, str) for item in stated):
+        raise ConfigError(f"{where} must be a tuple of paths, not {stated!r}")
+    for item in stated:
+        if not os.path.exists(item):
+            raise ConfigError(f"{where}: there is no file or folder {item}")
+    return stated

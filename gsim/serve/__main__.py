@@ -9,13 +9,9 @@ predictor must be one that learns (default here: history). The other options:
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 
-from gsim.calibration.options import option_help, parse_options
-from gsim.cli.one import divided, settings_of
-from gsim.core import ConfigError, GsimError
+from gsim.cli.server import ServerProgram
 from gsim.run.settings import Settings
 from gsim.serve.config import ServeConfig
 
@@ -25,6 +21,7 @@ _GROUPS = ("router", "predictor", "estimator", "rectifier", "mechanism", "teleme
 async def serve(settings: Settings, config: ServeConfig) -> None:
     """Serve until somebody says stop."""
     from gsim.live.quiet import hush
+    from gsim.live.stop import stop_event
     from gsim.serve.choices import policies_of, scrape_interval_of
     from gsim.serve.running import start_gateway
 
@@ -32,9 +29,7 @@ async def serve(settings: Settings, config: ServeConfig) -> None:
     telemetry = settings.choices["telemetry"].build()
     interval_s = scrape_interval_of(settings)
     gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)
-    stop = asyncio.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    stop = stop_event()
     for server in gateway.service.servers:
         speed = server.profile.name if server.profile is not None else "no profile: speeds are learned from scratch"
         print(f"{server.name}: {server.url}, {server.model} ({speed})", flush=True)
@@ -45,29 +40,7 @@ async def serve(settings: Settings, config: ServeConfig) -> None:
     await gateway.close()
 
 
-def main(words: list[str]) -> int:
-    """Run; the exit status is 0 (stopped) or 2 (it cannot be done, and why)."""
-    if any(word in ("-h", "--help") for word in words):
-        print(f"{__doc__}\n{option_help(ServeConfig)}")
-        return 0
-    try:
-        own, others = divided(words, ServeConfig.__dataclass_fields__)
-        config = parse_options(ServeConfig, own)
-        for word in others:
-            if word.lstrip("+").partition("=")[0].partition(".")[0] not in _GROUPS:
-                known = ", ".join((*_GROUPS, *ServeConfig.__dataclass_fields__))
-                raise ConfigError(f"unknown option '{word}'; there are: {known}")
-        try:
-            import aiohttp  # noqa: F401
-        except ImportError:
-            raise ConfigError("servers need one more package: pip install 'gsim[live]'") from None
-        if not any(word.startswith("predictor=") for word in others):
-            others = ["predictor=history", *others]
-        asyncio.run(serve(settings_of(others), config))
-    except GsimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+main = ServerProgram(__doc__ or "", ServeConfig, _GROUPS, serve, ("predictor=history",)).main
 
 
 if __name__ == "__main__":

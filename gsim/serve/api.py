@@ -5,66 +5,47 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any
 
 from aiohttp import web
 
+from gsim.live.api import METRICS_HEADERS, STREAM_HEADERS, OpenAiApi
 from gsim.live.bodies import BodyError, error_body, read_asked, read_json
 from gsim.serve.exchange import Exchange, Piece
 from gsim.serve.service import Service
 from gsim.serve.writer import Writer
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 #: Headers of the client that servers get; others are the connection's own.
 _PASSED_ON = ("authorization", "x-request-id", "traceparent", "tracestate", "x-task", "x-session-id")
 SLO, TASK, SESSION = "x-slo-ms", "x-task", "x-session-id"
-_STREAM = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_STREAM = STREAM_HEADERS | {"X-Accel-Buffering": "no"}
 
 
-class Api:
+class Api(OpenAiApi):
     """What clients may ask of a gateway."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self._model = service.servers[0].model
-        self.app = web.Application(client_max_size=service.config.max_body_bytes, middlewares=[self._guard])
-        self.app.add_routes(
-            [
-                web.post("/v1/completions", self._completions),
-                web.post("/v1/chat/completions", self._chat),
-                web.get("/v1/models", self._models),
-                web.get("/health", self._health),
-                web.get("/version", self._version),
-                web.get("/metrics", self._metrics),
-            ]
-        )
+        super().__init__(service.config.max_body_bytes)
 
-    async def _models(self, _request: web.Request) -> web.Response:
+    async def _models(self, request: web.Request) -> web.Response:
         longest = max(server.max_model_len for server in self.service.servers)
         card = {"id": self._model, "object": "model", "created": 0, "owned_by": "gsim", "max_model_len": longest}
         return web.json_response({"object": "list", "data": [card]})
 
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _health(self, request: web.Request) -> web.Response:
         up = bool(self.service.gateway.view.available.any())
         return web.Response(status=200 if up else 503)
 
-    async def _version(self, _request: web.Request) -> web.Response:
+    async def _version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "gsim-serve"})
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self.service.metrics.text(), headers=headers)
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.service.metrics.text(), headers=METRICS_HEADERS)
 
-    async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, chat=False)
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, chat=True)
-
-    async def _answer(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+    async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         values = read_json(await request.read())
         service = self.service
         if len(service.exchanges) >= service.config.max_requests:
@@ -143,16 +124,6 @@ class Api:
         if not 0 < slo_ms < 1e12:
             raise BodyError(f"slo_ms must be milliseconds above 0, not {given!r}"[:200], "slo_ms")
         return slo_ms / 1e3
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except BodyError as error:
-            body = error_body(error.message, error.kind, error.status, error.param)
-            return web.json_response(body, status=error.status)
-        except web.HTTPRequestEntityTooLarge:
-            return web.json_response(error_body("The request is too large.", "BadRequestError", 413), status=413)
 
 
 def _text(request: web.Request, values: dict[str, Any], header: str, name: str) -> str:

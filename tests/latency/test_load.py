@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import io
+import json
 import math
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from gsim.core import Batch, Chunk, ProfileError
 from gsim.latency import load_profile, profile_names
+from gsim.latency.opened import profile_files
 
 GOOD = """
 gpu: MyCard
@@ -56,6 +60,38 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert load_profile(path).price_per_hour == 1.5
     write(tmp_path, GOOD.replace("usd_per_hour: 1.5", "usd_per_hour: 11.5"))
     assert load_profile(path).price_per_hour == 11.5
+
+
+def test_a_changed_model_is_read_again(tmp_path: Path, opened: set[str]) -> None:
+    config = {
+        **{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
+        **{"num_key_value_heads": 8, "vocab_size": 128256, "intermediate_size": 14336},
+    }
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    path = write(tmp_path, GOOD.replace("llama-3.1-8b", "config.json"))
+    profile = load_profile(path)
+    assert load_profile(path) is profile
+    assert profile.deployment.model.layers == 32
+    # The loader opens no file that a run's key does not have.
+    assert opened == {str(file) for file in profile_files(path)} == {str(path), str(file)}
+    file.write_text(json.dumps(config | {"max_position_embeddings": 8192, "num_hidden_layers": 8}))
+    assert load_profile(path).deployment.model.layers == 8
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The files that have been opened for reading."""
+    found: set[str] = set()
+    original = io.open
+
+    def seen(file: Any, mode: str = "r", *args: Any, **words: Any) -> Any:
+        if "r" in mode:
+            found.add(str(file))
+        return original(file, mode, *args, **words)
+
+    monkeypatch.setattr(io, "open", seen)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,60 @@ def _rate_curve(here: Path) -> tuple[Settings, Callable[[], object]]:
     return settings(trace=trace), lambda: (here / "curve").write_text("0 2\n")
 
 
+CONFIG = {
+    **{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32},
+    **{"num_key_value_heads": 8, "vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 131072},
+}
+
+
+def _changed_model(config: Path) -> None:
+    config.write_text(json.dumps(CONFIG | {"num_hidden_layers": 31}))
+
+
+def _model_of_a_profile(here: Path) -> tuple[Settings, Callable[[], object]]:
+    (here / "cards" / "mine").mkdir(parents=True)
+    (here / "cards" / "mine" / "config.json").write_text(json.dumps(CONFIG))
+    text = PROFILE.read_text().replace("model: llama-3.1-8b", "model: mine")
+    assert "model: mine" in text
+    (here / "cards" / "card.yaml").write_text(text)
+    pool = {"name": "paper", "instances": [{"profile": "cards/card.yaml", "count": 1}]}
+    return settings(pool=pool), lambda: _changed_model(here / "cards" / "mine" / "config.json")
+
+
+def _model_of_the_objectives_profile(here: Path) -> tuple[Settings, Callable[[], object]]:
+    _model_of_a_profile(here)
+    (here / "cards").rename(here / "profiles")
+    slo = {"name": "scaled", "profile": "card"}
+    return settings(slo=slo), lambda: _changed_model(here / "profiles" / "mine" / "config.json")
+
+
+def _model_of_an_operator_folder(here: Path) -> tuple[Settings, Callable[[], object]]:
+    (here / "tables").mkdir()
+    (here / "tables" / "dense.csv").write_text("")
+    (here / "tables" / "meta.yaml").write_text("model: ../mine.json\n")
+    (here / "mine.json").write_text(json.dumps(CONFIG))
+    pool = {"name": "paper", "instances": [{"profile": "tables", "count": 1}]}
+    return settings(pool=pool), lambda: _changed_model(here / "mine.json")
+
+
+def _model_that_takes_precedence(here: Path) -> tuple[Settings, Callable[[], object]]:
+    # A folder of the name counts before the catalogue, and is there only later.
+    def change() -> None:
+        (here / "llama-3.1-8b").mkdir()
+        _changed_model(here / "llama-3.1-8b" / "config.json")
+
+    return settings(), change
+
+
+def _linked_folder(here: Path) -> tuple[Settings, Callable[[], object]]:
+    made, _ = _file_in_folder(here)
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere" / "b.json").write_text("{}")
+    (here / "elsewhere" / "back").symlink_to(here / "sessions")
+    (here / "sessions" / "below").symlink_to(here / "elsewhere")
+    return made, lambda: (here / "elsewhere" / "b.json").write_text("[]")
+
+
 def _slower(profile: Path) -> None:
     text = profile.read_text()
     profile.write_text(text.replace("overhead_ms: ", "overhead_ms: 1"))
@@ -132,6 +186,11 @@ def _slower(profile: Path) -> None:
         _profile_of_the_objective,
         _profile_of_the_objective_by_default,
         _rate_curve,
+        _model_of_a_profile,
+        _model_of_the_objectives_profile,
+        _model_of_an_operator_folder,
+        _model_that_takes_precedence,
+        _linked_folder,
     ],
     ids=lambda prepare: prepare.__name__.strip("_"),
 )
@@ -344,6 +403,24 @@ class Mine:
         from {late} import answer
         return {helper}.answer()
 '''
+READER = '''
+"""A router that reads files."""
+import importlib
+from dataclasses import dataclass
+from typing import ClassVar
+from gsim.core import register
+helper = importlib.import_module("rb_dynamic")
+
+
+@register("router", "rb_reader")
+@dataclass
+class Reader:
+    """Reads."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    inputs: ClassVar[tuple[str, ...]] = {inputs}
+    tables: str = "weights"
+'''
 
 
 @pytest.fixture
@@ -409,3 +486,42 @@ def test_an_extension_that_is_loaded_keeps_the_code_that_runs(here: Path) -> Non
     del sys.modules["gsim_extension_rb_kept"]
     load_extensions([str(file)])
     assert settings(router={"name": "rb_kept"}).key(0) != before
+
+
+@pytest.mark.usefixtures("open_registry")
+def test_what_an_extension_reads_and_imports_by_a_literal_name_changes_its_key(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    for folder in ("weights", "more"):
+        (here / folder).mkdir()
+        (here / folder / "a.txt").write_text("0")
+    (here / "rb_dynamic.py").write_text("__import__('rb_deeper', fromlist=['x'])\n")
+    (here / "rb_deeper.py").write_text("VALUE = 0\n")
+    (here / "rb_reader.py").write_text(READER.format(inputs='("more", "stated.txt")'))
+    (here / "stated.txt").write_text("0")
+    load_extensions([str(here / "rb_reader.py")])
+
+    def key(router: str = "rb_reader") -> str:
+        monkeypatch.setattr("gsim.run.key.sources", Sources)  # as in a new process
+        return settings(router={"name": router}).key(0)
+
+    before, builtin = key(), key("least_load")
+    for file in ("rb_dynamic.py", "rb_deeper.py", "weights/a.txt", "more/a.txt", "stated.txt"):
+        with _a_byte_more(here / file):
+            assert key() != before, file
+            assert key("least_load") == builtin, file
+    assert key() == before
+    (here / "stated.txt").unlink()
+    with pytest.raises(ConfigError, match=r"router 'rb_reader': inputs: there is no file or folder stated.txt"):
+        key()
+
+
+@pytest.mark.usefixtures("open_registry")
+def test_inputs_of_an_extension_are_a_tuple(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    (here / "rb_dynamic.py").write_text("")
+    (here / "rb_reader.py").write_text(READER.format(inputs='"stated.txt"'))
+    load_extensions([str(here / "rb_reader.py")])
+    with pytest.raises(ConfigError, match="inputs must be a tuple of paths, not 'stated.txt'"):
+        settings(router={"name": "rb_reader"}).key(0)

@@ -11,18 +11,24 @@ from gsim.latency.models.hf_config import shape_of_config
 from gsim.latency.models.shape import ModelShape, catalogue_key
 
 
+def config_file(name: str, near: Path | None = None) -> Path | None:
+    """The ``config.json`` that ``model_shape`` reads for this name; None where it reads no file."""
+    for base in (near, Path()) if near is not None else (Path(),):
+        file = base / name if name.endswith(".json") else base / name / "config.json"
+        if file.is_file():
+            return file
+    return None
+
+
 def model_shape(name: str, near: Path | None = None) -> ModelShape:
     """The shape for a catalogue name (``llama-3.1-8b``, ``meta-llama/Llama-3.1-8B-Instruct``) or a ``config.json``.
 
     A path ends in ``.json`` or is a folder that holds ``config.json``; relative to ``near`` where that has it. Raises
     ``ProfileError`` that lists what there is.
     """
-    for base in (near, Path()) if near is not None else (Path(),):
-        path = base / name
-        if name.endswith(".json") or (path / "config.json").is_file():
-            file = path if name.endswith(".json") else path / "config.json"
-            if file.is_file():
-                return shape_of_config(file)
+    file = config_file(name, near)
+    if file is not None:
+        return shape_of_config(file)
     if name.endswith(".json"):
         raise ProfileError(f"model '{name}': there is no such file")
     key = catalogue_key(name)

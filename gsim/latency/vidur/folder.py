@@ -49,7 +49,7 @@ def vidur_profile(folder: Path, gpu: str | None = None, model: str | None = None
     Raises ``ProfileError`` that names the file, the column and what there is.
     """
     device = _device(folder, gpu)
-    shape = model_shape(model or _model_name(folder))
+    shape = model_shape(model or model_name(folder))
     dtype = "fp8" if "fp8" in folder.name.lower() else "fp16"
     linear = read_linear(folder, shape)
     if tp is None:
@@ -135,7 +135,8 @@ def _device(folder: Path, gpu: str | None) -> Card:
     raise ProfileError(f"{folder}: device '{names}' is not known; there are: {', '.join(CARDS)}")
 
 
-def _model_name(folder: Path) -> str:
+def model_name(folder: Path) -> str:
+    """The model that a folder's tables are of, as the folder is called."""
     key = catalogue_key(folder.name.replace("_", "-"))
     return _OTHER_NAMES.get(key, key)
 

@@ -4,16 +4,15 @@ and lmcache-agent-trace)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
 from gsim.core import ConfigError, register
-from gsim.workload.arrivals import ArrivalConfig
 from gsim.workload.formats.grouping import grouped, play_of
 from gsim.workload.formats.history import reused
-from gsim.workload.formats.recorded import Recorded
+from gsim.workload.formats.untimed import Untimed
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
 from gsim.workload.rows import Row, csv_rows, moment, number, text, whole
@@ -23,13 +22,9 @@ _COLUMNS = ("sid", "turn", "t", "input_tokens", "output_tokens", "prefix_tokens_
 
 @register("trace", "agent_csv")
 @dataclass(frozen=True, kw_only=True)
-class AgentCsv(Recorded):
+class AgentCsv(Untimed):
     """Coding-agent sessions as CSV (one row per turn, reused prefix given), closed loop. Session arrivals are drawn."""
 
-    rate_per_s: float | None = 1.0
-    """Mean request rate: sessions arrive at this rate over their mean number of turns."""
-    arrivals: ArrivalConfig = field(default_factory=ArrivalConfig)
-    """When sessions arrive (the files do not say)."""
     recorded_tpot_s: float = 0.03
     """Files without ``gap_before_s``: a turn was assumed to take this long per output token, the rest of the time
     to the next turn is its gap."""

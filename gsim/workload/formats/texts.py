@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import ceil, isfinite
@@ -11,11 +11,10 @@ from math import ceil, isfinite
 import numpy as np
 
 from gsim.core import ConfigError, Content, register
-from gsim.workload.arrivals import ArrivalConfig
 from gsim.workload.formats.grouping import grouped, play_of
 from gsim.workload.formats.history import continued
 from gsim.workload.formats.json_values import json_values
-from gsim.workload.formats.recorded import Recorded
+from gsim.workload.formats.untimed import Untimed
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
 from gsim.workload.rows import Row, brief, json_rows, parsed, present, text, whole
@@ -41,13 +40,9 @@ def counted(row: Row, names: tuple[str, ...], written: str, characters_per_token
 
 @register("trace", "vllm_custom")
 @dataclass(frozen=True, kw_only=True)
-class VllmCustom(Recorded):
+class VllmCustom(Untimed):
     """vLLM custom JSON lines: ``prompt`` and ``output_tokens`` (what ``vllm bench serve`` reads)."""
 
-    rate_per_s: float | None = 1.0
-    """Mean request rate."""
-    arrivals: ArrivalConfig = field(default_factory=ArrivalConfig)
-    """When requests arrive (the file does not say)."""
     characters_per_token: float = 4.0
     """Length of a prompt whose row has no ``prompt_tokens`` (about 4 for English text)."""
 
@@ -72,13 +67,9 @@ class VllmCustom(Recorded):
 
 @register("trace", "sharegpt")
 @dataclass(frozen=True, kw_only=True)
-class ShareGpt(Recorded):
+class ShareGpt(Untimed):
     """ShareGPT conversations (JSON array or lines): each human message with its answer is a turn, closed loop."""
 
-    rate_per_s: float | None = 1.0
-    """Mean request rate."""
-    arrivals: ArrivalConfig = field(default_factory=ArrivalConfig)
-    """When conversations start (the file does not say)."""
     characters_per_token: float = 4.0
     """Length of a message without ``tokens`` (about 4 for English text)."""
     max_output_tokens: int = 4096
@@ -136,13 +127,9 @@ class ShareGpt(Recorded):
 
 @register("trace", "prompt_lengths")
 @dataclass(frozen=True, kw_only=True)
-class PromptLengths(Recorded):
+class PromptLengths(Untimed):
     """Prompts as text with measured lengths and task classes (JSON lines: task, session, prompt ...)."""
 
-    rate_per_s: float | None = 1.0
-    """Mean request rate."""
-    arrivals: ArrivalConfig = field(default_factory=ArrivalConfig)
-    """When sessions arrive (the file does not say)."""
     gap_s: float = 0.5
     """Time between a turn's answer and the next turn (the file does not say)."""
 

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from gsim.core import Content, register
-from gsim.workload.arrivals import ArrivalConfig
 from gsim.workload.formats.history import block_content
 from gsim.workload.formats.json_values import json_values
-from gsim.workload.formats.recorded import Recorded
+from gsim.workload.formats.untimed import Untimed
 from gsim.workload.play import NO_CLOCK, Play, Turn, Wait, segment
 from gsim.workload.report import Report, RowError
 from gsim.workload.rows import Row, folder_or_file, moment, number, parsed, present, text, whole, wholes
@@ -25,13 +24,9 @@ _CLOCK_S = 1.0
 
 @register("trace", "weka")
 @dataclass(frozen=True, kw_only=True)
-class Weka(Recorded):
+class Weka(Untimed):
     """kv-cache-tester JSON, a file or a folder of them (one session each): closed loop, sub-agents fan out and join."""
 
-    rate_per_s: float | None = 1.0
-    """Mean request rate: sessions arrive at this rate over their mean number of requests."""
-    arrivals: ArrivalConfig = field(default_factory=ArrivalConfig)
-    """When sessions arrive (the files do not say)."""
     task: str = "code_agent"
     """Task class of every request."""
 
