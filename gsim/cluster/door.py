@@ -9,7 +9,13 @@ from math import inf
 
 from gsim.core import Dependency, Job, Session, TraceError
 
-_WHOLE = ("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "output_tokens")
+_WHOLE = (
+    *("request_id", "prompt_tokens", "max_output_tokens", "session_id", "turn", "priority"),
+    *("output_tokens", "output_segment"),
+)
+#: Ids and counts are kept in 64 bits, and sums of counts too.
+_MOST = 2**62
+_MOST_TOKENS = 2**40
 
 
 class Seen:
@@ -53,6 +59,8 @@ class Door:
         if type(row[0]) is not int:
             raise TraceError("trace", None, f"session {row[0]}: session_id must be an int, not {row[0]!r}")
         jobs = session.jobs
+        if not isinstance(row[1], (float, int)):
+            raise _refused(session, f"arrival_s must be a number, not {row[1]!r}")
         if not 0.0 <= session.arrival_s < inf:
             raise _refused(session, f"arrives at {session.arrival_s} s; it must be a time from 0 on")
         if not session.slo_s > 0.0:
@@ -71,13 +79,7 @@ class Door:
             _check_order(session)
 
     def _check_job(self, session: Session, job: Job, alone: bool) -> None:
-        row: tuple[object, ...] = job.request
-        counts = (row[0], row[2], row[3], row[6], row[7], tuple(job)[1])
-        for name, count in zip(_WHOLE, counts):
-            if type(count) is not int:
-                kind = type(count).__name__
-                reason = f"request {row[0]}: {name} must be an int, not {count!r} ({kind})"
-                raise _refused(session, reason)
+        _check_types(session, job)
         request = job.request
         if not self._requests.add(request.request_id):
             raise _refused(session, "comes a second time: every request has an id of its own", job)
@@ -85,14 +87,56 @@ class Door:
             raise _refused(session, f"prompt_tokens must be 1 or more, not {request.prompt_tokens}", job)
         if job.output_tokens < 1:
             raise _refused(session, f"output_tokens must be 1 or more, not {job.output_tokens}", job)
+        if request.prompt_tokens > _MOST_TOKENS or job.output_tokens > _MOST_TOKENS:
+            most = max(request.prompt_tokens, job.output_tokens)
+            raise _refused(session, f"has {most} tokens; prompts and outputs may have 2^40 each", job)
         if request.max_output_tokens < 1:
             raise _refused(session, f"max_output_tokens must be 1 or more, not {request.max_output_tokens}", job)
         if not request.slo_s > 0.0:
             raise _refused(session, f"slo_s must be greater than 0, not {request.slo_s}", job)
         if not job.after and not 0.0 <= request.arrival_s < inf:
             raise _refused(session, f"arrives at {request.arrival_s} s; it must be a time from 0 on", job)
+        if not job.after and request.arrival_s != session.arrival_s:
+            reason = (
+                f"arrives at {request.arrival_s} s, its session at {session.arrival_s} s; without `after` they are one"
+            )
+            raise _refused(session, reason, job)
+        if request.content:
+            _check_content(session, job)
         if not alone and request.session_id != session.session_id:
             raise _refused(session, f"says that it belongs to session {request.session_id}", job)
+
+
+def _check_types(session: Session, job: Job) -> None:
+    """Whole numbers that 64 bits hold, numbers and text where each is due."""
+    row: tuple[object, ...] = job.request
+    own: tuple[object, ...] = job
+    for name, count in zip(_WHOLE, (row[0], row[2], row[3], row[6], row[7], row[10], own[1], own[2])):
+        if type(count) is not int:
+            kind = type(count).__name__
+            raise _refused(session, f"request {row[0]}: {name} must be an int, not {count!r} ({kind})")
+        if not -_MOST < count < _MOST:
+            raise _refused(session, f"request {row[0]}: {name} must be between -2^62 and 2^62, not {count}")
+    for name, number in (("arrival_s", row[1]), ("slo_s", row[4])):
+        if not isinstance(number, (float, int)):
+            raise _refused(session, f"{name} must be a number, not {number!r}", job)
+    if not isinstance(row[5], str):
+        raise _refused(session, f"task must be text, not {row[5]!r}", job)
+
+
+def _check_content(session: Session, job: Job) -> None:
+    """The pieces of a prompt are whole, not negative, and make up the prompt."""
+    total = 0
+    pieces: tuple[object, ...] = job.request.content
+    for piece in pieces:
+        if not isinstance(piece, tuple) or len(piece) != 2 or type(piece[0]) is not int or type(piece[1]) is not int:
+            raise _refused(session, f"content must be pairs of ints (segment, tokens), not {piece!r}", job)
+        tokens: int = piece[1]
+        if tokens < 0:
+            raise _refused(session, f"a piece of content has {tokens} tokens; it must be 0 or more", job)
+        total += tokens
+    if total != job.request.prompt_tokens:
+        raise _refused(session, f"its content has {total} tokens, and its prompt {job.request.prompt_tokens}", job)
 
 
 def _check_order(session: Session) -> None:
@@ -101,6 +145,9 @@ def _check_order(session: Session) -> None:
     in_order = True
     for job in session.jobs:
         for dependency in job.after:
+            link: tuple[object, ...] = dependency
+            if type(link[0]) is not int or not isinstance(link[1], (float, int)):
+                raise _refused(session, f"waits for {link[0]!r} and {link[1]!r}: an id and a number of seconds", job)
             if not 0.0 <= dependency.delay_s < inf:
                 raise _refused(session, f"waits for {dependency.delay_s} s; it must be a time from 0 on", job)
             if dependency.request_id not in before:

@@ -37,6 +37,10 @@ def job(**values: object) -> Session:
     return Session(0, 0.0, (Job(request(0), 5)._replace(**values),))
 
 
+def dependent(on: object, delay_s: object) -> Job:
+    return Job(request(1, arrival_s=nan), 5, after=(Dependency(on, delay_s),))  # type: ignore[arg-type]
+
+
 REFUSED: list[tuple[Callable[[], list[Session]], str]] = [
     (lambda: [turns((), (7,))], "session 0, request 1: waits for request 7, which is not in its session"),
     (lambda: [turns((), (2,), (1,))], "session 0: requests 1, 2 wait for one another"),
@@ -62,6 +66,19 @@ REFUSED: list[tuple[Callable[[], list[Session]], str]] = [
     (lambda: [_delayed(inf)], "session 0, request 1: waits for inf s"),
     (lambda: [_delayed(-1.0)], "session 0, request 1: waits for -1.0 s"),
     (lambda: [_delayed(nan)], "session 0, request 1: waits for nan s"),
+    (lambda: [single(content=((1, 130), (2, -30)))], "session 0, request 0: a piece of content has -30 tokens"),
+    (lambda: [single(content=((1, 100.0),))], "content must be pairs of ints"),
+    (lambda: [single(content=((1, 50),))], "its content has 50 tokens, and its prompt 100"),
+    (lambda: [Session(0, 5.0, single().jobs)], "arrives at 0.0 s, its session at 5.0 s"),
+    (lambda: [single(request_id=10**25)], "request_id must be between -2^62 and 2^62"),
+    (lambda: [single(prompt_tokens=2**41)], "tokens; prompts and outputs may have 2"),
+    (lambda: [job(output_tokens=10**19)], "output_tokens must be between"),
+    (lambda: [single(priority="a")], "priority must be an int, not 'a' (str)"),
+    (lambda: [single(arrival_s="0")], "arrival_s must be a number, not '0'"),
+    (lambda: [single(task=None)], "task must be text, not None"),
+    (lambda: [job(output_segment="x")], "output_segment must be an int"),
+    (lambda: [turns((), (0,))._replace(jobs=(turns((), (0,)).jobs[0], dependent("0", 1.0)))], "waits for '0' and 1.0"),
+    (lambda: [turns((), (0,))._replace(jobs=(turns((), (0,)).jobs[0], dependent(0, None)))], "waits for 0 and None"),
 ]
 
 
