@@ -83,14 +83,18 @@ def run_table(metrics: Mapping[str, Interval], instances: Sequence[Mapping[str, 
         for name, (mean, low, high) in metrics.items()
     ]
     usage = [
-        [str(i["instance"]), str(i["gpu"]), number(i["requests"]), f"{i['share']:.1%}", f"{i['utilisation']:.1%}"]
+        [str(i["instance"]), str(i["gpu"]), number(i["requests"]), _percent(i["share"]), _percent(i["utilisation"])]
         for i in instances
     ]
     return (
         render(["metric", "mean", "95 % interval"], rows)
         + "\n\n"
-        + render(["instance", "GPU", "requests", "share", "utilisation"], usage)
+        + render(["instance (whole run)", "GPU", "requests", "share", "utilisation"], usage)
     )
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{share:.1%}"
 
 
 def frame_table(name: str, frame: pd.DataFrame, most_rows: int = 40) -> str:

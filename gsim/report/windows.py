@@ -34,10 +34,11 @@ def _too_short(name: str, results: Sequence[Measured]) -> list[str]:
     ]
     if not short:
         return []
-    last = f"last {number(stay_s)} s" if math.isfinite(stay_s) else "last longer than its runs"
+    last = f"last {number(stay_s)} s" if math.isfinite(stay_s) else "last too long to be seen whole"
     return [
         f"warning: {name} has {' and '.join(short)}, and its sessions {last} (95 % of the requests are in sessions no "
-        "longer): what it measures is the beginning of a ramp; warmup_s=auto until_s=auto choose longer ones"
+        "longer): what it measures may be the beginning of a ramp. Longer ones tell (warmup_s=auto until_s=auto choose "
+        "by how long sessions last under least_load)"
     ]
 
 
