@@ -37,7 +37,7 @@ def test_a_short_window_is_named_with_its_study():
     assert "a window of 120" in said[0]
     assert "last 150 s" in said[0]
     # Where too few sessions have ended to tell how long they last, they last longer than the runs.
-    assert "longer than its runs" in window_sentences("study", [cell(nan)], "by_session")[0]
+    assert "too long to be seen whole" in window_sentences("study", [cell(nan)], "by_session")[0]
     # A recorded trace has its beginning and its end.
     assert window_sentences("study", [cell(150.0)], "by_arrival") == []
 
