@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import shutil
 from pathlib import Path
@@ -193,6 +194,17 @@ def test_broken_folders_are_refused(folder: Path, tmp_path: Path, file: str, old
     (copy / file).write_text(text.replace(old, new))
     with pytest.raises(ProfileError, match=words):
         load_profile(copy)
+
+
+def test_a_changed_config_of_the_model_is_read_again(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy-tp1")
+    text = (copy / "meta.yaml").read_text()
+    (copy / "meta.yaml").write_text(text.replace("meta-llama/Llama-3.1-8B", "../model.json"))
+    config = {"model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config |= {"vocab_size": 128256, "intermediate_size": 14336, "max_position_embeddings": 8192}
+    for layers in (LAYERS, 8):
+        (tmp_path / "model.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
+        assert load_profile(copy).deployment.model.layers == layers
 
 
 def test_an_overhead_cannot_take_away_more_than_the_operators(folder: Path) -> None:
