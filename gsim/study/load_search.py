@@ -51,8 +51,10 @@ class Probe:
         return self.attainment >= target and steadiness(self).stationary is not False
 
     def floods(self, target: float) -> bool:
-        """Beyond capacity: no level, and the target is missed. No higher load will do better."""
-        return self.attainment < target and steadiness(self).stationary is False
+        """Beyond capacity: the target is missed and growth is shown (a level may be missing by chance). No higher load
+        will do better."""
+        told = steadiness(self)
+        return self.attainment < target and (told.stationary is False or told.growth.low > 0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from gsim.run.audit import audit
 def sound() -> RunResult:
     pool = (InstanceSpec("a", constant_profile(0.01), EngineConfig()),)
     scenario = Scenario(pool, build("router", "round_robin"), build("predictor", "oracle"), build("estimator", "ema"))
-    load = (Session(i, 0.1 * i, (Job(Request(i, 0.1 * i, 50, 1000, 9.0, i), 20),)) for i in range(5))
+    load = (Session(i, 0.1 * i, (Job(Request(i, 0.1 * i, 50, 1000, 9.0, session_id=i), 20),)) for i in range(5))
     return simulate(scenario, load, 0)
 
 
