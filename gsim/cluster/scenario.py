@@ -85,4 +85,4 @@ class Scenario:
     @property
     def routes_by_gauges(self) -> bool:
         """Whether every decision looks at scraped gauges, or is logged with them."""
-        return "scrape" in needs_of(self.router) or self.telemetry.log_decisions
+        return "scrape" in needs_of("router", self.router) or self.telemetry.log_decisions

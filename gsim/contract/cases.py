@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,11 +83,11 @@ def busy_view(n: int, seed: int = 0) -> ClusterView:
 
 
 def active_requests(n: int, instances: int, seed: int = 0) -> ActiveRequests:
-    """``n`` requests in flight at 100 s, of which many are about to miss their deadline."""
+    """``n`` requests in flight at 100 s, of which many are about to miss their deadline; read-only, as in a run."""
     rng = np.random.default_rng(seed)
     generated = rng.integers(0, 400, n)
     arrival_s = 100.0 - rng.random(n) * 10.0
-    return ActiveRequests(
+    made = ActiveRequests(
         request_id=np.arange(n),
         instance=rng.integers(0, instances, n),
         prompt_tokens=rng.integers(10, 3000, n),
@@ -101,6 +102,11 @@ def active_requests(n: int, instances: int, seed: int = 0) -> ActiveRequests:
         moved_s=np.full(n, -np.inf),
         observed_s=100.0,
     )
+    for field in dataclasses.fields(made):
+        column = getattr(made, field.name)
+        if isinstance(column, np.ndarray):
+            column.flags.writeable = False
+    return made
 
 
 def run(**policies: Any) -> RunResult:

@@ -13,6 +13,7 @@ from gsim.contract.cases import BrokenError
 from gsim.core import ConfigError, GsimError, Randomised, build, lookup
 from gsim.core.answers import failure_of
 from gsim.core.registry import entries
+from gsim.gateway.policies import require_complete
 
 Check = Callable[[Callable[[], Any]], None]
 
@@ -61,6 +62,7 @@ def verdicts(group: str, name: str, **fields: Any) -> list[Verdict]:
         policy = build(group, name, **fields)
         if isinstance(policy, Randomised):
             policy.seed(np.random.default_rng(_SEED))
+        require_complete(group, policy)
         made[:] = [policy]
         return policy
 
@@ -74,21 +76,25 @@ def _verdict(
     promise = " ".join((check.__doc__ or "").split()).rstrip(".")
     try:
         check(make)
-    except (BrokenError, GsimError) as error:
+    except BrokenError as error:
         return Verdict(promise, str(error))
     except (Exception, SystemExit) as error:
         told = failure_of(error, {group: made[0]})
-        return Verdict(promise, str(told) if told is not None else f"{type(error).__name__}: {error}")
+        if told is None and not isinstance(error, GsimError):
+            return Verdict(promise, f"{type(error).__name__}: {error}")
+        return Verdict(promise, str(told or error))
     return Verdict(promise)
 
 
 def report(group: str, name: str, found: Sequence[Verdict]) -> str:
-    """The verdicts in words, a line each, and what broke the ones that do not hold."""
+    """The verdicts in words, a line each, and what broke the ones that do not hold (what breaks several: once)."""
     lines = [f"{group} '{name}'"]
+    told: set[str] = set()
     for verdict in found:
         lines.append(f"  {'holds ' if not verdict.broken else 'BROKEN'}  {verdict.promise}")
         if verdict.broken:
-            lines.append(f"          {verdict.broken}")
+            lines.append(f"          {'same fault' if verdict.broken in told else verdict.broken}")
+            told.add(verdict.broken)
     good = sum(not verdict.broken for verdict in found)
     lines.append(f"  {good} of {len(found)} promises hold")
     return "\n".join(lines)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from gsim.contract.cases import active_requests, busy_view, require, run, same_run
 from gsim.core import ActiveRequests, ClusterView, Migration, PolicyView, Rectifier
 from gsim.core.answers import interval_of, migrations_of, title
+from gsim.gateway.policies import needs_of
 
 Make = Callable[[], Rectifier]
 
 
 def _reviewed(rectifier: Rectifier, active: ActiveRequests, view: ClusterView) -> list[Migration]:
     name = title("rectifier", rectifier)
-    seen = PolicyView.on(view, name, getattr(rectifier, "needs", frozenset()))
+    seen = PolicyView.on(view, name, needs_of("rectifier", rectifier))
     seen.now_s = view.now_s
     answer: object = rectifier.review(active, seen)
     return migrations_of(answer, len(view), name)

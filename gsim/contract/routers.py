@@ -9,12 +9,13 @@ import numpy as np
 from gsim.contract.cases import busy_view, idle_view, request, require, run, same_run
 from gsim.core import ClusterView, Completion, Learner, Placed, PolicyView, QueueOrder, Router, Verdict
 from gsim.core.answers import instance_of, key_of, title
+from gsim.gateway.policies import needs_of
 
 Make = Callable[[], Router]
 
 
 def _seen(router: Router, view: ClusterView) -> PolicyView:
-    return PolicyView.on(view, title("router", router), getattr(router, "needs", frozenset()))
+    return PolicyView.on(view, title("router", router), needs_of("router", router))
 
 
 def _decisions(router: Router, view: ClusterView, n: int = 60) -> Iterator[int | Verdict]:

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from gsim.core.decision import Migration
-from gsim.core.errors import GsimError, SimulationError
+from gsim.core.errors import ConfigError, GsimError, InputError, SimulationError
 from gsim.core.registry import name_of
+from gsim.core.view import ActiveRequests, ClusterView
 
 # Made once: to join types by ``|`` where they are asked for costs more than the question.
 _WHOLE: Final = (int, np.integer)
@@ -88,6 +89,20 @@ def migrations_of(answer: object, size: int, policy: str) -> list[Migration]:
     return [_migration(move, size, policy) for move in moves]
 
 
+def require_allowed(moves: list[Migration], active: ActiveRequests, policy: str) -> None:
+    """Every migration is of a request that was in the ``active`` of the review, to another instance than its own.
+
+    ``SimulationError`` else: what a rectifier could know is its fault. What changed since is not (a move is refused).
+    """
+    for move in moves:
+        rows = (active.request_id == move.request_id).nonzero()[0]
+        what = f"{policy} moves request {move.request_id} to instance {move.target}"
+        if not len(rows):
+            raise SimulationError(f"{what}; allowed: a request of the {len(active)} in the active of this review")
+        if int(active.instance[rows[0]]) == move.target:
+            raise SimulationError(f"{what}, where it is; allowed: another instance")
+
+
 def _migration(move: object, size: int, policy: str) -> Migration:
     if not isinstance(move, Migration):
         raise SimulationError(f"{policy} answered {_shown(move)} to a review; allowed: Migration(request_id, target)")
@@ -100,6 +115,24 @@ def _migration(move: object, size: int, policy: str) -> Migration:
     return Migration(int(move.request_id), int(move.target), move.reason)
 
 
+def require_learned(view: ClusterView, policy: str) -> None:
+    """What an estimator has written is finite, a queue 0 or more, a speed above 0; ``SimulationError`` else."""
+    queue_s, prefill_s, tpot_s = view.queue_s, view.prefill_s_per_token, view.tpot_s
+    # The smallest of numbers among which one is NaN is NaN, and compares as false.
+    least = queue_s.min() >= 0.0 and prefill_s.min() > 0.0 and tpot_s.min() > 0.0
+    if least and queue_s.max() < math.inf and prefill_s.max() < math.inf and tpot_s.max() < math.inf:
+        return
+    for name, signal in (("queue_s", queue_s), ("prefill_s_per_token", prefill_s), ("tpot_s", tpot_s)):
+        right = (signal >= 0.0 if name == "queue_s" else signal > 0.0) & (signal < math.inf)
+        if not right.all():
+            wrong = int(right.argmin())
+            allowed = "0 or more" if name == "queue_s" else "above 0"
+            raise SimulationError(
+                f"{policy} says {name} = {float(signal[wrong])} for instance {wrong}; "
+                f"allowed: a finite number of seconds {allowed}"
+            )
+
+
 def interval_of(rectifier: Any, policy: str) -> float:
     """Seconds between two reviews of a rectifier (``inf``: none)."""
     interval_s = rectifier.interval_s
@@ -109,12 +142,17 @@ def interval_of(rectifier: Any, policy: str) -> float:
     raise SimulationError(f"{policy} has interval_s = {_shown(interval_s)}; allowed: {allowed}")
 
 
-def failure_of(error: BaseException, policies: dict[str, object]) -> SimulationError | None:
+def failure_of(error: BaseException, policies: dict[str, object]) -> GsimError | None:
     """An error that came out of a policy (group -> policy), told as one; None where it came from somewhere else.
+
+    An error that gsim raises on purpose keeps its words; None where they begin with whose it is already.
 
     The policy is found in the traceback: asking for it at every call would cost every call.
     """
-    if isinstance(error, GsimError | KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):
+        return None
+    meant = isinstance(error, GsimError)
+    if meant and str(error).startswith(tuple(title(group, policy) for group, policy in policies.items())):
         return None
     found = None
     cause: BaseException | None = error
@@ -127,6 +165,9 @@ def failure_of(error: BaseException, policies: dict[str, object]) -> SimulationE
     group, frame, line = found
     request = frame.f_locals.get("request")
     of = "" if request is None else f" for request {getattr(request, 'request_id', request)}"
+    if meant:
+        kind = next((known for known in (ConfigError, InputError) if isinstance(error, known)), SimulationError)
+        return kind(f"{title(group, policies[group])} in {frame.f_code.co_name}(){of}: {error}")
     said = str(error) or "without a word"
     where = f"{frame.f_code.co_filename}:{line}"
     what = f"{type(error).__name__}: {said}"

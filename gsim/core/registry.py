@@ -13,13 +13,14 @@ import functools
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gsim.core.errors import ConfigError
+from gsim.core.errors import ConfigError, GsimError
 
 T = TypeVar("T", bound=type)
 
@@ -146,4 +147,20 @@ def build(group: str, name: str, **fields: Any) -> Any:
         raise ConfigError(
             f"{group} '{name}' has no field {', '.join(unknown)}; its fields are: {', '.join(allowed) or 'none'}"
         )
-    return entry.config(**fields)
+    with making(group, name):
+        return entry.config(**fields)
+
+
+@contextmanager
+def making(group: str, name: str) -> Iterator[None]:
+    """What fails while an implementation is made is told as a ``ConfigError`` that names it, and where it failed."""
+    try:
+        yield
+    except GsimError:
+        raise
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
+        raise ConfigError(f"{group} '{name}' cannot be made: {type(error).__name__}: {error}{where}") from error

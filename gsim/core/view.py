@@ -135,9 +135,12 @@ class ClusterView:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ActiveRequests:
-    """Every dispatched, unfinished request, as the gateway sees it (arrays of equal length, oldest first)."""
+    """Every dispatched, unfinished request, as the gateway sees it (arrays of equal length, oldest first).
+
+    Read-only: several policies may look at the same arrays.
+    """
 
     request_id: Ints
     instance: Ints

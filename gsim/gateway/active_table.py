@@ -126,22 +126,28 @@ class ActiveTable:
         return requests, grown.astype(np.int64)
 
     def snapshot(self, clocks: Ints, predictor: Predictor | None) -> ActiveRequests:
-        """The columns now (``clocks``: see ``follow``); ``predictor`` re-predicts each row (None: NaN)."""
+        """The columns now (``clocks``: see ``follow``), read-only; ``predictor`` re-predicts each row (None: NaN)."""
         slots = self._used.nonzero()[0]
         rows = self._records.take(slots)
+        # Several policies look at the same columns; each column of the rows is as read-only as the rows are.
+        rows.flags.writeable = False
         request_id, instance, first = rows["request_id"], rows["instance"], rows["predicted_tokens"]
         generated = rows["tokens"] + rows["decoding"] * clocks[instance] + rows["generated_before"]
+        generated.flags.writeable = False
+        predicted = _repredicted(predictor, _Requests(self._rows, slots), request_id, generated, first)
+        moving = self._moving[slots]
+        moving.flags.writeable = False
         return ActiveRequests(
             request_id=request_id,
             instance=instance,
             prompt_tokens=rows["prompt_tokens"],
             generated_tokens=generated,
-            predicted_tokens=_repredicted(predictor, _Requests(self._rows, slots), request_id, generated, first),
+            predicted_tokens=predicted,
             arrival_s=rows["arrival_s"],
             dispatched_s=rows["dispatched_s"],
             deadline_s=rows["deadline_s"],
             moves=rows["moves"],
-            moving=self._moving[slots],
+            moving=moving,
             previous=rows["previous"],
             moved_s=rows["moved_s"],
             observed_s=self._followed_s,
@@ -223,11 +229,18 @@ def _repredicted(
     predictor: Predictor | None, requests: Sequence[Request], request_ids: Ints, generated: Ints, first: Floats
 ) -> Floats:
     if predictor is None:
-        return np.full(len(first), np.nan)
+        return _read_only(np.full(len(first), np.nan))
     asked: Any = predictor
     # By name: asking a Protocol costs more than the answer, once per review.
     if hasattr(predictor, "repredict"):
         answer: object = asked.repredict(requests, generated, first)
     else:
         answer = [asked.predict(r, g) for r, g in zip(requests, generated.tolist(), strict=True)]
-    return all_tokens_of(answer, request_ids, predictor)
+    return _read_only(all_tokens_of(answer, request_ids, predictor))
+
+
+def _read_only(column: Floats) -> Floats:
+    """The same numbers, not to be written (an array that a predictor answered stays its own)."""
+    seen = column.view()
+    seen.flags.writeable = False
+    return seen

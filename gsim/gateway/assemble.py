@@ -89,7 +89,7 @@ def assemble(
         assert policies.rectifier is not None
         network = LinkNetwork(clock, plant.link)
         moves = Moves(gateway, policies.mechanism, network, plant.kv_bytes_per_token, plant.longest_tokens)
-        predictor = policies.predictor if "prediction" in needs_of(policies.rectifier) else None
+        predictor = policies.predictor if "prediction" in needs_of("rectifier", policies.rectifier) else None
         monitor = Monitor(gateway, policies.rectifier, predictor, moves)
     scraper = Scraper(gateway, scrape_interval_s, monitor if scrapes_for_reviews_only else None)
     if "scrape" in needs:

@@ -99,7 +99,7 @@ class Gateway:
             self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
             view.prefix_tokens = self.prefix_index.match
         view.predict = self._predictions.of
-        self._router_view = PolicyView.on(view, self._router_title, needs_of(policies.router))
+        self._router_view = PolicyView.on(view, self._router_title, needs_of("router", policies.router))
 
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gsim.core import Migration, PolicyView, Predictor, Rectifier
-from gsim.core.answers import interval_of, migrations_of, title
+from gsim.core.answers import interval_of, migrations_of, require_allowed, title
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.policies import needs_of
 
@@ -25,7 +25,7 @@ class Monitor:
         self._gateway = gateway
         self._rectifier: Any = rectifier
         self._title = title("rectifier", rectifier)
-        self._view = PolicyView.on(gateway.view, self._title, needs_of(rectifier))
+        self._view = PolicyView.on(gateway.view, self._title, needs_of("rectifier", rectifier))
         self._predictor = predictor
         """Re-predicts every active request; None where the rectifier does not ask for predictions."""
         self._mover = mover
@@ -58,5 +58,7 @@ class Monitor:
         view = self._view
         gateway.view.now_s = view.now_s = now_s
         answer: object = self._rectifier.review(active, view)
-        for migration in migrations_of(answer, len(view), self._title):
+        migrations = migrations_of(answer, len(view), self._title)
+        require_allowed(migrations, active, self._title)
+        for migration in migrations:
             self._mover.start(migration)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
@@ -10,10 +12,22 @@ from gsim.core.answers import interval_of, title
 from gsim.core.policy_view import SIGNALS
 from gsim.migration import Mechanism
 
+#: What the policies of a group have.
+PROTOCOLS: Mapping[str, type] = {
+    "router": Router,
+    "predictor": Predictor,
+    "estimator": Estimator,
+    "rectifier": Rectifier,
+    "mechanism": Mechanism,
+}
+
 
 @dataclass(frozen=True)
 class Policies:
-    """Who decides. They keep what they learn, so they are for one run (or one server's life)."""
+    """Who decides. They keep what they learn, so they are for one run (or one server's life).
+
+    ``ConfigError`` where one of them lacks what its protocol has.
+    """
 
     router: Router
     predictor: Predictor
@@ -21,16 +35,19 @@ class Policies:
     rectifier: Rectifier | None = None
     mechanism: Mechanism | None = None
 
+    def __post_init__(self) -> None:
+        for group, policy in self.by_group.items():
+            require_complete(group, policy)
+
     @property
     def by_group(self) -> dict[str, object]:
         """The policies that there are, by the group that each was chosen from."""
-        groups = ("router", "predictor", "estimator", "rectifier", "mechanism")
-        return {group: getattr(self, group) for group in groups if getattr(self, group) is not None}
+        return {group: getattr(self, group) for group in PROTOCOLS if getattr(self, group) is not None}
 
     @property
     def needs(self) -> frozenset[str]:
         """The costly classes of signals that the router or the rectifier declares to use."""
-        return needs_of(self.router) | needs_of(self.rectifier)
+        return needs_of("router", self.router) | needs_of("rectifier", self.rectifier)
 
     @property
     def reviews(self) -> bool:
@@ -40,10 +57,27 @@ class Policies:
         return interval_of(self.rectifier, title("rectifier", self.rectifier)) < math.inf
 
 
-def needs_of(policy: object) -> frozenset[str]:
-    """The classes of costly signals that a policy declares; ``ConfigError`` where one of them is unknown."""
-    known = SIGNALS.keys()
-    asked = frozenset(getattr(policy, "needs", frozenset()))
-    if asked - known:
-        raise ConfigError(f"{type(policy).__name__}.needs: {sorted(asked - known)} unknown; allowed: {sorted(known)}")
-    return asked
+def require_complete(group: str, policy: object) -> None:
+    """``ConfigError`` that names the method or attribute which a policy lacks."""
+    for name, member in vars(PROTOCOLS[group]).items():
+        if isinstance(member, property):
+            if not hasattr(policy, name):
+                raise ConfigError(f"{title(group, policy)} has no attribute {name}")
+        elif not name.startswith("_") and not callable(getattr(policy, name, None)):
+            taken = ", ".join(list(inspect.signature(member).parameters)[1:])
+            raise ConfigError(f"{title(group, policy)} has no method {name}({taken})")
+
+
+def needs_of(group: str, policy: object) -> frozenset[str]:
+    """The classes of costly signals that a policy of a group declares; ``ConfigError`` where one of them is none."""
+    asked: object = getattr(policy, "needs", frozenset())
+    if not isinstance(asked, Collection) or isinstance(asked, str | bytes):
+        raise ConfigError(
+            f"{title(group, policy)} has needs = {asked!r}; allowed: a set of {sorted(SIGNALS)}, "
+            "as in needs: ClassVar[frozenset[str]] = frozenset({'estimates'})"
+        )
+    unknown = [need for need in asked if not isinstance(need, str) or need not in SIGNALS]
+    if unknown:
+        named = ", ".join(map(repr, unknown))
+        raise ConfigError(f"{title(group, policy)} declares unknown needs: {named}; allowed: {sorted(SIGNALS)}")
+    return frozenset(asked)

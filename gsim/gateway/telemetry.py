@@ -7,6 +7,7 @@ from math import nan
 import numpy as np
 
 from gsim.core import Estimator
+from gsim.core.answers import require_learned, title
 from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.clock import Steps
@@ -68,8 +69,9 @@ class StreamObserver:
         self._table = table
         self._estimator = estimator
         self._interval_s = interval_s
-        # Nothing streams while it sleeps: time has passed, that is all.
-        self._loop = gateway.loops.add(self._ring, lambda last_s, _next_s: estimator.refresh(last_s))
+        self._title = title("estimator", estimator)
+        self._loop = gateway.loops.add(self._ring, self._skipped)
+        require_learned(gateway.view, self._title)
 
     def start(self) -> None:
         """Observe again and again from now on, an interval apart."""
@@ -80,6 +82,12 @@ class StreamObserver:
         self._observe(now_s)
         self._estimator.refresh(now_s)
         self.start()
+        require_learned(self._gateway.view, self._title)
+
+    def _skipped(self, last_s: float, _next_s: float) -> None:
+        # Nothing streams while it sleeps: time has passed, that is all.
+        self._estimator.refresh(last_s)
+        require_learned(self._gateway.view, self._title)
 
     def _observe(self, now_s: float) -> None:
         table = self._table

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsim.core import ConfigError
+from gsim.core.registry import making
 from gsim.run.options import options
 from gsim.run.schema import construct
 
@@ -53,7 +54,8 @@ class Choice:
         fields = dict(self.fields)
         if any(f.name == "name" for f in dataclasses.fields(self.config)):
             fields["name"] = self.name
-        return construct(self.config, fields, self.group)
+        with making(self.group, self.name):
+            return construct(self.config, fields, self.group)
 
     @property
     def told(self) -> str:

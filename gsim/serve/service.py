@@ -17,7 +17,7 @@ from gsim.gateway.assemble import Assembly, Plant, assemble
 from gsim.gateway.backend import Backend, Report
 from gsim.gateway.clock import Clock
 from gsim.gateway.ends import Ends
-from gsim.gateway.policies import Policies
+from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.request_log import RequestLog
 from gsim.gateway.telemetry_config import TelemetryConfig
 from gsim.live.bodies import Asked, error_body
@@ -112,7 +112,7 @@ class Service:
         policies = self.policies
         if "scrape" not in policies.needs:
             return None
-        if policies.rectifier is not None and "scrape" not in getattr(policies.router, "needs", ()):
+        if policies.rectifier is not None and "scrape" not in needs_of("router", policies.router):
             # Nobody looks between two reviews.
             return max(interval_s, policies.rectifier.interval_s)
         return interval_s

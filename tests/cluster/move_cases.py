@@ -44,9 +44,10 @@ class Wild:
         self.rng = np.random.default_rng(self.salt)
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
-        chosen = active.request_id[self.rng.random(len(active)) < self.share]
-        targets = self.rng.integers(0, len(view), len(chosen))
-        return [Migration(int(i), int(j)) for i, j in zip(chosen, targets, strict=True)]
+        chosen = self.rng.random(len(active)) < self.share
+        away = self.rng.integers(1, len(view), np.count_nonzero(chosen))
+        targets = (active.instance[chosen] + away) % len(view)
+        return [Migration(int(i), int(j)) for i, j in zip(active.request_id[chosen], targets, strict=True)]
 
 
 def spec(name: str, iteration_s: float = 0.01, layout: str = "constant", **profile: Any) -> InstanceSpec:

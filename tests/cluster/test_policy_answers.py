@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,18 @@ import pytest
 from cluster_cases import constant_pool, poisson, simulate_on
 
 from gsim.cluster import Scenario, simulate
-from gsim.core import HOLD, ActiveRequests, ClusterView, Migration, Request, SimulationError, build
+from gsim.core import (
+    HOLD,
+    ActiveRequests,
+    ClusterView,
+    ConfigError,
+    Migration,
+    Request,
+    SimulationError,
+    build,
+    registry,
+)
+from gsim.run.choice import Choice
 
 NOT_AN_INSTANCE = (1.7, "1", None, math.nan, np.array([1]), np.float64(0.0), True, -1, 2, Migration(0, 1))
 NOT_TOKENS = (math.nan, math.inf, -math.inf, 0.0, -5, "7", None, np.array([3.0]))
@@ -87,6 +99,14 @@ def predicted(predictor: Any) -> Any:
         mechanism=build("mechanism", "token_ids"),
     )
     return simulate(scenario, poisson(0, 10, 10.0), 0)
+
+
+def estimated(estimator: Any) -> Any:
+    """A run whose router reads estimates."""
+    pool, router, predictor = constant_pool(2, 0.01), build("router", "fastest"), build("predictor", "oracle")
+    return simulate(
+        Scenario(instances=pool, router=router, predictor=predictor, estimator=estimator), poisson(0, 10, 10.0), 0
+    )
 
 
 def told(call: Callable[[], Any]) -> str:
@@ -233,3 +253,151 @@ def test_errors_that_are_no_policys_stay_as_they_are():
 
     with pytest.raises(ZeroDivisionError, match="in the trace"):
         simulate_on(constant_pool(2, 0.01), broken(), "round_robin")
+
+
+class NoRoute:
+    """A router that lacks everything."""
+
+
+class NoInterval:
+    """A rectifier that does not say when."""
+
+    def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
+        return []
+
+
+class NoObserve:
+    """A predictor that cannot learn."""
+
+    def predict(self, request: Request, generated_tokens: int = 0) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: run(NoRoute()), "router NoRoute has no method route(request, view)"),
+        (lambda: reviewed(NoInterval()), "rectifier NoInterval has no attribute interval_s"),
+        (lambda: predicted(NoObserve()), "predictor NoObserve has no method observe(request, output_tokens)"),
+        (lambda: estimated(NoRoute()), "estimator NoRoute has no method attach(view)"),
+    ],
+)
+def test_what_a_policy_lacks_is_said_before_the_clock_starts(call, said):
+    with pytest.raises(ConfigError) as error:
+        call()
+    assert str(error.value) == said
+
+
+def test_a_policy_that_cannot_be_made_is_named(monkeypatch):
+    @dataclass
+    class Refuses:
+        """A router that does not want to."""
+
+        def __post_init__(self) -> None:
+            raise ValueError("not today")
+
+    entry = registry.Entry("router", "refuses", Refuses, Refuses)
+    monkeypatch.setitem(registry._ENTRIES["router"], "refuses", entry)
+    for make in (lambda: build("router", "refuses"), Choice("router", "refuses", {}).build):
+        with pytest.raises(ConfigError) as error:
+            make()
+        assert str(error.value).startswith("router 'refuses' cannot be made: ValueError: not today (")
+        assert "test_policy_answers.py" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("needs", "part"),
+    [("estimates", "has needs = 'estimates'; allowed: a set of ["), (3, "has needs = 3"), ({"luck", 1}, "'luck'")],
+)
+def test_needs_are_a_set_of_known_ones(needs, part):
+    router = Answers(0)
+    router.needs = needs
+    with pytest.raises(ConfigError, match="^router Answers ") as error:
+        run(router)
+    assert part in str(error.value)
+
+
+COLUMNS = [field.name for field in dataclasses.fields(ActiveRequests)]
+
+
+@pytest.mark.parametrize("column", [name for name in COLUMNS if name != "observed_s"])
+def test_the_requests_in_flight_are_read_and_not_written(column):
+    def write(active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
+        getattr(active, column)[:] = 0
+        return []
+
+    assert "read-only" in told(lambda: reviewed(Reviews(write)))
+
+    class Writes(Undeclared):
+        needs: ClassVar[frozenset[str]] = frozenset({"requests"})
+
+    router = Writes(lambda view, request: len(view.observed()) and getattr(view.observed(), column).fill(0))
+    assert "read-only" in told(lambda: run(router))
+
+
+def test_a_column_of_the_requests_in_flight_is_not_replaced():
+    assert "cannot assign to field 'moves'" in told(
+        lambda: reviewed(Reviews(lambda active, view: setattr(active, "moves", active.moves * 0) or []))
+    )
+
+
+def test_an_array_that_a_predictor_answers_stays_its_own():
+    kept = []
+
+    class Batch(Predicts):
+        def repredict(self, requests: Any, generated_tokens: Any, first: Any) -> Any:
+            kept.append(np.full(len(first), 1e4))
+            return kept[-1]
+
+    predicted(Batch(100.0))
+    assert all(array.flags.writeable for array in kept)
+
+
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        (lambda active, view: [Migration(99, 1)], "moves request 99 to instance 1; allowed: a request of the "),
+        (
+            lambda active, view: [Migration(int(active.request_id[0]), int(active.instance[0]))],
+            ", where it is; allowed: another instance",
+        ),
+    ],
+)
+def test_a_rectifier_moves_who_was_in_its_review_to_elsewhere(answer, part):
+    said = told(lambda: reviewed(Reviews(answer)))
+    assert said.startswith("rectifier Reviews moves request ")
+    assert part in said
+
+
+@pytest.mark.parametrize(
+    ("signal", "value", "part"),
+    [
+        ("tpot_s", math.nan, "tpot_s = nan for instance 1; allowed: a finite number of seconds above 0"),
+        ("tpot_s", 0.0, "tpot_s = 0.0 for instance 1"),
+        ("queue_s", -1.0, "queue_s = -1.0 for instance 1; allowed: a finite number of seconds 0 or more"),
+        ("prefill_s_per_token", math.inf, "prefill_s_per_token = inf for instance 1"),
+    ],
+)
+def test_an_estimator_says_what_can_be_meant(signal, value, part):
+    class Says(type(build("estimator", "ema"))):
+        def refresh(self, now_s: float) -> None:
+            getattr(self.seen, signal)[1] = value
+
+        def attach(self, view: ClusterView) -> None:
+            super().attach(view)
+            self.seen = view
+
+    assert told(lambda: estimated(Says())).startswith(f"estimator Says says {part}")
+
+
+def test_an_error_of_gsims_own_that_a_policy_raises_names_the_policy():
+    def refuse() -> None:
+        raise SimulationError("this cannot be")
+
+    assert told(lambda: run(Fails(refuse))) == "router Fails in route() for request 3: this cannot be"
+
+    def misconfigure() -> None:
+        raise ConfigError("router.x must be 1")
+
+    with pytest.raises(ConfigError, match=r"^router Fails in route\(\) for request 3: router.x must be 1$"):
+        run(Fails(misconfigure))

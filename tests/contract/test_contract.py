@@ -12,7 +12,7 @@ import pytest
 
 from gsim.cli.entry import main
 from gsim.contract.check import CHECKS, verdicts
-from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, Migration, Request, entries, registry
+from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Migration, Request, entries, registry
 
 POLICIES = [
     (group, name)
@@ -143,6 +143,64 @@ def test_signals_are_checked_as_in_a_run(registered, capsys):
     registered("router", "reads", Reads)
     assert main(["check", "router=reads"]) == 1
     assert "router 'reads' reads view.tpot_s without declaring it" in capsys.readouterr().out
+
+
+def test_a_policy_that_lacks_a_method_is_not_tried(registered, capsys):
+    class Forgets:
+        """A predictor that cannot learn."""
+
+        def predict(self, request: Request, generated_tokens: int = 0) -> float:
+            return 1.0
+
+    registered("predictor", "noobs", Forgets)
+    assert main(["check", "noobs"]) == 1
+    assert "predictor 'noobs' has no method observe(request, output_tokens)" in capsys.readouterr().err
+
+
+def test_a_fault_that_breaks_every_promise_is_told_once(registered, capsys):
+    @dataclass
+    class Fails:
+        """A router that always fails."""
+
+        def route(self, request: Request, view: ClusterView) -> Any:
+            raise ConfigError("never")
+
+    registered("router", "fails", Fails)
+    assert main(["check", "router=fails"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("router 'fails' in route() for request 0: never") == 1
+    assert said.count("same fault") == said.count("BROKEN") - 1 > 3
+
+
+def test_needs_are_read_as_in_a_run(registered, capsys):
+    @dataclass
+    class Letters:
+        """A router whose needs are a word."""
+
+        needs: ClassVar[str] = "estimates"
+
+        def route(self, request: Request, view: ClusterView) -> Any:
+            return 0
+
+    registered("router", "letters", Letters)
+    assert main(["check", "router=letters"]) == 1
+    assert "router 'letters' has needs = 'estimates'" in capsys.readouterr().out
+
+
+def test_a_rectifier_that_writes_is_told(registered, capsys):
+    @dataclass
+    class Writes:
+        """A rectifier that marks what it has seen."""
+
+        interval_s: float = 0.1
+
+        def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
+            active.moving[:] = True
+            return []
+
+    registered("rectifier", "writes", Writes)
+    assert main(["check", "rectifier=writes"]) == 1
+    assert "rectifier 'writes' failed in review(): ValueError: assignment destination" in capsys.readouterr().out
 
 
 def test_the_command_names_what_it_does_not_know(capsys):
