@@ -18,7 +18,7 @@ from gsim.latency import constant_profile
 
 @dataclass
 class Scripted:
-    """Moves requests at stated times (review number -> migrations)."""
+    """Moves requests at stated times (review number -> migrations), those that are in flight and somewhere else."""
 
     plan: dict[int, list[tuple[int, int]]]
     interval_s: float = 0.1
@@ -27,7 +27,9 @@ class Scripted:
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
         self.reviews = round(view.now_s / self.interval_s)
-        return [Migration(request, target) for request, target in self.plan.get(self.reviews, [])]
+        where = dict(zip(active.request_id.tolist(), active.instance.tolist(), strict=True))
+        planned = self.plan.get(self.reviews, [])
+        return [Migration(request, target) for request, target in planned if where.get(request, target) != target]
 
 
 @dataclass
