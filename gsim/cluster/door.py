@@ -111,6 +111,32 @@ def _check_types(session: Session, job: Job) -> None:
     """Whole numbers that 64 bits hold, numbers and text where each is due."""
     row: tuple[object, ...] = job.request
     own: tuple[object, ...] = job
+    # The usual case first, without a loop: it is asked of every request.
+    whole = type(row[0]) is int and type(row[2]) is int and type(row[3]) is int and type(row[6]) is int
+    whole = whole and type(row[7]) is int and type(row[10]) is int and type(own[1]) is int and type(own[2]) is int
+    rest = type(row[1]) is float and type(row[4]) is float and type(row[5]) is str
+    if not (whole and rest and _fits(job)):
+        _name_type(session, row, own)
+
+
+def _fits(job: Job) -> bool:
+    request = job.request
+    return (
+        request.request_id < _MOST
+        and request.prompt_tokens < _MOST
+        and request.max_output_tokens < _MOST
+        and request.session_id < _MOST
+        and request.turn < _MOST
+        and job.output_tokens < _MOST
+        and -_MOST < job.output_segment < _MOST
+        and -_MOST < request.priority < _MOST
+        and request.request_id > -_MOST
+        and request.session_id > -_MOST
+    )
+
+
+def _name_type(session: Session, row: tuple[object, ...], own: tuple[object, ...]) -> None:
+    """Raise for the first value that is not what it should be; return if all are (numbers of other types)."""
     for name, count in zip(_WHOLE, (row[0], row[2], row[3], row[6], row[7], row[10], own[1], own[2])):
         if type(count) is not int:
             kind = type(count).__name__
@@ -119,9 +145,9 @@ def _check_types(session: Session, job: Job) -> None:
             raise _refused(session, f"request {row[0]}: {name} must be between -2^62 and 2^62, not {count}")
     for name, number in (("arrival_s", row[1]), ("slo_s", row[4])):
         if not isinstance(number, (float, int)):
-            raise _refused(session, f"{name} must be a number, not {number!r}", job)
+            raise _refused(session, f"request {row[0]}: {name} must be a number, not {number!r}")
     if not isinstance(row[5], str):
-        raise _refused(session, f"task must be text, not {row[5]!r}", job)
+        raise _refused(session, f"request {row[0]}: task must be text, not {row[5]!r}")
 
 
 def _check_content(session: Session, job: Job) -> None:
