@@ -58,11 +58,15 @@ class Door:
         row: tuple[object, ...] = session
         if type(row[0]) is not int:
             raise TraceError("trace", None, f"session {row[0]}: session_id must be an int, not {row[0]!r}")
+        if not -_MOST < session.session_id < _MOST:
+            raise TraceError("trace", None, f"session {row[0]}: session_id must be between -2^62 and 2^62")
         jobs = session.jobs
         if not isinstance(row[1], (float, int)):
             raise _refused(session, f"arrival_s must be a number, not {row[1]!r}")
         if not 0.0 <= session.arrival_s < inf:
             raise _refused(session, f"arrives at {session.arrival_s} s; it must be a time from 0 on")
+        if not isinstance(row[3], (float, int)):
+            raise _refused(session, f"slo_s must be a number, not {row[3]!r}")
         if not session.slo_s > 0.0:
             raise _refused(session, f"slo_s must be greater than 0, not {session.slo_s}")
         if not jobs:

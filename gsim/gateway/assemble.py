@@ -42,6 +42,7 @@ class Assembly:
 
     gateway: Gateway
     scraper: Scraper
+    observer: StreamObserver | None
     sampler: Sampler | None
     network: LinkNetwork | None
     moves: Moves | None
@@ -94,6 +95,7 @@ def assemble(
     scraper = Scraper(gateway, scrape_interval_s, monitor if scrapes_for_reviews_only else None)
     if "scrape" in needs:
         clock.at_once(scraper.start)
+    observer = None
     if observes:
         assert table is not None
         observer = StreamObserver(gateway, table, policies.estimator, telemetry.stream_interval_s)
@@ -105,4 +107,4 @@ def assemble(
         clock.start(sampler.run())
     if monitor is not None:
         clock.at_once(monitor.start)
-    return Assembly(gateway, scraper, sampler, network, moves, monitor)
+    return Assembly(gateway, scraper, observer, sampler, network, moves, monitor)

@@ -15,9 +15,9 @@ A cell is **not stationary** where one of these holds:
 A number in the system that drifts while the time in it does not is mostly what arrives by chance (Little's law): at a
 light load a hundred sessions of a minute each come and go by tens. There a drift must be both shown and gross.
 
-Two things look like such a drift and are none of a level: a pool that is counted while it fills (``_filling``), and the
-cuts at a run's end, which are misses of the window's second half (``_halves``). A cell that only these speak against is
-not decided.
+Two things look like a drift and need be none. A pool that is counted while it fills (``_filling``): a cell that nothing
+else speaks against is not decided. And the cuts at a run's end, which are misses of the window's second half: that much
+of the difference between the halves is not held against a cell (``_halves``).
 
 (With one or two seeds the last two take twice as much: so few never make a level, and should not deny one by chance.)
 

@@ -164,7 +164,7 @@ def _carried_beyond(cell: Measured, results: Sequence[Measured]) -> float:
     own = [other for other in results if other.label == cell.label and {**other.point, axis: None} == rest]
     above = [float(other.point[axis]) for other in own if float(other.point[axis]) > float(cell.point[axis])]
     told = {float(other.point[axis]): steadiness(other) for other in own}
-    steady = {load for load, one in told.items() if one.stationary or (one.unit and one.growth.low <= 0)}
+    steady = {load for load, one in told.items() if one.stationary or one.growth.low <= 0}
     return max(steady.intersection(above), default=math.nan)
 
 

@@ -249,6 +249,8 @@ class Service:
             self.parts.monitor.start()
         if "scrape" in self.policies.needs:
             self.parts.scraper.start()
+        if self.parts.observer is not None:
+            self.parts.observer.start()
 
     def _told(self, error: Exception) -> str:
         told = failure_of(error, self.policies.by_group)

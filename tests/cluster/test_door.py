@@ -70,6 +70,8 @@ REFUSED: list[tuple[Callable[[], list[Session]], str]] = [
     (lambda: [single(content=((1, 100.0),))], "content must be pairs of ints"),
     (lambda: [single(content=((1, 50),))], "its content has 50 tokens, and its prompt 100"),
     (lambda: [Session(0, 5.0, single().jobs)], "arrives at 0.0 s, its session at 5.0 s"),
+    (lambda: [single()._replace(session_id=10**25)], "session_id must be between -2^62 and 2^62"),
+    (lambda: [single()._replace(slo_s="9")], "slo_s must be a number, not '9'"),
     (lambda: [single(request_id=10**25)], "request_id must be between -2^62 and 2^62"),
     (lambda: [single(prompt_tokens=2**41)], "tokens; prompts and outputs may have 2"),
     (lambda: [job(output_tokens=10**19)], "output_tokens must be between"),

@@ -417,6 +417,27 @@ def test_a_policy_that_fails_is_an_answer_and_not_the_end():
     served(test, by=lambda: Policies(Broken(), build("predictor", "history"), build("estimator", "ema")))
 
 
+def test_an_estimator_that_fails_once_is_refreshed_again():
+    estimator, seen = build("estimator", "ema"), []
+    refresh = estimator.refresh
+
+    async def test(gateway, pool, http):
+        def failing(now_s):
+            if gateway.service.gateway.active:
+                seen.append(now_s)
+                if len(seen) == 1:
+                    raise ZeroDivisionError("lost count")
+            refresh(now_s)
+
+        estimator.refresh = failing
+        body = {"prompt": [1], "max_tokens": 400, "ignore_eos": True, "temperature": 0}
+        status, _ = await post(http, gateway.url + COMPLETE, body)
+        assert status == 200
+        assert len(seen) >= 2
+
+    served(test, by=lambda: Policies(build("router", "fastest"), build("predictor", "history"), estimator))
+
+
 @pytest.mark.parametrize(
     ("options", "by", "said"),
     [

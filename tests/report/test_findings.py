@@ -250,7 +250,7 @@ def test_a_sweep_records_its_drifts_and_says_what_has_a_level(tmp_path, monkeypa
     table = pd.read_csv("r/results.csv")
     beyond = table[table["trace.rate_per_s"] == 150]
     # Twice what the pool carries, but for ten seconds from empty: it may be filling, and no level is claimed.
-    assert not (beyond["stationary"] == True).any()  # noqa: E712
+    assert not beyond["stationary"].eq(True).any()
     assert beyond["not_stationary_because"].str.contains("a warm-up of 1 s is shorter than the mean stay").all()
     assert (beyond["growth_requests_per_s_low"] > 0).all()
     assert "whether there is a level cannot be said" in capsys.readouterr().out
