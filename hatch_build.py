@@ -39,6 +39,7 @@ COMPILED = (
     "gsim.engine.decode_clock",
     "gsim.engine.decode_set",
     "gsim.engine.kv_pool",
+    "gsim.engine.policy_scheduler",
     "gsim.engine.run_pool",
     "gsim.engine.scheduler",
     "gsim.engine.sequence",

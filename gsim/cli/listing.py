@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from gsim.cli.compose import TOP_LEVEL
 from gsim.cli.field_docs import fields_of
 from gsim.core import registry
-from gsim.run.options import RUN_GROUPS, options
+from gsim.run.options import FIELD_GROUPS, RUN_GROUPS, options
 from gsim.study.experiments import Experiment
 
 _WIDTH = 100
@@ -44,7 +44,8 @@ def listing(experiments: Mapping[str, Experiment]) -> str:
     for i in range(half):
         pair = [names[i], *names[i + half : i + half + 1]]
         lines.append("  " + "".join(f"{_group(group, default):<48}" for group, default in pair).rstrip())
-    lines.append(f"  experiment ({len(experiments)}), study ({len(registry.entries('study'))})")
+    inner = "".join(f", {group} ({len(options(group))}: {field}=NAME)" for group, field in FIELD_GROUPS.items())
+    lines.append(f"  experiment ({len(experiments)}), study ({len(registry.entries('study'))}){inner}")
     return "\n".join([*lines, _MORE])
 
 
@@ -68,11 +69,18 @@ def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
         return "\n".join(
             ["study=NAME", *(_line(f"   {e.name}", e.summary) for e in registry.entries("study").values())]
         )
-    if group not in RUN_GROUPS:
-        return f"unknown group '{group}'; there are: {', '.join([*RUN_GROUPS, 'experiment', 'study', 'fields'])}"
+    defaults = {**RUN_GROUPS, "scheduler": "fcfs"}
+    if group not in defaults:
+        return f"unknown group '{group}'; there are: {', '.join([*defaults, 'experiment', 'study', 'fields'])}"
     found = options(group).values()
-    lines = [_line(f" {'*' if o.name == RUN_GROUPS[group] else ' '} {o.name}", o.summary) for o in found]
-    return "\n".join([f"{group}=NAME", *lines, f"(* the default; python -m gsim --help {group} NAME shows fields)"])
+    lines = [_line(f" {'*' if o.name == defaults[group] else ' '} {o.name}", o.summary) for o in found]
+    return "\n".join(
+        [
+            f"{FIELD_GROUPS.get(group, group)}=NAME",
+            *lines,
+            f"(* the default; python -m gsim --help {group} NAME shows fields)",
+        ]
+    )
 
 
 def option_help(group: str, name: str) -> str:
@@ -81,9 +89,9 @@ def option_help(group: str, name: str) -> str:
     if name not in entries:
         return f"unknown {group} '{name}'; there are: {', '.join(entries)}"
     option = entries[name]
-    lines = [f"{group}={name}: {option.summary}"]
+    lines = [f"{FIELD_GROUPS.get(group, group)}={name}: {option.summary}"]
     values = {} if group == "study" else options(group)[name].values
-    prefix = "" if group == "study" else f"{group}."
+    prefix = "" if group in ("study", *FIELD_GROUPS) else f"{group}."
     for field in fields_of(option.config, values):
         lines.append(f"  {prefix}{field.name}: {field.kind} = {field.default}")
         lines += textwrap.wrap(field.meaning, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)

@@ -11,7 +11,7 @@ from typing import Any
 from gsim.cli.compose import TOP_LEVEL
 from gsim.cli.field_docs import fields_of
 from gsim.core import registry
-from gsim.run.options import RUN_GROUPS, options
+from gsim.run.options import FIELD_GROUPS, RUN_GROUPS, options
 from gsim.study.experiments import Experiment
 from gsim.study.literal import literal
 
@@ -30,6 +30,11 @@ def reference_page(experiments: Mapping[str, Experiment]) -> str:
         lines += [f"## {group}", "", f"Default: `{group}={default}`.", ""]
         for option in options(group).values():
             lines += _option(f"{group}={option.name}", option.summary, group, option.config, option.values)
+    for group, place in FIELD_GROUPS.items():
+        fields = f"`'{place}={{name: NAME, FIELD: VALUE}}'`"
+        lines += [f"## {group}", "", f"Chosen in a field: `{place}=NAME`, or with fields of its own, {fields}.", ""]
+        for option in options(group).values():
+            lines += _option(f"{place}={option.name}", option.summary, "", option.config, option.values)
     lines += ["## Studies", "", "Their fields are top-level keys. Chosen by an experiment (`study: NAME`).", ""]
     for name, entry in registry.entries("study").items():
         lines += _option(f"study={name}", entry.summary, "", entry.config, {})

@@ -35,6 +35,17 @@ _PARTS = (
     _Part("What is told when a request has ended", "events.py", ("Completion",)),
     _Part("What a policy decides", "decision.py", ("Migration", "Verdict")),
     _Part(
+        "What a policy of an engine's queue sees",
+        "scheduling.py",
+        ("EngineRequest", "Forecast", "EngineCard", "EngineView"),
+    ),
+    _Part("What it decides", "scheduling.py", ("Plan",)),
+    _Part(
+        "The protocols of engine policies",
+        "scheduling.py",
+        ("EnginePolicy", "AdmissionControl", "IterationPlanner", "ServiceLearner"),
+    ),
+    _Part(
         "The protocols",
         "protocols.py",
         ("Router", "Predictor", "Estimator", "Rectifier", "LatencyModel", "Engine"),
@@ -42,7 +53,7 @@ _PARTS = (
     _Part(
         "The optional hooks",
         "protocols.py",
-        ("Randomised", "Learner", "Placed", "QueueOrder", "BatchPredictor", "Oracle"),
+        ("Randomised", "Learner", "Placed", "QueueOrder", "BatchPredictor", "QuantilePredictor", "Oracle"),
     ),
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
 from gsim.engine import EngineConfig, EngineLimits
+from gsim.engine.config import forecasts_of
 from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.telemetry_config import TelemetryConfig
 from gsim.latency import Profile
@@ -81,6 +82,11 @@ class Scenario:
         if self.telemetry.interval_s is not None:
             return self.telemetry.interval_s
         return float(getattr(self.router, "scrape_interval_s", None) or 0.05)
+
+    @property
+    def forecasts(self) -> frozenset[str]:
+        """What the policies of the engines' queues want to be sent along with requests."""
+        return frozenset().union(*(forecasts_of(spec.engine.policy) for spec in self.instances))
 
     @property
     def routes_by_gauges(self) -> bool:

@@ -104,6 +104,7 @@ class _Run:
             scrape_interval_s=scenario.scrape_interval_s,
             scrapes_for_reviews_only=not scenario.routes_by_gauges and scenario.faults is None,
             max_hold_s=scenario.max_hold_s,
+            forecasts=scenario.forecasts,
         )
         self.gateway = parts.gateway
         self.arrivals = Arrivals(clock, sessions, self.gateway.submit, self._refuse, self._check_done, horizon)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gsim.cluster import InstanceSpec, RunResult, Scenario, simulate
 from gsim.core import ActiveRequests, ClusterView, Job, Request, Session, StaticView, Status, build
+from gsim.engine import EngineConfig
 from gsim.latency import constant_profile
 
 #: Decode seconds per token of the four classes of a mixed pool, weakest first.
@@ -119,7 +120,8 @@ def run(**policies: Any) -> RunResult:
     if "rectifier" in policies:
         chosen |= {"rectifier": policies["rectifier"], "mechanism": build("mechanism", "token_ids")}
     speeds = (0.04, 0.02, 0.01)
-    instances = tuple(InstanceSpec(f"i{i}", constant_profile(s, max_num_seqs=8)) for i, s in enumerate(speeds))
+    engine = policies.get("engine") or EngineConfig()
+    instances = tuple(InstanceSpec(f"i{i}", constant_profile(s, max_num_seqs=8), engine) for i, s in enumerate(speeds))
     result = simulate(Scenario(instances=instances, max_hold_s=30.0, **chosen), _sessions(), 7)
     ended = np.isin(result.requests["status"], [Status.FINISHED, Status.REJECTED])
     require(

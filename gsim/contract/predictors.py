@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gsim.contract.cases import require, run, same_run
-from gsim.core import BatchPredictor, Job, Oracle, Predictor, Request
-from gsim.core.answers import all_tokens_of, title, tokens_of
+from gsim.core import BatchPredictor, Job, Oracle, Predictor, QuantilePredictor, Request
+from gsim.core.answers import all_tokens_of, quantiles_of, title, tokens_of
 
 Make = Callable[[], Predictor]
 
@@ -89,6 +89,26 @@ def agrees_with_itself(make: Make) -> None:
     require(np.allclose(together, alone, rtol=1e-12), "many at once are predicted otherwise than one by one")
 
 
+def gives_a_distribution(make: Make) -> None:
+    """If it gives a distribution, then lengths that never fall and lie beyond what there is, the same when asked
+    again."""
+    predictor = make()
+    if not isinstance(predictor, QuantilePredictor):
+        return
+    name = title("predictor", predictor)
+    for warm in (0, 200):
+        _served(predictor, jobs(warm))
+        for job in jobs(warm + 12, seed=1)[warm:]:
+            first = _asked(predictor, job)
+            for generated in (0, 17, 5_000, 1_000_000):
+                answer: object = predictor.predict_quantiles(job.request, generated)
+                lengths = quantiles_of(answer, name, job.request.request_id)
+                require(lengths[0] > generated, f"it gave a length of {lengths[0]} where there were {generated} tokens")
+                again = quantiles_of(predictor.predict_quantiles(job.request, generated), name, job.request.request_id)
+                require(lengths == again, f"it gave {lengths} first and {again} again")
+            require(_asked(predictor, job) == first, "asking for a distribution changed its prediction")
+
+
 def survives_late_questions(make: Make) -> None:
     """It can be asked about a request that is over (a late re-prediction)."""
     predictor = make()
@@ -105,4 +125,12 @@ def runs(make: Make) -> None:
     require(same_run(once, again), "two runs of the same seed differ")
 
 
-CHECKS = (predicts, repeats, does_not_learn_from_questions, agrees_with_itself, survives_late_questions, runs)
+CHECKS = (
+    predicts,
+    repeats,
+    does_not_learn_from_questions,
+    agrees_with_itself,
+    gives_a_distribution,
+    survives_late_questions,
+    runs,
+)

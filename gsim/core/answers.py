@@ -14,6 +14,7 @@ import numpy as np
 from gsim.core.decision import Migration
 from gsim.core.errors import ConfigError, GsimError, InputError, SimulationError
 from gsim.core.registry import name_of
+from gsim.core.scheduling import QUANTILES
 from gsim.core.view import ActiveRequests, ClusterView
 
 # Made once: to join types by ``|`` where they are asked for costs more than the question.
@@ -50,6 +51,19 @@ def tokens_of(answer: object, policy: str, request_id: int) -> float:
             return tokens
     raise SimulationError(
         f"{policy} predicted {_shown(answer)} for request {request_id}; allowed: a finite number of tokens above 0"
+    )
+
+
+def quantiles_of(answer: object, policy: str, request_id: int) -> tuple[float, ...]:
+    """An answer of ``predict_quantiles`` as lengths at ``QUANTILES``."""
+    given = np.asarray(answer)
+    if given.shape == (len(QUANTILES),) and given.dtype.kind in "iuf":
+        lengths = given.astype(np.float64)
+        if lengths[0] > 0.0 and lengths[-1] < math.inf and bool((np.diff(lengths) >= 0.0).all()):
+            return tuple(lengths.tolist())
+    raise SimulationError(
+        f"{policy} predicted the quantiles {_shown(answer)} for request {request_id}; allowed: {len(QUANTILES)} finite "
+        "numbers of tokens above 0 that never fall"
     )
 
 

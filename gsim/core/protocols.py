@@ -147,6 +147,16 @@ class BatchPredictor(Protocol):
 
 
 @runtime_checkable
+class QuantilePredictor(Protocol):
+    """A predictor that also gives a distribution of the output length."""
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> Sequence[float]:
+        """Total output tokens at each of the probabilities ``QUANTILES`` (gsim.core.scheduling), never falling, each
+        above ``generated_tokens``: equally likely lengths, given that so many tokens have been generated."""
+        ...
+
+
+@runtime_checkable
 class Oracle(Protocol):
     """A *declared* oracle: it is shown the truth. Only predictors and the optimum's plan may be one."""
 

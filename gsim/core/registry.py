@@ -61,6 +61,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "rectifier": ("gsim.migration",),
     "mechanism": ("gsim.migration",),
     "engine": ("gsim.engine",),
+    "scheduler": ("gsim.scheduling",),
     "trace": ("gsim.workload.formats", "gsim.workload.generate"),
     "slo": ("gsim.workload",),
     "study": ("gsim.study.questions", "gsim.paper", "gsim.validation.studies"),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gsim.core.scheduling import Forecast
+
 #: What a prompt is made of: (segment id, tokens) pieces, in order. Token k of a segment is the same wherever the
 #: segment appears, so two prompts share a prefix exactly where their leading segments agree. An empty content means
 #: that the prompt shares nothing with any other.
@@ -60,6 +62,8 @@ class Job(NamedTuple):
     after: tuple[Dependency, ...] = ()
     """What must happen first. Empty: the job starts with its session. Else ``request.arrival_s`` is not yet known
     (NaN) and is set when the last dependency is met (closed loop)."""
+    forecast: Forecast | None = None
+    """What the gateway predicts and sends along, where the policy of an engine's queue asks for it."""
 
     def arriving(self, now_s: float) -> Job:
         """The same job, submitted at ``now_s``."""

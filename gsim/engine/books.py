@@ -11,6 +11,7 @@ from __future__ import annotations
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
 from gsim.engine.decode_set import DecodeSet
+from gsim.engine.ordering import Ordering
 from gsim.engine.run_pool import RunPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Sequence
@@ -22,9 +23,9 @@ Piece = tuple[Sequence, int]
 class Books:
     """A reference scheduler, the decode set that stands for its decoding sequences, and what keeps the two in step."""
 
-    def __init__(self, limits: EngineLimits, needs_max_context: bool) -> None:
+    def __init__(self, limits: EngineLimits, needs_max_context: bool, ordering: Ordering | None = None) -> None:
         self.pool = RunPool(limits.kv_blocks, limits.block_size, limits.prefix_caching, self._name_quoted)
-        self.scheduler = Scheduler(limits, self.pool)
+        self.scheduler = Scheduler(limits, self.pool, ordering)
         self.decodes = DecodeSet(limits.block_size, needs_max_context)
         self._needs_max_context = needs_max_context
         self._outputs: dict[int, Sequence] = {}

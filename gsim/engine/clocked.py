@@ -6,7 +6,7 @@ schedule of the reference scheduler (``scheduler.py``):
 
 - a stretch of decodes, and an admission that cannot hit the prefix cache: from sums over the batch;
 - an admission that may hit the prefix cache: by the reference's own admission, on the pool;
-- what is rare (too few blocks, priorities, a prefill threshold): by a whole step of the reference, for which every
+- what is rare (too few blocks, a prefill threshold): by a whole step of the reference, for which every
   sequence's own counts are written down first.
 
 Counts of iterations only: how long they take is known to ``decode_clock.py``.
@@ -21,6 +21,7 @@ from gsim.core.batch import Batch, Chunk
 from gsim.core.events import EventKind
 from gsim.engine.books import Books, Piece
 from gsim.engine.config import EngineLimits
+from gsim.engine.ordering import Ordering
 from gsim.engine.scheduler import Step
 from gsim.engine.sequence import Sequence
 
@@ -62,9 +63,9 @@ _REFERENCE: Final = Kind.REFERENCE
 class ClockedScheduler:
     """The changes of a batch, one after the other: plan what comes next, begin it, end it."""
 
-    def __init__(self, limits: EngineLimits, needs_max_context: bool) -> None:
+    def __init__(self, limits: EngineLimits, needs_max_context: bool, ordering: Ordering | None = None) -> None:
         self.limits = limits
-        self.books = Books(limits, needs_max_context)
+        self.books = Books(limits, needs_max_context, ordering)
         self.scheduler = self.books.scheduler
         self.pool = self.books.pool
         self.decodes = self.books.decodes
@@ -85,7 +86,7 @@ class ClockedScheduler:
         self._max_tokens = limits.max_num_batched_tokens
         self._max_seqs = limits.max_num_seqs
         self._watermark = limits.watermark_blocks
-        self._any_order = limits.policy != "fcfs" or limits.long_prefill_token_threshold > 0
+        self._cuts_prompts = limits.long_prefill_token_threshold > 0
 
     # --- plan: nothing that could be seen changes ----------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class ClockedScheduler:
         budget = self._max_tokens - self.decodes.size
         tokens = min(partial.length - partial.computed, budget)
         grown = self.limits.blocks_of(partial.computed + tokens) - partial.blocks
-        if self._any_order or tokens <= 0 or grown > self._free():
+        if self._cuts_prompts or tokens <= 0 or grown > self._free():
             return _REFERENCE
         return self._plan_admission([(partial, tokens)], budget - tokens, grown)
 
@@ -129,7 +130,7 @@ class ClockedScheduler:
         for sequence in self.scheduler.waiting:
             if slots <= 0 or budget <= 0:
                 break
-            if self._any_order or sequence.hold is not None or sequence.own is not None or sequence.kv_tokens:
+            if self._cuts_prompts or sequence.hold is not None or sequence.own is not None or sequence.kv_tokens:
                 return self._plan_unplain(sequence, behind=bool(pieces))
             tokens = sequence.prompt + sequence.generated
             need = -(-tokens // size)
@@ -161,7 +162,7 @@ class ClockedScheduler:
             return _REFERENCE
         if not behind and self._head_blocked(sequence):
             return _UNKNOWN
-        return _REFERENCE if self._any_order else _SHARED
+        return _REFERENCE if self._cuts_prompts else _SHARED
 
     def _plain_batch(self, pieces: list[Piece]) -> Batch:
         first, tokens = pieces[0]

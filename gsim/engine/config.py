@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from gsim.core import registry
 from gsim.core.errors import ConfigError
 from gsim.latency.profile import Profile
 
-POLICIES = ("fcfs", "priority")
+#: The policies of the queue that the engine has built in: vLLM's own.
+BUILT_IN = ("fcfs", "priority")
+
+#: What a policy can declare in ``needs``: the predicted mean, its distribution (where the predictor gives one).
+FORECASTS = frozenset({"prediction", "quantiles"})
 
 
 @dataclass(frozen=True)
@@ -23,10 +30,13 @@ class EngineLimits:
     max_model_len: int
     prefix_caching: bool = True
     policy: str = "fcfs"
+    policy_fields: Mapping[str, Any] = field(default_factory=dict)
     async_scheduling: bool = True
     cpu_schedule_s: float = 0.0
     long_prefill_token_threshold: int = 0
     watermark: float = 0.0
+    kv_bytes_per_token: float = 0.0
+    """Of the deployment; 0: nobody said."""
 
     def __post_init__(self) -> None:
         for name in ("block_size", "kv_blocks", "max_num_batched_tokens", "max_num_seqs"):
@@ -41,8 +51,8 @@ class EngineLimits:
                 f"engine.max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least engine.max_num_seqs "
                 f"({self.max_num_seqs}), as vLLM requires"
             )
-        if self.policy not in POLICIES:
-            raise ConfigError(f"engine.policy '{self.policy}' unknown; allowed: {', '.join(POLICIES)}")
+        if self.policy not in BUILT_IN or self.policy_fields:
+            check_policy(self.policy, self.policy_fields)
         if self.long_prefill_token_threshold < 0:
             raise ConfigError(
                 f"engine.long_prefill_token_threshold must be 0 (off) or more, not {self.long_prefill_token_threshold}"
@@ -80,8 +90,9 @@ class EngineConfig:
     """KV blocks of the instance; None: what the profile's KV capacity holds."""
     prefix_caching: bool = True
     """Keep the KV of full blocks for later prompts with the same prefix."""
-    policy: str = "fcfs"
-    """``fcfs`` or ``priority`` (``Request.priority``, lower first, then by arrival)."""
+    policy: str | Mapping[str, Any] = "fcfs"
+    """Order of the queue, admission and preemption: a policy of the group ``scheduler``, by its name or with its
+    fields, ``{name: shortest_predicted, ageing: 2}``."""
     async_scheduling: bool = True
     """Schedule while the GPU computes: an iteration takes max(``cpu_schedule_s``, GPU) instead of the sum."""
     cpu_schedule_s: float = 0.0
@@ -105,6 +116,8 @@ class EngineConfig:
         if self.block_size < 1:
             raise ConfigError(f"engine.block_size must be 1 or more, not {self.block_size}")
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        values["policy"], values["policy_fields"] = named_policy(self.policy)
+        values["kv_bytes_per_token"] = float(profile.deployment.kv_bytes_per_token)
         for name in ("max_num_batched_tokens", "max_num_seqs"):
             if values[name] is None:
                 values[name] = getattr(profile, name)
@@ -120,3 +133,32 @@ class EngineConfig:
                 f"{held} tokens: vLLM would not start"
             )
         return EngineLimits(**values)
+
+
+def named_policy(policy: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and fields of ``engine.policy``; raises ``ConfigError`` where it has no name."""
+    if isinstance(policy, str):
+        return policy, {}
+    if not isinstance(policy, Mapping) or not isinstance(policy.get("name"), str):
+        raise ConfigError(f"engine.policy must be a name, or {{name: NAME, field: value}}; not {policy!r}")
+    return policy["name"], {str(key): value for key, value in policy.items() if key != "name"}
+
+
+def check_policy(name: str, fields: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` where there is no such policy of the queue, or it refuses its fields."""
+    known = registry.entries("scheduler")
+    if name not in known:
+        raise ConfigError(f"engine.policy '{name}' unknown; allowed: {', '.join(known)}")
+    registry.build("scheduler", name, **fields)
+
+
+def forecasts_of(policy: str | Mapping[str, Any]) -> frozenset[str]:
+    """What a policy of the queue wants to be sent along with requests; ``ConfigError`` for what there is not."""
+    name, _ = named_policy(policy)
+    if name in BUILT_IN:
+        return frozenset()
+    needs = frozenset(getattr(registry.lookup("scheduler", name).cls, "needs", frozenset()))
+    unknown = sorted(needs - FORECASTS)
+    if unknown:
+        raise ConfigError(f"scheduler '{name}' declares unknown needs: {unknown}; allowed: {sorted(FORECASTS)}")
+    return needs

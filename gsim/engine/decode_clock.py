@@ -20,6 +20,7 @@ from gsim.core.request import Job
 from gsim.engine.clocked import ClockedScheduler, Happening, Kind
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
+from gsim.engine.ordering import ordering_of
 from gsim.engine.sequence import Sequence, make_sequence
 
 # Skips the NamedTuple's Python-level constructor.
@@ -40,7 +41,7 @@ class DecodeClockEngine:
 
     def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
         self.limits = limits
-        self.clocked = ClockedScheduler(limits, needs_max_context(latency))
+        self.clocked = ClockedScheduler(limits, needs_max_context(latency), ordering_of(latency, limits))
         self._running = self.clocked.scheduler.running
         self._waiting = self.clocked.scheduler.waiting
         self._decodes = self.clocked.decodes

@@ -10,6 +10,7 @@ from __future__ import annotations
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
 from gsim.engine.kv_pool import KvPool
+from gsim.engine.ordering import Ordering
 from gsim.engine.sequence import Sequence
 from gsim.engine.waiting import waiting_queue
 
@@ -17,7 +18,7 @@ from gsim.engine.waiting import waiting_queue
 class Step:
     """What one iteration computes, and who was put off."""
 
-    __slots__ = ("preempted", "rejected", "scheduled")
+    __slots__ = ("preempted", "rejected", "scheduled", "speed", "stall_s")
 
     def __init__(self) -> None:
         self.scheduled: dict[Sequence, int] = {}
@@ -25,6 +26,10 @@ class Step:
         self.preempted: list[Sequence] = []
         self.rejected: list[Sequence] = []
         """Sequences that have outgrown the whole pool (vLLM would hold them, and its queue, forever)."""
+        self.speed = 1.0
+        """The card's speed in it, as a policy wants it."""
+        self.stall_s = 0.0
+        """Seconds that KV on its way to and from the host adds."""
 
     def batch(self, needs_max_context: bool) -> Batch:
         """The step as a latency model sees it."""
@@ -45,14 +50,18 @@ class Step:
 class Scheduler:
     """Running and waiting sequences over one pool of KV blocks."""
 
-    def __init__(self, limits: EngineLimits, pool: KvPool) -> None:
+    def __init__(self, limits: EngineLimits, pool: KvPool, ordering: Ordering | None = None) -> None:
         self.limits = limits
         self.pool = pool
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
-        self.waiting = waiting_queue(limits.policy)
+        self.waiting = waiting_queue(limits.policy, ordering)
         self._by_priority = limits.policy == "priority"
+        self._by_key = ordering is not None
         self._watermark = limits.watermark_blocks
+        self.max_running = limits.max_num_seqs
+        self.now_s = 0.0
+        """When the step begins that is scheduled, as far as who asks for one says so."""
 
     def here(self) -> list[Sequence]:
         """Who is running or waiting, but for the aborted."""
@@ -71,7 +80,7 @@ class Scheduler:
         """Decide the next iteration. ``computed`` advances at once, as in vLLM."""
         step = Step()
         threshold = self.prefill_threshold()
-        budget = self._schedule_running(step, threshold)
+        budget = self.schedule_running(step, threshold)
         if not step.preempted and not step.rejected:
             self.schedule_waiting(step, budget, threshold)
         return step
@@ -81,11 +90,12 @@ class Scheduler:
         threshold = self.limits.long_prefill_token_threshold
         return threshold if threshold and len(self.running) + len(self.waiting) > 1 else 0
 
-    def _schedule_running(self, step: Step, threshold: int) -> int:
+    def schedule_running(self, step: Step, threshold: int) -> int:
+        """Give running sequences their tokens; the budget that is left."""
         budget = self.limits.max_num_batched_tokens
         longest = self.limits.max_model_len - 1
         pool = self.pool
-        for sequence in tuple(self.running):
+        for sequence in self.due():
             if budget <= 0:
                 break
             if sequence not in self.running:
@@ -99,7 +109,7 @@ class Scheduler:
             end = sequence.computed + tokens
             while pool.blocks_short(sequence, end):
                 victim = self._victim()
-                budget += self._preempt(victim, step)
+                budget += self.put_off(victim, step)
                 if victim is sequence:
                     return budget
             pool.grow(sequence, end)
@@ -108,13 +118,23 @@ class Scheduler:
             budget -= tokens
         return budget
 
+    def due(self) -> tuple[Sequence, ...]:
+        """The running sequences that may compute tokens in this step: all."""
+        return tuple(self.running)
+
+    def may_start(self, sequence: Sequence) -> bool:
+        """Whether the head of the queue, which fits, is admitted: always."""
+        return True
+
     def _victim(self) -> Sequence:
         if self._by_priority:
             # Of equals in priority and arrival, the one admitted first.
             return max(self.running, key=lambda sequence: sequence.order[:2])
+        if self._by_key:
+            return max(self.running, key=lambda sequence: sequence.order)
         return next(reversed(self.running))
 
-    def _preempt(self, victim: Sequence, step: Step) -> int:
+    def put_off(self, victim: Sequence, step: Step) -> int:
         """Put ``victim`` back into the queue; the budget that this returns."""
         del self.running[victim]
         refund = step.scheduled.pop(victim, 0)
@@ -132,7 +152,7 @@ class Scheduler:
     def schedule_waiting(self, step: Step, budget: int, threshold: int) -> int:
         """Admit from the head of the queue until one does not fit; the budget that is left."""
         waiting, running, pool = self.waiting, self.running, self.pool
-        while waiting and budget > 0 and len(running) < self.limits.max_num_seqs:
+        while waiting and budget > 0 and len(running) < self.max_running:
             sequence = waiting[0]
             match = pool.match(sequence)
             hit_blocks = match.blocks or pool.own_hit(sequence)
@@ -140,6 +160,8 @@ class Scheduler:
             computed = max(hit_blocks * pool.block_size, min(sequence.kv_tokens, length - 1))
             need = -(-length // pool.block_size) + (self._watermark if running else 0)
             if need > pool.free and need - pool.held_among(match) > pool.free:
+                break
+            if not self.may_start(sequence):
                 break
             tokens = length - computed
             if 0 < threshold < tokens:

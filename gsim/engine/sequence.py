@@ -55,6 +55,7 @@ class Sequence:
         "hit_tokens",
         "hold",
         "job",
+        "key",
         "kv_tokens",
         "leaves",
         "number",
@@ -94,6 +95,8 @@ class Sequence:
         self.hit_tokens = 0
         """Prompt tokens that came out of the prefix cache at its first admission."""
         self.preemptions = 0
+        self.key = 0.0
+        """Its place in a queue that is ordered by keys, as when it was queued last."""
         self.aborted = False
         # The decode clock's own: its place in the order of admission, the tokens it had generated when the clock stood
         # at 0 (so that it has base + clock now), the clock at which it leaves (0: it does not decode), and its slot.
@@ -103,9 +106,9 @@ class Sequence:
         self.slot = 0
 
     @property
-    def order(self) -> tuple[int, float, int | str]:
-        """How the priority policy ranks it."""
-        return self.job.request.priority, self.submitted_s, self.tie
+    def order(self) -> tuple[float, float, int | str]:
+        """How a queue by keys ranks it."""
+        return self.key, self.submitted_s, self.tie
 
     @property
     def length(self) -> int:

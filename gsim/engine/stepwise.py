@@ -12,7 +12,8 @@ from gsim.core.request import Job
 from gsim.engine.block_pool import BlockPool
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
-from gsim.engine.scheduler import Scheduler, Step
+from gsim.engine.policy_scheduler import make_scheduler
+from gsim.engine.scheduler import Step
 from gsim.engine.sequence import Sequence, make_sequence
 
 
@@ -27,7 +28,7 @@ class StepwiseEngine:
     def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
         self.limits = limits
         self.pool = BlockPool(limits.kv_blocks, limits.block_size, limits.prefix_caching)
-        self.scheduler = Scheduler(limits, self.pool)
+        self.scheduler = make_scheduler(latency, limits, self.pool)
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
         self._submitted = 0
@@ -133,8 +134,9 @@ class StepwiseEngine:
 
     def _start(self) -> None:
         """Form the batch of the iteration that starts at the boundary."""
-        step = self.scheduler.schedule()
         start_s = self._boundary_s
+        self.scheduler.now_s = start_s
+        step = self.scheduler.schedule()
         for sequence in step.preempted:
             self._tell(start_s, EventKind.PREEMPTED, sequence)
         for sequence in step.rejected:
@@ -142,7 +144,8 @@ class StepwiseEngine:
         # A step that only put sequences off takes no time: the next one is formed at once.
         if step.scheduled:
             self._step = step
-            self._end_s = start_s + self._latency.iteration_s(step.batch(self._needs_max_context)) / self._speed
+            computing_s = self._latency.iteration_s(step.batch(self._needs_max_context)) / self._speed
+            self._end_s = start_s + computing_s / step.speed + step.stall_s
 
     def _complete(self, step: Step) -> None:
         """The iteration's tokens are there."""

@@ -1,12 +1,13 @@
-"""The waiting queues: first come first served, or by priority."""
+"""The waiting queues: first come first served, or by a key: the client's priority, or what a policy says."""
 
 from __future__ import annotations
 
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
+from gsim.engine.ordering import Ordering
 from gsim.engine.sequence import Sequence
 
 
@@ -36,6 +37,10 @@ class WaitingQueue(Protocol):
     def __len__(self) -> int: ...
 
 
+#: Keys from here on come before all that policies give.
+_FRONT: Final = -1e15
+
+
 class PriorityQueue:
     """Ordered by priority, then by submission, whether new or preempted (vLLM's policy ``priority``)."""
 
@@ -43,12 +48,17 @@ class PriorityQueue:
         self._sequences: list[Sequence] = []
 
     def append(self, sequence: Sequence) -> None:
-        """Insert where its priority says."""
+        """Insert where its key says."""
+        sequence.key = self.key_of(sequence)
         insort(self._sequences, sequence, key=_order)
 
     def appendleft(self, sequence: Sequence) -> None:
-        """Insert where its priority says: a preempted one is no exception."""
+        """Insert where its key says: a preempted one is no exception."""
         self.append(sequence)
+
+    def key_of(self, sequence: Sequence) -> float:
+        """Smallest first: the client's priority."""
+        return float(sequence.job.request.priority)
 
     def popleft(self) -> Sequence:
         """Take the first one out."""
@@ -68,10 +78,32 @@ class PriorityQueue:
         return len(self._sequences)
 
 
-def _order(sequence: Sequence) -> tuple[int, float, int | str]:
+class KeyedQueue(PriorityQueue):
+    """Ordered by what a policy says, then by submission."""
+
+    def __init__(self, ordering: Ordering) -> None:
+        super().__init__()
+        self._ordering = ordering
+
+    def key_of(self, sequence: Sequence) -> float:
+        """What the policy answers."""
+        return self._ordering.key(sequence)
+
+    def arrange(self, first: list[Sequence]) -> None:
+        """Put these in front, in this order; everybody else where the policy says now."""
+        rank = {sequence: i for i, sequence in enumerate(first)}
+        for sequence in self._sequences:
+            place = rank.get(sequence)
+            sequence.key = self.key_of(sequence) if place is None else _FRONT + place
+        self._sequences.sort(key=_order)
+
+
+def _order(sequence: Sequence) -> tuple[float, float, int | str]:
     return sequence.order
 
 
-def waiting_queue(policy: str) -> WaitingQueue:
-    """The queue of a policy: ``fcfs`` or ``priority``."""
+def waiting_queue(policy: str, ordering: Ordering | None = None) -> WaitingQueue:
+    """The queue of a policy: ``fcfs``, ``priority``, or what ``ordering`` asks."""
+    if ordering is not None:
+        return KeyedQueue(ordering)
     return PriorityQueue() if policy == "priority" else deque()

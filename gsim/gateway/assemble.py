@@ -5,7 +5,7 @@ Simulation and live serving differ in the clock's pace and in what makes the bac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -62,12 +62,14 @@ def assemble(
     scrape_interval_s: float,
     scrapes_for_reviews_only: bool = False,
     max_hold_s: float = 600.0,
+    forecasts: Collection[str] = (),
 ) -> Assembly:
     """Make and start a gateway on ``view``.
 
     ``scrapes_for_reviews_only``: nobody but the rectifier reads gauges, so a scrape that is replaced before the next
     review may be left out. At equal times what was scheduled first happens first: at time 0 the scraper, the observer
     of streams, the sampler and the monitor, in this order, before whatever the caller starts afterwards.
+    ``forecasts``: what the engines want to be sent along with requests, ``prediction`` and ``quantiles``.
     """
     for name, policy in policies.by_group.items():
         if isinstance(policy, Randomised):
@@ -83,7 +85,7 @@ def assemble(
     if table is not None and "requests" in needs:
         asked = policies.predictor if "prediction" in needs else None
         view.observed = partial(table.last, asked)
-    gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s)
+    gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s, forecasts)
     network = moves = monitor = None
     if moving:
         assert policies.mechanism is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import isnan, nan
 from typing import Any, Final
 
@@ -61,6 +62,7 @@ class Gateway:
         table: ActiveTable | None,
         telemetry: TelemetryConfig,
         max_hold_s: float,
+        forecasts: Collection[str] = (),
     ) -> None:
         self.clock = clock
         self.view = view
@@ -88,6 +90,8 @@ class Gateway:
         self._predictions = Predictions(policies.predictor, self.active)
         self._estimates = "estimates" in needs
         self._predicts = "prediction" in needs
+        self._forecasts = len(forecasts) > 0
+        self._spread = "quantiles" in forecasts
         self._signals = LocalSignals(view, self._predicts, "scrape" in needs and telemetry.in_flight_correction)
         deciding: list[object] = [policies.router, policies.rectifier]
         self._learners: list[Learner] = [policy for policy in deciding if isinstance(policy, Learner)]
@@ -157,6 +161,8 @@ class Gateway:
             self.prefix_index.insert(request, instance)
         if self.table is not None:
             self.table.add(active, now_s)
+        if self._forecasts:
+            job = self._predictions.sent_along(active, spread=self._spread)
         self.counters["dispatches"] += 1
         self.backends[instance].send(job, now_s, kv_tokens, active)
         if first_time:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
 from gsim.core.answers import interval_of, title
 from gsim.core.policy_view import SIGNALS
+from gsim.core.scheduling import EnginePolicy
 from gsim.migration import Mechanism
 
 #: What the policies of a group have.
@@ -58,8 +59,8 @@ class Policies:
 
 
 def require_complete(group: str, policy: object) -> None:
-    """``ConfigError`` that names the method or attribute which a policy lacks."""
-    for name, member in vars(PROTOCOLS[group]).items():
+    """``ConfigError`` that names the method or attribute which a policy (of an engine's queue too) lacks."""
+    for name, member in vars(PROTOCOLS.get(group, EnginePolicy)).items():
         if isinstance(member, property):
             if not hasattr(policy, name):
                 raise ConfigError(f"{title(group, policy)} has no attribute {name}")

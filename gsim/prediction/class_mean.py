@@ -9,7 +9,14 @@ import numpy as np
 
 from gsim.core import ConfigError, Request, register
 from gsim.core.view import Floats
+from gsim.prediction.length_window import LengthWindow
 from gsim.prediction.overrun import overrun, overrun_all
+from gsim.prediction.spread import certain
+
+#: Lengths per class that a distribution is taken of.
+_REMEMBERED = 512
+#: With fewer a class has a mean and no distribution.
+_FEWEST = 8
 
 
 @register("predictor", "class_mean")
@@ -17,7 +24,8 @@ from gsim.prediction.overrun import overrun, overrun_all
 class ClassMean:
     """The running mean of finished requests of the same task class.
 
-    Starts at ``prior_tokens``, which counts as ``prior_weight`` observations.
+    Starts at ``prior_tokens``, which counts as ``prior_weight`` observations. The distribution is that of the class's
+    last lengths.
     """
 
     prior_tokens: float = 256.0
@@ -25,6 +33,7 @@ class ClassMean:
     prior_weight: float = 5.0
     """How many observations the prior counts for."""
     _sums: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _windows: dict[str, LengthWindow] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.prior_tokens < float("inf"):
@@ -37,8 +46,18 @@ class ClassMean:
         total, weight = self._sums.get(request.task, (self.prior_tokens, 1.0))
         return overrun(total / weight, generated_tokens)
 
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """The class's last lengths beyond what was generated; of a class with few of them the mean alone."""
+        window = self._windows.get(request.task)
+        known = window is not None and len(window.ordered) >= _FEWEST
+        found = window.quantiles_above(generated_tokens) if window is not None and known else []
+        return found or certain(self.predict(request, generated_tokens))
+
     def observe(self, request: Request, output_tokens: int) -> None:
         """Count a finished request in."""
+        if request.task not in self._windows:
+            self._windows[request.task] = LengthWindow(_REMEMBERED)
+        self._windows[request.task].add(output_tokens)
         prior = (self.prior_tokens * self.prior_weight, self.prior_weight)
         total, weight = self._sums.get(request.task, prior)
         self._sums[request.task] = (total + output_tokens, weight + 1.0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gsim.core import Request, register
-from gsim.prediction.history import LengthWindow
+from gsim.prediction.length_window import LengthWindow
 from gsim.prediction.options import check_counts
 from gsim.prediction.overrun import overrun
+from gsim.prediction.spread import certain
 
 
 @register("predictor", "class_median")
@@ -32,6 +33,12 @@ class ClassMedian:
         window = self._windows.get(request.task)
         found = window.quantile_above(generated_tokens, 0.5) if window is not None else None
         return found if found is not None else overrun(self.prior_tokens, generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """The class's lengths beyond what was generated."""
+        window = self._windows.get(request.task)
+        found = window.quantiles_above(generated_tokens) if window is not None else []
+        return found or certain(overrun(self.prior_tokens, generated_tokens))
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """Remember a length."""

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections import deque
 from dataclasses import dataclass, field
 
 from gsim.core import ConfigError, Request, register
+from gsim.prediction.length_window import LengthWindow
 from gsim.prediction.overrun import overrun
+from gsim.prediction.spread import certain
 
 _Key = tuple[str, int]
-
-
-@dataclass
-class LengthWindow:
-    """The last lengths seen, in order of arrival and of size."""
-
-    size: int
-    """How many are remembered."""
-    recent: deque[int] = field(default_factory=deque)
-    ordered: list[int] = field(default_factory=list)
-
-    def add(self, tokens: int) -> None:
-        """Remember a length, forget the oldest."""
-        self.recent.append(tokens)
-        insort(self.ordered, tokens)
-        if len(self.recent) > self.size:
-            del self.ordered[bisect_right(self.ordered, self.recent.popleft()) - 1]
-
-    def quantile_above(self, tokens: int, quantile: float) -> float | None:
-        """The quantile of the lengths above ``tokens``; None where there is none."""
-        start = bisect_right(self.ordered, tokens)
-        left = len(self.ordered) - start
-        return float(self.ordered[start + int(quantile * (left - 1) + 0.5)]) if left else None
 
 
 @register("predictor", "history")
@@ -73,6 +50,17 @@ class History:
                     return found
                 break
         return overrun(self.prior_tokens, generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """The narrowest bucket's lengths beyond what was generated."""
+        for key in _keys(request):
+            window = self._windows.get(key)
+            if window is not None and len(window.ordered) >= self.min_samples:
+                found = window.quantiles_above(generated_tokens)
+                if found:
+                    return found
+                break
+        return certain(overrun(self.prior_tokens, generated_tokens))
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """Remember a length in its bucket, its class and the whole."""

@@ -12,6 +12,7 @@ from gsim.core import ConfigError, Job, Request, register
 from gsim.core.view import Floats
 from gsim.prediction.draws import Draws
 from gsim.prediction.overrun import overrun, overrun_all
+from gsim.prediction.spread import log_normal
 
 
 @register("predictor", "noisy")
@@ -86,6 +87,20 @@ class Noisy:
         if self.refines and generated_tokens > 0:
             return generated_tokens + max((truth - generated_tokens) * factor, 1.0)
         return overrun(first, generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """Log-normal around the prediction, less its bias, as wide as the error: a predictor that knows how it errs.
+
+        What ``shrinkage`` adds to the error is not in it.
+        """
+        known = self._predicted.get(request.request_id)
+        first = float(request.max_output_tokens) if known is None else known[0]
+        deviation = self.error_by_task.get(request.task, self.error)
+        unbiased = math.exp(-max(-50.0, min(self.bias, 50.0)))
+        if known is not None and self.refines and generated_tokens > 0:
+            rest = self.predict(request, generated_tokens) - generated_tokens
+            return [generated_tokens + tokens for tokens in log_normal(max(rest * unbiased, 1.0), deviation, 0)]
+        return log_normal(max(first * unbiased, 1.0), deviation, generated_tokens)
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """The request is over: forget it."""

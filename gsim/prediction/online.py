@@ -20,6 +20,7 @@ from gsim.prediction.features import Features, Row, SessionMemory
 from gsim.prediction.options import check_counts
 from gsim.prediction.overrun import overrun
 from gsim.prediction.residuals import Residuals
+from gsim.prediction.spread import certain
 
 _HELD_OUT = 0.2
 """Share of the training data that residuals are measured on, before the model is fitted on all of it."""
@@ -96,6 +97,14 @@ class OnlineRegression:
     def repredict(self, requests: Sequence[Request], generated_tokens: np.ndarray, first: np.ndarray) -> Floats:
         """The same for many, from their first predictions."""
         return self._residuals.totals([request.task for request in requests], first, generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """Totals at each of ``QUANTILES``: the prediction with the errors that are still possible."""
+        first = self.predict(request)
+        if self._model is None:
+            return self.prior.predict_quantiles(request, generated_tokens)
+        found = self._residuals.quantiles(request.task, first, generated_tokens)
+        return found or certain(overrun(first, generated_tokens))
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """A request has finished: remember it, and fit anew when enough has come together."""
@@ -187,6 +196,10 @@ class Learned:
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
         """Expected total output tokens."""
         return self._online.predict(request, generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """Totals at each of ``QUANTILES``, from the errors on requests that the model was not trained on."""
+        return self._online.predict_quantiles(request, generated_tokens)
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """Learn from a finished request."""

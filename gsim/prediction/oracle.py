@@ -10,6 +10,7 @@ import numpy as np
 from gsim.core import Job, Request, register
 from gsim.core.view import Floats
 from gsim.prediction.overrun import overrun
+from gsim.prediction.spread import certain
 
 
 @register("predictor", "oracle")
@@ -29,6 +30,10 @@ class OraclePredictor:
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
         """The true total."""
         return overrun(float(self._truth.get(request.request_id, request.max_output_tokens)), generated_tokens)
+
+    def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
+        """The truth, for sure."""
+        return certain(self.predict(request, generated_tokens))
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """The request is over: forget it."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from gsim.core.scheduling import QUANTILES
 from gsim.core.view import Floats
 from gsim.prediction.overrun import OVERRUN
 
@@ -35,6 +37,20 @@ class Residuals:
         """The median log error of a class: what a first prediction is corrected by."""
         errors = self._by_task.get(task, self._all)
         return float(errors[len(errors) // 2]) if len(errors) else 0.0
+
+    def quantiles(self, task: str, first: float, generated_tokens: int) -> list[float]:
+        """Totals at each of ``QUANTILES``, given what was generated; empty where no error is still possible."""
+        errors = self._by_task.get(task, self._all)
+        n = len(errors)
+        if n == 0:
+            return []
+        centred = errors - errors[n // 2]
+        start = 0
+        if generated_tokens > 0:
+            start = int(np.searchsorted(centred, math.log(generated_tokens / first), side="right"))
+        left = n - start
+        at = [start + int(p * (left - 1) + 0.5) for p in QUANTILES] if left else []
+        return [max(first * math.exp(min(float(centred[i]), 50.0)), generated_tokens + 1.0) for i in at]
 
     def totals(self, tasks: Sequence[str], first: Floats, generated_tokens: np.ndarray) -> Floats:
         """Expected totals, given what was generated."""

@@ -32,6 +32,10 @@ RUN_GROUPS: Mapping[str, str] = {
 }
 
 
+#: Groups whose options are named in a field of another group: group -> that field.
+FIELD_GROUPS: Mapping[str, str] = {"scheduler": "engine.policy"}
+
+
 @dataclass(frozen=True)
 class Option:
     """One choice of a group: the dataclass of its fields (None: it has none) and values that replace its defaults."""
@@ -66,6 +70,10 @@ _OWN: Mapping[str, tuple[Option, ...]] = {
 def options(group: str) -> dict[str, Option]:
     """The options of a group by name."""
     found = {option.name: option for option in _OWN.get(group, ())}
+    for inner, field in FIELD_GROUPS.items():
+        if field.startswith(f"{group}."):
+            # Who reads a run's configuration must know what its fields name.
+            registry.entries(inner)
     for name, entry in registry.entries(group).items() if group in registry.groups() else ():
         found[name] = Option(name, entry.config, entry.summary)
     return found

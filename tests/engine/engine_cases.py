@@ -60,9 +60,10 @@ class TableTime:
 
 def job(request_id: int, now_s: float = 0.0, prompt: int = 20, output: int = 5, **fields) -> Job:
     """A job with an output that the client does not limit further."""
-    output_segment = fields.pop("output_segment", -1)
-    request = Request(request_id, now_s, prompt, fields.pop("max_output_tokens", output), 10.0, **fields)
-    return Job(request, output, output_segment)
+    output_segment, forecast = fields.pop("output_segment", -1), fields.pop("forecast", None)
+    limit, slo_s = fields.pop("max_output_tokens", output), fields.pop("slo_s", 10.0)
+    request = Request(request_id, now_s, prompt, limit, slo_s, **fields)
+    return Job(request, output, output_segment, forecast=forecast)
 
 
 def limits(**fields) -> EngineLimits:
@@ -99,7 +100,7 @@ def any_limits(draw) -> EngineLimits:
         max_num_seqs=seqs,
         max_model_len=draw(st.sampled_from([60, 200, 1000])),
         prefix_caching=draw(st.booleans()),
-        policy=draw(st.sampled_from(["fcfs", "fcfs", "fcfs", "priority"])),
+        policy=draw(st.sampled_from(["fcfs", "fcfs", "priority", "edf", "least_laxity", "shortest_predicted"])),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 0, 8])),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.05])),
         cpu_schedule_s=draw(st.sampled_from([0.0, 0.0, 0.0104])),

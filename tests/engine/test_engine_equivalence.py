@@ -11,6 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from pool_cases import check_tree
 
+from gsim.core.scheduling import Forecast
 from gsim.engine.decode_clock import DecodeClockEngine
 from gsim.engine.stepwise import StepwiseEngine
 
@@ -107,7 +108,9 @@ def play(seed: int, latency, limits) -> Pair:
             content = random_content(rng, number, earlier)
             prompt = sum(tokens for _, tokens in content)
             earlier.append((content, segment, output))
-        new = job(number, now_s, prompt, output, content=content, priority=rng.randint(0, 2), output_segment=segment)
+        known = {"priority": rng.randint(0, 2), "slo_s": rng.choice([0.3, 10.0, math.inf])}
+        known["forecast"] = rng.choice([None, Forecast(rng.uniform(1.0, 100.0))])
+        new = job(number, now_s, prompt, output, content=content, output_segment=segment, **known)
         pair.both("submit", new, now_s, rng.choice([0, 0, 0, rng.randint(0, prompt)]), f"ticket {number}")
         live.append(number)
         if rng.random() < 0.2:
