@@ -123,7 +123,8 @@ def _check(words: list[str]) -> int:
     from gsim.contract.check import groups_of, report, verdicts
 
     if len(words) != 1:
-        raise ConfigError("check NAME (a router, predictor, estimator, rectifier or scheduler), or check GROUP=NAME")
+        known = "router, predictor, estimator, rectifier, scheduler or scaler"
+        raise ConfigError(f"check NAME (a {known}), or check GROUP=NAME")
     name = words[0].partition("=")[2] or words[0]
     broken = False
     for group in groups_of(words[0]):

@@ -33,7 +33,8 @@ _PARTS = (
         "What is asked, and what came of it", "request.py", ("Request", "Job", "Dependency", "Session", "Population")
     ),
     _Part("What is told when a request has ended", "events.py", ("Completion",)),
-    _Part("What a policy decides", "decision.py", ("Migration", "Verdict")),
+    _Part("What a scaler sees of the pool's slots", "slots.py", ("SlotState", "Slots")),
+    _Part("What a policy decides", "decision.py", ("Migration", "Verdict", "Start", "Drain")),
     _Part(
         "What a policy of an engine's queue sees",
         "scheduling.py",
@@ -48,12 +49,15 @@ _PARTS = (
     _Part(
         "The protocols",
         "protocols.py",
-        ("Router", "Predictor", "Estimator", "Rectifier", "LatencyModel", "Engine"),
+        ("Router", "Predictor", "Estimator", "Rectifier", "Scaler", "LatencyModel", "Engine"),
     ),
     _Part(
         "The optional hooks",
         "protocols.py",
-        ("Randomised", "Learner", "Placed", "QueueOrder", "BatchPredictor", "QuantilePredictor", "Oracle"),
+        (
+            *("Randomised", "Learner", "Placed", "ArrivalObserver", "QueueOrder", "BatchPredictor"),
+            *("QuantilePredictor", "Oracle", "Resting"),
+        ),
     ),
 )
 

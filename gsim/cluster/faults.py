@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gsim.cluster.instance import Instance
     from gsim.gateway.clock import Clock, Steps
+    from gsim.gateway.fleet import Fleet
     from gsim.gateway.gateway import Gateway
     from gsim.gateway.links import LinkNetwork
     from gsim.gateway.moves import Moves
@@ -33,6 +34,8 @@ class Faults:
     rng: np.random.Generator
     moves: Moves | None = None
     network: LinkNetwork | None = None
+    fleet: Fleet | None = None
+    """Where instances start and stop: a fault in a slot without one hits nobody, and delays who boots there."""
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys((f"fault_{kind}" for kind in FAULT_KINDS), 0))
     """Faults that began, by kind."""
     _depth: dict[tuple[str, int], list[float]] = field(default_factory=dict)
@@ -90,8 +93,9 @@ class Faults:
             if self.network is not None:
                 self.network.degrade(worst)
         elif begins and len(under_way) == 1:
-            self.gateway.crash(fault.instance, retry=self.config.on_crash == "retry")
-            if self.moves is not None:
-                self.moves.crashed(fault.instance)
-        elif not under_way:
+            if self.fleet is None or self.fleet.crash(fault.instance):
+                self.gateway.crash(fault.instance, retry=self.config.on_crash == "retry")
+                if self.moves is not None:
+                    self.moves.crashed(fault.instance)
+        elif not under_way and (self.fleet is None or self.fleet.restored(fault.instance)):
             self.gateway.restart(fault.instance)

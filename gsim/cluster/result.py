@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 from gsim.gateway.records import Columns, Table
@@ -36,6 +37,17 @@ class InstanceSummary:
     generated_tokens: int
     busy_s: float
     preemptions: int
+    paid_s: float = 0.0
+    """Seconds for which the slot's instances were paid for: from start to stop, booting and draining included."""
+    starts: int = 0
+    """How often an instance was started in the slot (the one that was up at the beginning is none)."""
+    cards: int = 1
+    usd_per_hour: float = 0.0
+    """Price of all cards; 0: none is known."""
+    idle_w: float = nan
+    """What all its cards draw while the instance computes nothing; NaN: not known."""
+    busy_w: float = nan
+    """And while it computes."""
 
 
 @dataclass(frozen=True)
@@ -57,5 +69,7 @@ class RunResult:
     """One row per migration that was decided, in time order (fields of ``moves.Move``); empty without a rectifier."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """What happened to requests and what the router saw (only with ``telemetry.log_decisions``), in time order."""
+    slots: Columns = field(default_factory=dict)
+    """When which slot came into which ``SlotState``, in time order; empty where the pool is fixed."""
     counters: dict[str, int] = field(default_factory=dict)
     """Counts of work: routing decisions, wake-ups, reviews, migrations ... (for guards against accidental cost)."""

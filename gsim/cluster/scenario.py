@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
+from gsim.cluster.slot_config import SlotConfig
+from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router, Scaler
 from gsim.engine import EngineConfig, EngineLimits
 from gsim.engine.config import forecasts_of
 from gsim.gateway.policies import Policies, needs_of
@@ -27,6 +28,8 @@ class InstanceSpec:
     engine: EngineConfig = field(default_factory=EngineConfig)
     api_s: float = 0.0
     """Seconds between the gateway's sending a request and the engine's having it: HTTP, tokenizer, hand-over."""
+    up: bool = True
+    """It serves from the beginning; else its slot is off until a scaler starts it."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.api_s < math.inf:
@@ -53,6 +56,10 @@ class Scenario:
     faults: FaultConfig | None = None
     max_hold_s: float = 600.0
     """A request that the router holds for longer is rejected (so that every run ends)."""
+    scaler: Scaler | None = None
+    """Who starts and stops instances; None: nobody."""
+    slots: SlotConfig = field(default_factory=SlotConfig)
+    """What starting and stopping takes."""
 
     def __post_init__(self) -> None:
         if not self.instances:
@@ -61,6 +68,8 @@ class Scenario:
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
             raise ConfigError(f"pool.instances: name '{twice[0]}' is used twice; names must differ")
+        if not any(spec.up for spec in self.instances):
+            raise ConfigError("pool.instances: every slot is off at the beginning; at least one instance must be up")
         sizes = sorted({spec.engine.block_size for spec in self.instances})
         if len(sizes) > 1:
             raise ConfigError(f"pool.instances: block_size differs between instances ({sizes}); it must be one value")
@@ -74,7 +83,12 @@ class Scenario:
     @property
     def policies(self) -> Policies:
         """Who decides in this run."""
-        return Policies(self.router, self.predictor, self.estimator, self.rectifier, self.mechanism)
+        return Policies(self.router, self.predictor, self.estimator, self.rectifier, self.mechanism, self.scaler)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether anything but a fixed pool is asked for: somebody scales, or a slot is off."""
+        return self.policies.scales or not all(spec.up for spec in self.instances)
 
     @property
     def scrape_interval_s(self) -> float:
@@ -90,5 +104,6 @@ class Scenario:
 
     @property
     def routes_by_gauges(self) -> bool:
-        """Whether every decision looks at scraped gauges, or is logged with them."""
-        return "scrape" in needs_of("router", self.router) or self.telemetry.log_decisions
+        """Whether every decision looks at scraped gauges, or is logged with them, or a scaler looks at them."""
+        asked = needs_of("router", self.router) | needs_of("scaler", self.scaler)
+        return "scrape" in asked or self.telemetry.log_decisions

@@ -25,6 +25,8 @@ from gsim.gateway.backend import Backend, MakeBackend, Report
 from gsim.gateway.clock import Clock
 from gsim.gateway.ends import Ends
 from gsim.gateway.move_log import move_columns
+from gsim.gateway.records import Tally
+from gsim.latency.power import power
 from gsim.migration import LinkConfig
 
 #: Requests that end between two collections of reference cycles.
@@ -88,6 +90,7 @@ class _Run:
         limit_s: float,
     ) -> None:
         self.clock = clock = Clock()
+        self.scenario = scenario
         self.horizon = horizon
         self.instances: list[Instance] = []
         self.done = clock.event()
@@ -97,7 +100,7 @@ class _Run:
             ClusterView.of(static_view(specs)),
             scenario.policies,
             self._instances_of(specs),
-            _plant(scenario),
+            self._plant(scenario),
             streams,
             Ends(self._dispatched, self._ended),
             telemetry=scenario.telemetry,
@@ -112,7 +115,15 @@ class _Run:
         if scenario.faults is not None and scenario.faults.active:
             rng = streams.stream("faults")
             self.faults = Faults(
-                scenario.faults, clock, self.gateway, self.instances, parts.scraper, rng, parts.moves, parts.network
+                scenario.faults,
+                clock,
+                self.gateway,
+                self.instances,
+                parts.scraper,
+                rng,
+                parts.moves,
+                parts.network,
+                parts.fleet,
             )
             self.faults.start()
         self.arrivals.start()
@@ -133,6 +144,28 @@ class _Run:
             return instance
 
         return make
+
+    def _plant(self, scenario: Scenario) -> Plant:
+        """What moves and scaling must know of the pool."""
+        specs = scenario.instances
+        limits = [spec.limits for spec in specs]
+        return Plant(
+            kv_bytes_per_token=[spec.profile.deployment.kv_bytes_per_token for spec in specs],
+            longest_tokens=[min(limit.max_model_len, limit.kv_blocks * limit.block_size) for limit in limits],
+            link=(scenario.link or LinkConfig()).resolve(),
+            up=[spec.up for spec in specs] if scenario.has_slots else None,
+            boot_s=self._boot_s,
+            drains_move=scenario.slots.drain == "move",
+        )
+
+    def _boot_s(self, slot: int) -> float:
+        """How long an instance takes that starts in this slot now."""
+        specs, fleet = self.scenario.instances, self.parts.fleet
+        profile = specs[slot].profile
+        model = profile.model.name
+        peers = (i for i, spec in enumerate(specs) if i != slot and spec.profile.model.name == model)
+        up = fleet is not None and any(fleet.is_up(i) for i in peers)
+        return self.scenario.slots.boot_s(profile, up)
 
     def _stop(self) -> None:
         if not self.done.triggered:
@@ -186,19 +219,15 @@ class _Run:
             counters["reviews"] = parts.monitor.reviews
         if self.faults is not None:
             counters.update(self.faults.counts)
+        if parts.autoscaler is not None:
+            counters["scaler_reviews"] = parts.autoscaler.reviews
+            counters["scalings"] = parts.autoscaler.scalings
         return RunResult(
             requests=gateway.log.table.columns("request_id"),
             tasks=tuple(gateway.log.tasks),
             sessions=self.arrivals.log.columns("session_id"),
             instances=tuple(
-                InstanceSummary(
-                    name=instance.spec.name,
-                    gpu=instance.spec.profile.gpu,
-                    requests=tally.requests,
-                    generated_tokens=tally.generated_tokens,
-                    busy_s=instance.busy_s(end_s),
-                    preemptions=tally.preemptions,
-                )
+                self._summary(instance, tally, end_s)
                 for instance, tally in zip(self.instances, gateway.tallies, strict=True)
             ),
             duration_s=end_s,
@@ -206,17 +235,26 @@ class _Run:
             moves=move_columns(parts.moves.log) if parts.moves is not None else {},
             decisions=gateway.decisions.rows if gateway.decisions is not None else [],
             counters=counters,
+            slots=parts.fleet.columns() if parts.fleet is not None else {},
         )
 
-
-def _plant(scenario: Scenario) -> Plant:
-    """What moves must know of the pool."""
-    limits = [spec.limits for spec in scenario.instances]
-    return Plant(
-        kv_bytes_per_token=[spec.profile.deployment.kv_bytes_per_token for spec in scenario.instances],
-        longest_tokens=[min(limit.max_model_len, limit.kv_blocks * limit.block_size) for limit in limits],
-        link=(scenario.link or LinkConfig()).resolve(),
-    )
+    def _summary(self, instance: Instance, tally: Tally, end_s: float) -> InstanceSummary:
+        profile, fleet = instance.spec.profile, self.parts.fleet
+        cards, drawn = profile.deployment.cards, power(profile.gpu)
+        return InstanceSummary(
+            name=instance.spec.name,
+            gpu=profile.gpu,
+            requests=tally.requests,
+            generated_tokens=tally.generated_tokens,
+            busy_s=instance.busy_s(end_s),
+            preemptions=tally.preemptions,
+            paid_s=end_s if fleet is None else fleet.paid_s(instance.index, end_s),
+            starts=0 if fleet is None else fleet.starts(instance.index),
+            cards=cards,
+            usd_per_hour=profile.price_per_hour,
+            idle_w=nan if drawn is None else cards * drawn.idle_w,
+            busy_w=nan if drawn is None else cards * drawn.busy_w,
+        )
 
 
 def static_view(instances: tuple[InstanceSpec, ...]) -> StaticView:

@@ -119,9 +119,13 @@ def run(**policies: Any) -> RunResult:
     }
     if "rectifier" in policies:
         chosen |= {"rectifier": policies["rectifier"], "mechanism": build("mechanism", "token_ids")}
+    if "scaler" in policies:
+        chosen |= {"scaler": policies["scaler"], "slots": policies["slots"]}
     speeds = (0.04, 0.02, 0.01)
     engine = policies.get("engine") or EngineConfig()
     instances = tuple(InstanceSpec(f"i{i}", constant_profile(s, max_num_seqs=8), engine) for i, s in enumerate(speeds))
+    if "scaler" in policies:
+        instances = (*instances[:2], dataclasses.replace(instances[2], up=False))
     result = simulate(Scenario(instances=instances, max_hold_s=30.0, **chosen), _sessions(), 7)
     ended = np.isin(result.requests["status"], [Status.FINISHED, Status.REJECTED])
     require(

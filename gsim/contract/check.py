@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gsim.contract import estimators, predictors, rectifiers, routers, schedulers
+from gsim.contract import estimators, predictors, rectifiers, routers, scalers, schedulers
 from gsim.contract.cases import BrokenError
 from gsim.core import ConfigError, GsimError, Randomised, build, lookup
 from gsim.core.answers import failure_of
@@ -24,6 +24,7 @@ CHECKS: Mapping[str, Sequence[Check]] = {
     "estimator": estimators.CHECKS,
     "rectifier": rectifiers.CHECKS,
     "scheduler": schedulers.CHECKS,
+    "scaler": scalers.CHECKS,
 }
 _SEED = 7
 

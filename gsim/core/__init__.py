@@ -2,12 +2,13 @@
 
 from gsim.core.batch import Batch, Chunk
 from gsim.core.content import block_hashes, shared_tokens
-from gsim.core.decision import HOLD, REJECT, Decision, Migration, Verdict
+from gsim.core.decision import HOLD, REJECT, Decision, Drain, Migration, Start, Verdict
 from gsim.core.errors import ConfigError, GsimError, InputError, ProfileError, SimulationError, TraceError
 from gsim.core.events import Completion, EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.outcome import Outcome, Status
 from gsim.core.policy_view import PolicyView
 from gsim.core.protocols import (
+    ArrivalObserver,
     BatchPredictor,
     Engine,
     Estimator,
@@ -20,10 +21,13 @@ from gsim.core.protocols import (
     QueueOrder,
     Randomised,
     Rectifier,
+    Resting,
     Router,
+    Scaler,
 )
 from gsim.core.registry import build, entries, lookup, register
 from gsim.core.request import Content, Dependency, Job, Population, Request, Session
+from gsim.core.slots import Slots, SlotState
 from gsim.core.streams import Streams
 from gsim.core.view import ActiveRequests, ClusterView, StaticView
 
@@ -31,6 +35,7 @@ __all__ = [
     "HOLD",
     "REJECT",
     "ActiveRequests",
+    "ArrivalObserver",
     "Batch",
     "BatchPredictor",
     "Chunk",
@@ -40,6 +45,7 @@ __all__ = [
     "Content",
     "Decision",
     "Dependency",
+    "Drain",
     "Engine",
     "EngineEvent",
     "Estimator",
@@ -64,9 +70,14 @@ __all__ = [
     "Randomised",
     "Rectifier",
     "Request",
+    "Resting",
     "Router",
+    "Scaler",
     "Session",
     "SimulationError",
+    "SlotState",
+    "Slots",
+    "Start",
     "StaticView",
     "Status",
     "StreamCount",

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from gsim.core.decision import Migration
+from gsim.core.decision import Drain, Migration, Start
 from gsim.core.errors import ConfigError, GsimError, InputError, SimulationError
 from gsim.core.registry import name_of
 from gsim.core.scheduling import QUANTILES
+from gsim.core.slots import Slots, SlotState
 from gsim.core.view import ActiveRequests, ClusterView
 
 # Made once: to join types by ``|`` where they are asked for costs more than the question.
@@ -147,9 +148,51 @@ def require_learned(view: ClusterView, policy: str) -> None:
             )
 
 
-def interval_of(rectifier: Any, policy: str) -> float:
-    """Seconds between two reviews of a rectifier (``inf``: none)."""
-    interval_s = rectifier.interval_s
+def scalings_of(answer: object, slots: Slots, view: ClusterView, policy: str) -> list[Start | Drain]:
+    """A scaler's answer: what is off starts, what is up or booting stops, and something that can be sent to is left.
+
+    ``SimulationError`` else.
+    """
+    try:
+        asked = list(answer)  # type: ignore[call-overload]
+    except TypeError:
+        raise SimulationError(
+            f"{policy} answered {_shown(answer)} to a review; allowed: a sequence of Start and Drain (empty: no change)"
+        ) from None
+    found: dict[int, Start | Drain] = {}
+    for one in asked:
+        if isinstance(one, (Start, Drain)) and one.slot in found:
+            raise SimulationError(f"{policy} names slot {one.slot} twice in one review; allowed: once")
+        made = _scaling(one, slots, policy)
+        found[made.slot] = made
+    drained = [one.slot for one in found.values() if isinstance(one, Drain)]
+    left = np.array(view.available, dtype=np.bool_)
+    left[drained] = False
+    if bool(view.available[drained].any()) and not bool(left.any()):
+        raise SimulationError(
+            f"{policy} drains every instance that can be sent to (slots {drained}); allowed: at least one is left"
+        )
+    return list(found.values())
+
+
+def _scaling(one: object, slots: Slots, policy: str) -> Start | Drain:
+    if not isinstance(one, (Start, Drain)):
+        raise SimulationError(f"{policy} answered {_shown(one)} to a review; allowed: Start(slot) or Drain(slot)")
+    what = f"{policy} answered {type(one).__name__}({one.slot!r})"
+    if not isinstance(one.slot, _WHOLE) or isinstance(one.slot, bool) or not 0 <= one.slot < len(slots):
+        raise SimulationError(f"{what}; allowed: a slot, a whole number from 0 to {len(slots) - 1}")
+    state = SlotState(int(slots.state[one.slot]))
+    starts = isinstance(one, Start)
+    allowed = (SlotState.OFF,) if starts else (SlotState.UP, SlotState.BOOTING)
+    if state not in allowed:
+        names = " or ".join(known.name.lower() for known in allowed)
+        raise SimulationError(f"{what}, which is {state.name.lower()}; allowed: a slot that is {names}")
+    return Start(int(one.slot)) if starts else Drain(int(one.slot))
+
+
+def interval_of(policy_object: Any, policy: str) -> float:
+    """Seconds between two reviews of a rectifier or a scaler (``inf``: none)."""
+    interval_s = policy_object.interval_s
     if isinstance(interval_s, _NUMBER) and interval_s >= LEAST_INTERVAL_S:
         return float(interval_s)
     allowed = f"{LEAST_INTERVAL_S:g} seconds or more (inf: no reviews)"

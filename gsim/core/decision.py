@@ -1,4 +1,4 @@
-"""What policies answer: where a request goes, who moves."""
+"""What policies answer: where a request goes, who moves, which instances start and stop."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ class Migration(NamedTuple):
     request_id: int
     target: int
     reason: str = ""
+
+
+class Start(NamedTuple):
+    """Start an instance in a slot that is off."""
+
+    slot: int
+
+
+class Drain(NamedTuple):
+    """Send nothing more to an instance, and stop it when it has nothing left; one that is booting stops at once."""
+
+    slot: int

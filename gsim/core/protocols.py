@@ -1,4 +1,4 @@
-"""The seams: five protocols, and the small optional ones beside them. Implementations are final dataclasses.
+"""The seams: six protocols, and the small optional ones beside them. Implementations are final dataclasses.
 
 Nothing in routing, prediction, estimation or rectifying may assume that time is simulated or that an engine is ours.
 """
@@ -11,9 +11,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from gsim.core.batch import Batch
-from gsim.core.decision import Decision, Migration
+from gsim.core.decision import Decision, Drain, Migration, Start
 from gsim.core.events import Completion, EngineEvent, Gauges, Progress, StreamCount
 from gsim.core.request import Job, Request
+from gsim.core.slots import Slots
 from gsim.core.view import ActiveRequests, ClusterView
 
 
@@ -112,6 +113,13 @@ class Learner(Protocol):
 
 
 @runtime_checkable
+class ArrivalObserver(Protocol):
+    """A scaler that is told of every request when it arrives (``arrival_s`` is now), before it is routed."""
+
+    def observe_arrival(self, request: Request) -> None: ...
+
+
+@runtime_checkable
 class Placed(Protocol):
     """A policy that wants to know where a request was really sent (also by other hands: migrations, retries)."""
 
@@ -199,3 +207,25 @@ class Rectifier(Protocol):
         ...
 
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]: ...
+
+
+class Scaler(Protocol):
+    """How many instances are up, and in which slots."""
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two reviews (``inf``: never)."""
+        ...
+
+    def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
+        """What starts and what stops now; at least one instance that can be sent to must be left."""
+        ...
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A scaler that need not be asked while nothing is in flight; others are, since they may see a load coming."""
+
+    def rests(self, slots: Slots) -> bool:
+        """Whether every review would change nothing until something arrives."""
+        ...

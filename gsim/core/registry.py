@@ -60,6 +60,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "estimator": ("gsim.estimation",),
     "rectifier": ("gsim.migration",),
     "mechanism": ("gsim.migration",),
+    "scaler": ("gsim.scaling",),
     "engine": ("gsim.engine",),
     "scheduler": ("gsim.scheduling",),
     "trace": ("gsim.workload.formats", "gsim.workload.generate"),

@@ -13,9 +13,11 @@ import numpy as np
 
 from gsim.core import ClusterView, Randomised, Streams
 from gsim.gateway.active_table import ActiveTable
+from gsim.gateway.autoscaler import Autoscaler
 from gsim.gateway.backend import MakeBackend
 from gsim.gateway.clock import Clock
 from gsim.gateway.ends import Ends
+from gsim.gateway.fleet import BootTime, Fleet
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.links import LinkNetwork
 from gsim.gateway.monitor import Monitor
@@ -34,6 +36,12 @@ class Plant:
     longest_tokens: Sequence[int]
     """Prompt and output tokens that a request may have at most, per instance."""
     link: Link
+    up: Sequence[bool] | None = None
+    """Which slots have an instance from the beginning; None: all, for good (nobody scales)."""
+    boot_s: BootTime | None = None
+    """How long an instance takes from its start until it serves; there is one where ``up`` is given."""
+    drains_move: bool = False
+    """What drains sends on what it has, instead of finishing it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Assembly:
     network: LinkNetwork | None
     moves: Moves | None
     monitor: Monitor | None
+    fleet: Fleet | None = None
+    autoscaler: Autoscaler | None = None
 
 
 def assemble(
@@ -68,7 +78,7 @@ def assemble(
 
     ``scrapes_for_reviews_only``: nobody but the rectifier reads gauges, so a scrape that is replaced before the next
     review may be left out. At equal times what was scheduled first happens first: at time 0 the scraper, the observer
-    of streams, the sampler and the monitor, in this order, before whatever the caller starts afterwards.
+    of streams, the sampler, the monitor and the scaler, in this order, before whatever the caller starts afterwards.
     ``forecasts``: what the engines want to be sent along with requests, ``prediction`` and ``quantiles``.
     """
     for name, policy in policies.by_group.items():
@@ -109,4 +119,12 @@ def assemble(
         clock.start(sampler.run())
     if monitor is not None:
         clock.at_once(monitor.start)
-    return Assembly(gateway, scraper, observer, sampler, network, moves, monitor)
+    fleet = autoscaler = None
+    if plant.up is not None:
+        assert plant.boot_s is not None, "who has slots that are off says how long they boot"
+        fleet = Fleet(gateway, plant.up, plant.boot_s, move=plant.drains_move)
+        if policies.scales:
+            assert policies.scaler is not None
+            autoscaler = Autoscaler(gateway, policies.scaler, fleet)
+            clock.at_once(autoscaler.start)
+    return Assembly(gateway, scraper, observer, sampler, network, moves, monitor, fleet, autoscaler)

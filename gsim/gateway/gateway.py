@@ -9,6 +9,7 @@ from typing import Any, Final
 from gsim.core import (
     HOLD,
     REJECT,
+    ArrivalObserver,
     ClusterView,
     Completion,
     EngineEvent,
@@ -27,6 +28,7 @@ from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
+from gsim.gateway.drains import Drains
 from gsim.gateway.ends import Ends
 from gsim.gateway.held import HeldQueue
 from gsim.gateway.local_signals import LocalSignals
@@ -40,7 +42,7 @@ from gsim.gateway.telemetry_config import TelemetryConfig
 
 _COUNTED = (
     *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
-    *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back"),
+    *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back", "drained"),
 )
 
 # Members of an enum are looked up slowly; these are compared at every event.
@@ -93,9 +95,14 @@ class Gateway:
         self._forecasts = len(forecasts) > 0
         self._spread = "quantiles" in forecasts
         self._signals = LocalSignals(view, self._predicts, "scrape" in needs and telemetry.in_flight_correction)
-        deciding: list[object] = [policies.router, policies.rectifier]
+        self.drains = Drains(clock, view)
+        """Instances that get nothing more and still serve."""
+        deciding: list[object] = [policies.router, policies.rectifier, policies.scaler]
         self._learners: list[Learner] = [policy for policy in deciding if isinstance(policy, Learner)]
         self._placed: list[Placed] = [policy for policy in deciding if isinstance(policy, Placed)]
+        self._arrivals: list[ArrivalObserver] = (
+            [policies.scaler] if isinstance(policies.scaler, ArrivalObserver) else []
+        )
         self._held = HeldQueue(clock, policies.router, max_hold_s, self._give_up)
         self.prefix_index: PrefixIndex | None = None
         if "prefix" in needs:
@@ -116,6 +123,8 @@ class Gateway:
             raise SimulationError(f"request {request_id} arrives while a request of the same id is active")
         self.active[request_id] = active
         self._predictions.arrived(job)
+        for policy in self._arrivals:
+            policy.observe_arrival(job.request)
         self.place(active)
 
     def place(self, active: Active) -> None:
@@ -232,11 +241,14 @@ class Gateway:
         return progress
 
     def _resume(self, active: Active, progress: Progress) -> None:
+        instance = active.instance
         self._signals.left(active)
         active.resume(progress)
         active.move = None
         if self.table is not None:
             self.table.detach(active)
+        if self.drains.instances:
+            self.drains.left(instance)
 
     def withdraw(self, active: Active) -> None:
         """Nobody waits for a request any more, or it cannot go on: it ends as failed, wherever it is."""
@@ -272,9 +284,14 @@ class Gateway:
                 self.end(active, Status.FAILED, now_s)
 
     def restart(self, instance: int) -> None:
-        """A dead instance is back, empty."""
+        """A dead instance is back, empty, or a new one serves."""
         self.view.available[instance] = True
         self.ask_held()
+
+    @property
+    def held(self) -> int:
+        """How many requests wait here."""
+        return self._held.waiting
 
     # ------------------------------------------------------------------------------------------------------- end
     def end(self, active: Active, status: Status, now_s: float) -> None:
@@ -292,6 +309,8 @@ class Gateway:
         self.log.ended(active, status, now_s)
         if self.decisions is not None:
             self.decisions.ended(active, status, now_s)
+        if self.drains.instances:
+            self.drains.left(active.instance)
         active.instance = -1
         self._on_end(origin, status, now_s)
         if self._held:

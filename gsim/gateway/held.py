@@ -28,6 +28,11 @@ class HeldQueue:
         self._until_s: dict[int, float] = {}
         self._asking = False
 
+    @property
+    def waiting(self) -> int:
+        """How many requests are held."""
+        return len(self._heap)
+
     def __bool__(self) -> bool:
         return bool(self._heap) and not self._asking
 

@@ -37,11 +37,12 @@ class Loop:
         self.asleep = False
         self._loops = loops
 
-    def again(self, interval_s: float) -> None:
-        """Ring in ``interval_s`` seconds, unless nothing is in flight."""
+    def again(self, interval_s: float, *, sleeps: bool = True) -> None:
+        """Ring in ``interval_s`` seconds, unless nothing is in flight (and it ``sleeps`` then)."""
         self.interval_s = interval_s
         self.alarm.set(interval_s)
-        self._loops.rest(self)
+        if sleeps:
+            self._loops.rest(self)
 
 
 class Loops:

@@ -105,7 +105,11 @@ class Moves:
     def _run(self, active: Active, move: Move, mechanism: Mechanism) -> Steps[None]:
         copied = yield from self._copy_live(active, move, mechanism)
         if copied is not None:
+            # A source that drains has to stay until the last copy has arrived.
+            gateway = self._gateway
+            gateway.drains.copying(move.source)
             yield from self._stop_and_move(active, move, mechanism, copied)
+            gateway.drains.copied(move.source)
         if self._owner.get(move.request_id) is move:
             del self._owner[move.request_id]
             self._set_moving(active, False)
@@ -189,7 +193,9 @@ class Moves:
         if overhead_s > 0:
             yield gateway.clock.timeout(overhead_s)
         available = gateway.view.available
-        if not (available[move.source] or not mechanism.carries_kv) or not available[move.target]:
+        # One that drains gets nothing more, and can still be copied from.
+        source_is_up = available[move.source] or move.source in gateway.drains.instances
+        if not (source_is_up or not mechanism.carries_kv) or not available[move.target]:
             return False
         size_bytes = mechanism.state_bytes(tokens, self._kv_bytes_per_token[move.source])
         move.copied_bytes += size_bytes

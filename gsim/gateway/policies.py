@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router
+from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router, Scaler
 from gsim.core.answers import interval_of, title
 from gsim.core.policy_view import SIGNALS
 from gsim.core.scheduling import EnginePolicy
@@ -20,6 +20,7 @@ PROTOCOLS: Mapping[str, type] = {
     "estimator": Estimator,
     "rectifier": Rectifier,
     "mechanism": Mechanism,
+    "scaler": Scaler,
 }
 
 
@@ -35,6 +36,7 @@ class Policies:
     estimator: Estimator
     rectifier: Rectifier | None = None
     mechanism: Mechanism | None = None
+    scaler: Scaler | None = None
 
     def __post_init__(self) -> None:
         for group, policy in self.by_group.items():
@@ -47,8 +49,9 @@ class Policies:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The costly classes of signals that the router or the rectifier declares to use."""
-        return needs_of("router", self.router) | needs_of("rectifier", self.rectifier)
+        """The costly classes of signals that the router, the rectifier or the scaler declares to use."""
+        asked = needs_of("router", self.router) | needs_of("rectifier", self.rectifier)
+        return asked | needs_of("scaler", self.scaler)
 
     @property
     def reviews(self) -> bool:
@@ -56,6 +59,13 @@ class Policies:
         if self.rectifier is None:
             return False
         return interval_of(self.rectifier, title("rectifier", self.rectifier)) < math.inf
+
+    @property
+    def scales(self) -> bool:
+        """Whether somebody reviews how many instances are up."""
+        if self.scaler is None:
+            return False
+        return interval_of(self.scaler, title("scaler", self.scaler)) < math.inf
 
 
 def require_complete(group: str, policy: object) -> None:

@@ -21,6 +21,7 @@ _METHODS: Mapping[str, str] = {
     "predictor": "predict",
     "estimator": "attach",
     "rectifier": "review",
+    "scaler": "review",
     "trace": "sessions",
     "slo": "slo_s",
     "pool": "build",

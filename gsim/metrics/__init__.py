@@ -1,5 +1,6 @@
 """Records to tables: goodput, attainment, latency, and how sure one can be of a difference."""
 
+from gsim.metrics.costs import cost_usd, energy_j, run_costs
 from gsim.metrics.drift import DRIFTS, latency_drift, window_drifts
 from gsim.metrics.intervals import interval_of, positive_interval, share_interval
 from gsim.metrics.objective import Objective
@@ -22,6 +23,8 @@ __all__ = [
     "Usage",
     "Window",
     "choose_warmup",
+    "cost_usd",
+    "energy_j",
     "instance_usage",
     "interval_of",
     "judge",
@@ -30,6 +33,7 @@ __all__ = [
     "over_time",
     "paired_difference",
     "positive_interval",
+    "run_costs",
     "session_began_s",
     "share_interval",
     "stay_s",

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gsim.core import Status
+from gsim.metrics.costs import Paid, cost_usd, energy_j
 from gsim.metrics.objective import Objective, truncated
 from gsim.metrics.window import Columns, Window, counted_at_s, session_began_s
 
@@ -168,7 +169,7 @@ def stay_s(makespan_s: np.ndarray[Any, Any], requests: np.ndarray[Any, Any], sha
     return float(makespan_s[order][np.searchsorted(through, share * through[-1])])
 
 
-class Usage(Protocol):
+class Usage(Paid, Protocol):
     """What an instance reports of a run (see ``gsim.cluster.InstanceSummary``)."""
 
     @property
@@ -178,15 +179,11 @@ class Usage(Protocol):
     @property
     def requests(self) -> int: ...  # noqa: D102
     @property
-    def generated_tokens(self) -> int: ...  # noqa: D102
-    @property
-    def busy_s(self) -> float: ...  # noqa: D102
-    @property
     def preemptions(self) -> int: ...  # noqa: D102
 
 
 def instance_usage(instances: Sequence[Usage], duration_s: float) -> list[dict[str, Any]]:
-    """Per instance: requests, their share of all, generated tokens, and utilisation (busy over the whole run)."""
+    """Per instance: requests, share of all, generated tokens, utilisation (busy over the whole run), and costs."""
     total = sum(i.requests for i in instances)
     return [
         {
@@ -197,6 +194,10 @@ def instance_usage(instances: Sequence[Usage], duration_s: float) -> list[dict[s
             "generated_tokens": i.generated_tokens,
             "utilisation": _ratio(i.busy_s, duration_s),
             "preemptions": i.preemptions,
+            "paid_s": i.paid_s,
+            "starts": i.starts,
+            "cost_usd": cost_usd(i),
+            "energy_j": energy_j(i),
         }
         for i in instances
     ]

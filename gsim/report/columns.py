@@ -76,8 +76,18 @@ _METRICS = {
     "latency_drift": "the same of the time in the system as a share of the deadline",
     "attainment_first_half": "attainment of what belongs to the window's first half",
     "attainment_second_half": "and to its second half",
-    "cards": "cards of the pool",
-    "usd_per_hour": "what the pool costs, USD per hour, by its profiles' prices; empty where one has none",
+    "cost_usd": "what the instances cost over the whole run, USD: price times the time from start to stop, booting and "
+    "draining included; empty where one has no price",
+    "usd_per_million_tokens": "`cost_usd` for a million generated tokens",
+    "card_hours": "hours that cards were paid for",
+    "instances_up": "instances that were paid for, on average over the run",
+    "starts": "instances that a scaler started",
+    "energy_j": "energy of the cards over the whole run, J: busy power while iterations are computed, idle power for "
+    "the rest of the paid time (`gsim/latency/power.py`); empty for cards without figures",
+    "joule_per_token": "`energy_j` per generated token",
+    "cards": "cards of the pool (of one that grows and shrinks: paid for, on average)",
+    "usd_per_hour": "what the pool costs, USD per hour, by its profiles' prices (of one that grows and shrinks: on "
+    "average); empty where one has none",
     "goodput_per_card": "`goodput_rps` over `cards`",
     "goodput_per_usd": "good requests for a dollar: 3600 `goodput_rps` over `usd_per_hour`",
     "skipped_rows": "rows of a trace file that could not be read and were left out (`trace.on_error=skip`)",
@@ -134,6 +144,10 @@ FILES: Mapping[str, File] = {
             "generated_tokens": "output tokens of those, wherever they were generated",
             "utilisation": "share of the simulated time in which an iteration was computed",
             "preemptions": "preemptions there",
+            "paid_s": "seconds that it was paid for: from start to stop, booting and draining included",
+            "starts": "how often a scaler started it",
+            "cost_usd": "what it cost, USD; empty: it has no price",
+            "energy_j": "what its cards drew, J; empty: their power is not known",
         },
     ),
     "knees.csv": File(

@@ -28,6 +28,11 @@ def audit(result: RunResult) -> None:
                 f"invariant 14 does not hold (instance {instance.name}: busy for {instance.busy_s:g} of "
                 f"{result.duration_s:g} s): a fault of gsim, please report it"
             )
+        if instance.busy_s > instance.paid_s * (1 + 1e-9) + 1e-9:
+            raise SimulationError(
+                f"invariant 19 does not hold (instance {instance.name}: busy for {instance.busy_s:g} s, paid for "
+                f"{instance.paid_s:g} s): a fault of gsim, please report it"
+            )
 
 
 def _of_requests(result: RunResult) -> Iterator[tuple[int, str, Broken]]:
@@ -47,7 +52,7 @@ def _of_requests(result: RunResult) -> Iterator[tuple[int, str, Broken]]:
     counted = (cached >= 0) & (repeated >= 0) & (repeated <= computed)
     # Whoever was on one instance alone has its prompt from there: found or computed. (A move that did not arrive is no
     # migration, and the request went on elsewhere all the same.)
-    elsewhere = result.counters["retries"] + result.counters["moves_fell_back"]
+    elsewhere = result.counters["retries"] + result.counters["moves_fell_back"] + result.counters["drained"]
     alone = finished & (rows["migrations"] == 0) & (elsewhere == 0)
     whole = ~alone | ((cached + computed == rows["prompt_tokens"]) & (repeated == 0))
     yield 16, "prompt_tokens cached_tokens computed_tokens recomputed_tokens", ~(counted & whole)

@@ -14,7 +14,15 @@ import numpy as np
 
 from gsim.cluster import RunResult, simulate
 from gsim.core import ConfigError, InputError, Population, Session, Status
-from gsim.metrics import instance_usage, latency_drift, over_time, summarise, window_drifts, with_beginnings
+from gsim.metrics import (
+    instance_usage,
+    latency_drift,
+    over_time,
+    run_costs,
+    summarise,
+    window_drifts,
+    with_beginnings,
+)
 from gsim.run.audit import audit
 from gsim.run.key import PILOT, PLANNER, key_of
 from gsim.run.migration_metrics import migration_metrics
@@ -64,7 +72,8 @@ def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str
         | migration_metrics(result, window, settings.objective)
         | {"window_start_s": start_s, "window_until_s": until_s}
         | window_drifts(followed, start_s, until_s)
-        | {"latency_drift": latency_drift(result.requests, start_s, until_s)},
+        | {"latency_drift": latency_drift(result.requests, start_s, until_s)}
+        | run_costs(result.instances, result.duration_s),
         "window": counted,
         "over_time": followed,
         "instances": instance_usage(result.instances, result.duration_s),

@@ -13,6 +13,7 @@ from gsim.core import InputError
 from gsim.core.files import check_regular
 from gsim.latency.load import search_path
 from gsim.latency.opened import model_file
+from gsim.workload.arrivals import curve_file
 
 #: A field whose name has one of these words may name a folder; any other field only a file (or a profile by name).
 _PLACES = ("path", "file", "folder", "dir", "profile", "trace", "corpus")
@@ -24,10 +25,10 @@ def input_digests(
 ) -> dict[str, str]:
     """The digest of each file and folder that the values name, by the value that names it.
 
-    A folder's digest has the names of its files in it. Profiles are found by name as they are loaded, and count with
-    the model's ``config.json`` that they name. What the fields of an extension mean is not known: for those top-level
-    names of ``values`` a folder counts in any field. ``stated`` are further files and folders, which must exist.
-    Raises ``InputError`` for what is not there or cannot be read twice (a pipe, a device).
+    A folder's digest has the names of its files in it. Profiles and rate curves are found by name as they are loaded,
+    and profiles count with the model's ``config.json`` that they name. What the fields of an extension mean is not
+    known: for those top-level names of ``values`` a folder counts in any field. ``stated`` are further files and
+    folders, which must exist. Raises ``InputError`` for what is not there or cannot be read twice (a pipe, a device).
     """
     found: dict[str, str] = {}
     profiles = [str(folder) for folder in search_path()]
@@ -68,6 +69,9 @@ def _named(field: str, text: str, profiles: list[str]) -> Iterator[str]:
         first = next((file for file in named if os.path.isfile(file)), None)
         if first is not None:
             yield from _with_model(first)
+        curve = curve_file(text)
+        if curve != text:
+            yield curve
 
 
 def _with_model(place: str) -> Iterator[str]:

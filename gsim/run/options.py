@@ -12,7 +12,7 @@ from gsim.cluster.fault_config import FaultConfig
 from gsim.core import registry
 from gsim.migration import LINKS, LinkConfig
 from gsim.run.pool import POOLS, PoolConfig
-from gsim.workload.dynamics import Drift, LoadStep
+from gsim.workload.dynamics import Drift, LoadStep, RateCurve
 
 #: The groups that make up one run, in the order in which they are listed, each with its default option.
 RUN_GROUPS: Mapping[str, str] = {
@@ -24,6 +24,7 @@ RUN_GROUPS: Mapping[str, str] = {
     "estimator": "ema",
     "rectifier": "risk_monitor",
     "mechanism": "token_ids",
+    "scaler": "fixed",
     "link": "rdma_100g",
     "telemetry": "default",
     "engine": "decode_clock",
@@ -61,6 +62,7 @@ _OWN: Mapping[str, tuple[Option, ...]] = {
         _NONE,
         Option("load_step", LoadStep, "From a time on, requests arrive faster."),
         Option("burst", LoadStep, "For some seconds, requests arrive faster.", {"for_s": 10.0, "factor": 3.0}),
+        Option("day", RateCurve, (RateCurve.__doc__ or "").partition("\n")[0]),
         Option("drift", Drift, (Drift.__doc__ or "").partition("\n")[0]),
     ),
     "mechanism": (_NONE,),

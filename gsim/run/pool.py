@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gsim.cluster import InstanceSpec
+from gsim.cluster.slot_config import SlotConfig
 from gsim.core import ConfigError
 from gsim.engine import EngineConfig
 from gsim.latency import Profile, load_profile
@@ -26,6 +27,8 @@ class InstanceGroup:
     count: int = 1
     engine: dict[str, Any] = field(default_factory=dict)
     """Engine options that differ here from the run's ``engine`` (``max_num_seqs`` ...)."""
+    up: int | None = None
+    """So many of them serve from the beginning, the others are slots that a scaler may start (None: all serve)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class PoolConfig:
     api_s: float = API_S
     """Seconds from the gateway's sending a request until the engine has it (HTTP, tokenizer); 0: none."""
 
+    slots: SlotConfig = field(default_factory=SlotConfig)
+    """What starting and stopping an instance takes, where a ``scaler`` does that."""
+
     def __post_init__(self) -> None:
         if not self.instances:
             raise ConfigError("pool.instances is empty; give a list such as [{profile: h800-llama-3.1-8b, count: 2}]")
@@ -47,6 +53,11 @@ class PoolConfig:
         for group in self.instances:
             if group.count < 1:
                 raise ConfigError(f"pool.instances: count of '{group.profile}' must be 1 or more, not {group.count}")
+            if group.up is not None and not 0 <= group.up <= group.count:
+                raise ConfigError(
+                    f"pool.instances: up of '{group.profile}' must be from 0 to its count ({group.count}), "
+                    f"not {group.up}"
+                )
 
     def build(self, engine: EngineConfig) -> tuple[InstanceSpec, ...]:
         """The instances, each with its profile loaded; named by their GPU and a number where there are several."""
@@ -55,7 +66,11 @@ class PoolConfig:
             for group in self.instances
             for _ in range(group.count)
         ]
-        return instance_specs(rows * self.copies, self.api_s)
+        up = [
+            i < (group.count if group.up is None else group.up) for group in self.instances for i in range(group.count)
+        ]
+        specs = instance_specs(rows * self.copies, self.api_s)
+        return tuple(dataclasses.replace(spec, up=one) for spec, one in zip(specs, up * self.copies, strict=True))
 
 
 def _engine(profile: str, own: Mapping[str, Any], engine: EngineConfig) -> EngineConfig:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gsim.cluster import Horizon, Scenario
+from gsim.cluster.slot_config import SlotConfig
 from gsim.core import ConfigError, Population, Session, Streams
 from gsim.metrics import RULES, Objective, Rule, Window
 from gsim.run.choice import Choice
@@ -154,6 +155,9 @@ class Settings:
             telemetry=made["telemetry"],
             faults=made["faults"],
             max_hold_s=self.max_hold_s,
+            scaler=made["scaler"],
+            # A pool that a caller has made need not say what starting takes.
+            slots=getattr(made["pool"], "slots", SlotConfig()),
         )
 
     def trace(self) -> Any:

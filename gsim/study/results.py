@@ -43,6 +43,11 @@ COMPARED = (
 )
 
 
+#: What is told of an instance.
+_USAGE = (
+    *("requests", "share", "generated_tokens", "utilisation", "preemptions"),
+    *("paid_s", "starts", "cost_usd", "energy_j"),
+)
 T = TypeVar("T")
 Made = TypeVar("Made")
 
@@ -135,7 +140,7 @@ def instance_rows(name: str, results: Sequence[CellResult]) -> list[dict[str, An
         head = {"experiment": name, **result.cell.swept, "router": result.cell.value("router"), "policy": result.label}
         for runs in zip(*(summary["instances"] for summary in result.summaries), strict=True):
             row = {**head, "instance": runs[0]["name"], "gpu": runs[0]["gpu"]}
-            for metric in ("requests", "share", "generated_tokens", "utilisation", "preemptions"):
+            for metric in _USAGE:
                 row[metric] = float(np.mean([run[metric] for run in runs]))
             rows.append(row)
     return rows

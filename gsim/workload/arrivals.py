@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from math import isfinite, log
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -151,8 +152,22 @@ def _flat(blocks: Iterator[Floats]) -> Iterator[float]:
         yield from block.tolist()
 
 
+#: The curves that gsim brings, by name (their sources: the README there).
+CURVES = Path(__file__).with_name("curves")
+
+
+def curve_file(name: str) -> str:
+    """The file of a curve: a path as it is, a bare name among those that gsim brings where there is no such file."""
+    brought = CURVES / f"{name}.csv"
+    return str(brought) if "/" not in name and not Path(name).exists() and brought.is_file() else name
+
+
 def rate_curve(path: str) -> tuple[Floats, float]:
-    """The rates of a curve file and the seconds that each holds; ``TraceError`` names file and row."""
+    """The rates of a curve (a file, or a name: ``curve_file``) and the seconds that each holds.
+
+    ``TraceError`` names file and row.
+    """
+    path = curve_file(path)
     errors = RowErrors(path, skip=False, report=Report())
     rows = csv_rows(path, errors, ("ts", "rps"))
     points = list(parsed(rows, errors, lambda _, row: (number(row, "ts"), number(row, "rps"))))
@@ -205,7 +220,7 @@ class ArrivalConfig:
     cv_p90: float | None = None
     """clients: 90th percentile of burstiness (default 5.6)."""
     curve_path: str | None = None
-    """replayed: CSV file with columns ts, rps."""
+    """replayed: CSV file with columns ts, rps, or a curve that gsim brings (``alibaba_r1_day``)."""
 
     def __post_init__(self) -> None:
         if self.name not in _PROCESSES and self.name != "recorded":

@@ -1,4 +1,4 @@
-"""A load that changes while the run goes on: steps and bursts of the request rate, drift of the output lengths.
+"""A load that changes while the run goes on: steps, bursts and days of the request rate, drift of the output lengths.
 
 They transform the sessions of any trace, in order of arrival, and keep requests and random draws as they are: a run
 with a burst is paired with the run without.
@@ -6,11 +6,15 @@ with a burst is paired with the run without.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 from math import inf
 
 from gsim.core import ConfigError, Job, Session
+from gsim.workload.arrivals import rate_curve
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,48 @@ class LoadStep:
     def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
         """The sessions at their new times (later turns follow their predecessors, as before)."""
         for session in sessions:
-            shift_s = self.warp(session.arrival_s) - session.arrival_s
-            if shift_s == 0:
-                yield session
-                continue
-            jobs = tuple(job if job.after else job.arriving(job.request.arrival_s + shift_s) for job in session.jobs)
-            yield session._replace(arrival_s=session.arrival_s + shift_s, jobs=jobs)
+            yield _moved(session, self.warp(session.arrival_s))
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """The request rate follows a recorded curve around the trace's own rate, faster or slower than it was recorded."""
+
+    curve: str = "alibaba_r1_day"
+    """A curve that gsim brings (``gsim/workload/curves``), or a CSV file with columns ts, rps."""
+    over_s: float = 86_400.0
+    """Seconds that the whole curve takes here; then it begins again. Arrivals alone are compressed: requests take as
+    long as they do, so where a day takes an hour the rate changes 24 times as fast as it did."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.over_s < inf:
+            raise ConfigError(f"dynamics.over_s must be greater than 0, not {self.over_s}")
+
+    @cached_property
+    def _arrived(self) -> tuple[float, ...]:
+        """What of a round's arrivals has come by each edge of the curve's windows, in seconds at the mean rate."""
+        rates, _ = rate_curve(self.curve)
+        step_s = self.over_s / float(rates.sum())
+        return (0.0, *accumulate(float(rate) * step_s for rate in rates))
+
+    def rates(self) -> tuple[float, ...]:
+        """The rate in each window of the curve, over its mean."""
+        edges = self._arrived
+        count = len(edges) - 1
+        return tuple((after - before) * count / self.over_s for before, after in pairwise(edges))
+
+    def warp(self, arrival_s: float) -> float:
+        """The new time of an arrival: when as much has arrived by the curve as by the trace's own rate."""
+        edges = self._arrived
+        rounds, part_s = divmod(arrival_s, self.over_s)
+        at = min(bisect_right(edges, part_s), len(edges) - 1) - 1
+        share = (part_s - edges[at]) / (edges[at + 1] - edges[at]) if edges[at + 1] > edges[at] else 0.0
+        return (rounds + (at + share) / (len(edges) - 1)) * self.over_s
+
+    def apply(self, sessions: Iterator[Session]) -> Iterator[Session]:
+        """The sessions at their new times (later turns follow their predecessors, as before)."""
+        for session in sessions:
+            yield _moved(session, self.warp(session.arrival_s))
 
 
 @dataclass(frozen=True)
@@ -95,3 +135,12 @@ class Drift:
             return job
         tokens = min(max(round(job.output_tokens * factor), 1), job.request.max_output_tokens)
         return job._replace(output_tokens=tokens)
+
+
+def _moved(session: Session, arrival_s: float) -> Session:
+    """The session at another time, with the jobs that wait for nothing."""
+    shift_s = arrival_s - session.arrival_s
+    if shift_s == 0:
+        return session
+    jobs = tuple(job if job.after else job.arriving(job.request.arrival_s + shift_s) for job in session.jobs)
+    return session._replace(arrival_s=session.arrival_s + shift_s, jobs=jobs)

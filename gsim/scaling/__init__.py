@@ -1,0 +1,1 @@
+"""Scalers: how many instances are up, and in which slots (what they see: ``Slots`` and the view)."""

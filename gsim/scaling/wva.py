@@ -1,0 +1,88 @@
+"""llm-d's Workload Variant Autoscaler: one instance more or less, by the spare capacity that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, register
+from gsim.scaling.variants import Variant, check_limits, emptiest, first_off, variants_of
+
+
+@register("scaler", "wva")
+@dataclass
+class Wva:
+    """One instance of the cheapest variant more when little is spare, one of the dearest less when much is (llm-d WVA).
+
+    An instance is saturated at ``kv_threshold`` of its KV or ``queue_threshold`` waiting requests. Over those that are
+    not, spare is threshold less usage, on average: below ``kv_spare`` or ``queue_spare`` an instance is added, of the
+    cheapest variant of which none boots. One is taken away, of the dearest variant, where the same load on one
+    instance less would leave at least that much spare. Ties by name. No state.
+
+    Source: llm-d-incubation/workload-variant-autoscaler, docs/saturation-analyzer.md (V1, its recommended thresholds).
+    Simplified: usage is what was scraped last, not the largest of a minute; scale to zero and per-variant bounds are
+    left out; requests that wait at the gateway count as waiting at the instances.
+    """
+
+    kv_threshold: float = 0.8
+    queue_threshold: float = 5.0
+    kv_spare: float = 0.1
+    queue_spare: float = 3.0
+    min_instances: int = 1
+    max_instances: int | None = None
+    """None: as many as there are slots."""
+    interval_s: float = 30.0
+    needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
+
+    def __post_init__(self) -> None:
+        check_limits("wva", self.min_instances, self.max_instances, self.interval_s)
+        for spare, threshold in (("kv_spare", "kv_threshold"), ("queue_spare", "queue_threshold")):
+            if not 0.0 < getattr(self, spare) < getattr(self, threshold):
+                raise ConfigError(
+                    f"scaler.{spare} must be above 0 and below {threshold} ({getattr(self, threshold)}), "
+                    f"not {getattr(self, spare)}"
+                )
+
+    def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
+        """At most one step."""
+        coming = int(slots.coming.sum())
+        most = len(slots) if self.max_instances is None else min(self.max_instances, len(slots))
+        ready = view.available
+        held = slots.held / max(int(ready.sum()), 1)
+        waiting = view.waiting + held
+        free = ready & (view.kv_usage < self.kv_threshold) & (waiting < self.queue_threshold)
+        count = int(free.sum())
+        kv, queue = float(view.kv_usage[free].sum()), float(waiting[free].sum())
+        if coming < self.min_instances or (coming < most and self._short(count, kv, queue)):
+            return self._more(slots, view)
+        if coming > self.min_instances and count >= 2 and not self._short(count - 1, kv, queue):
+            return self._less(slots, view)
+        return ()
+
+    def rests(self, slots: Slots) -> bool:
+        """Idle, it only ever shrinks."""
+        return int(slots.coming.sum()) == self.min_instances
+
+    def _short(self, count: int, kv: float, queue: float) -> bool:
+        """Whether the load, spread over so many instances, leaves too little spare."""
+        if count == 0:
+            return True
+        return self.kv_threshold - kv / count < self.kv_spare or self.queue_threshold - queue / count < self.queue_spare
+
+    def _more(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
+        booting = slots.coming & ~slots.up
+        for variant in sorted(variants_of(view.static), key=_by_price):
+            if not any(booting[slot] for slot in variant.slots) and any(slots.off[slot] for slot in variant.slots):
+                return first_off(slots, variant.slots, 1)
+        return ()
+
+    def _less(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
+        for variant in sorted(variants_of(view.static), key=_by_price, reverse=True):
+            if any(slots.up[slot] for slot in variant.slots):
+                return emptiest(slots, view, [slot for slot in variant.slots if slots.up[slot]], 1)
+        return ()
+
+
+def _by_price(variant: Variant) -> tuple[float, str]:
+    return variant.usd_per_hour, variant.name
