@@ -76,6 +76,8 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     """Run a command line; raises what goes wrong. ``more_to_come``: its workers are kept for the next command."""
     if words and words[0] == "compare":
         return _compare(words[1:])
+    if words and words[0] == "tune":
+        words = ["experiment=tune", *words[1:]]
     experiments = register_schema()
     if words and words[0] == "check":
         return _check(words[1:])

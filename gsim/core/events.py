@@ -78,3 +78,5 @@ class Completion(NamedTuple):
     finished_s: float
     output_tokens: int
     """Tokens from that instance."""
+    cached_tokens: int | None = None
+    """Prompt tokens that came out of prefix caches, over all instances that it was on (None: nobody said)."""

@@ -71,6 +71,12 @@ class StaticView:
     cards: Ints
     """GPUs of each instance; its price is that of all of them."""
 
+    def batch_slope_s(self) -> Floats:
+        """Seconds that one more request adds to an instance's TPOT: a line through its nominal speeds (0 or more)."""
+        full_s = FULL_SEQUENCES / self.nominal_tokens_per_s
+        slope_s: Floats = np.maximum(full_s - self.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
+        return slope_s
+
 
 @dataclass(slots=True)
 class ClusterView:

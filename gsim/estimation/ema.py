@@ -6,10 +6,8 @@ from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import numpy as np
-
 from gsim.core import ClusterView, Completion, ConfigError, Request, register
-from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, float_cells, int_cells
+from gsim.core.view import REFERENCE_SEQUENCES, float_cells, int_cells
 from gsim.estimation.decode import DecodeModel
 from gsim.estimation.prefill import PrefillModel
 
@@ -101,15 +99,13 @@ class Ema:
         static = view.static
         self._view = view
         self._refreshed_s = view.now_s
-        full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
-        slopes = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
         self._learned = [
             _Learned(
                 PrefillModel(self.alpha, float(prefill)),
                 DecodeModel(self.alpha, float(tpot), float(REFERENCE_SEQUENCES), self.batch_slope * float(slope)),
             )
             for prefill, tpot, slope in zip(
-                static.nominal_prefill_s_per_token, static.nominal_tpot_s, slopes, strict=True
+                static.nominal_prefill_s_per_token, static.nominal_tpot_s, static.batch_slope_s(), strict=True
             )
         ]
         self._in_flight, self._prefill_tokens = int_cells(view.in_flight), int_cells(view.in_flight_prefill_tokens)

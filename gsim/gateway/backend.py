@@ -63,6 +63,10 @@ class Backend:
         """Whether a request that is here may go on elsewhere by what the gateway has of it (an engine: always)."""
         return True
 
+    def tells_cached(self) -> bool:
+        """Whether its first tokens say how much of a prompt was cached (an engine's do)."""
+        return True
+
 
 #: Makes the backend of the instance of this index.
 MakeBackend = Callable[[int, Report], Backend]

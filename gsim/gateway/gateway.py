@@ -216,7 +216,9 @@ class Gateway:
         self._signals.left(active)
         if self._estimates or self._learners:
             first_token_s, request = active.instance_first_token_s, active.job.request
-            completion = Completion(request, instance, active.dispatched_s, first_token_s, time_s, generated_tokens)
+            cached = active.cached_tokens if self.backends[instance].tells_cached() else None
+            sent_s = active.dispatched_s
+            completion = Completion(request, instance, sent_s, first_token_s, time_s, generated_tokens, cached)
             if self._estimates:
                 self._estimator.finished(completion)
             for policy in self._learners:

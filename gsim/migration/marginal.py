@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
-from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Floats, Ints
+from gsim.core.view import Floats, Ints
 from gsim.lateness.chance import chances
 from gsim.lateness.delay_costs import DelayCosts, Running
 from gsim.migration.slots import Slots
@@ -142,8 +142,5 @@ class MarginalMoves:
         in_time = Running(elapsed_s, active.deadline_s - active.dispatched_s, median_s, deviation).in_time()
         costs = DelayCosts()
         costs.reset(n, here, in_time)
-        static = view.static
-        full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
-        slope_s = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
         mean = np.bincount(here, weights=to_decode, minlength=n) / np.maximum(costs.count, 1.0)
-        return _Outlook(to_decode, in_time[:, 0], mean, slope_s, costs)
+        return _Outlook(to_decode, in_time[:, 0], mean, view.static.batch_slope_s(), costs)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gsim.core import HOLD, REJECT, ClusterView, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
+from gsim.routing.alone import alone_s
 from gsim.routing.choice import lowest, nothing, scratch
 
 
@@ -43,7 +44,7 @@ class Edf:
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """An instance with room, or wait."""
-        if self.drop_late and view.now_s + _alone_s(request, view) > request.deadline_s:
+        if self.drop_late and view.now_s + alone_s(request, view) > request.deadline_s:
             return REJECT
         room = view.in_flight < np.minimum(view.static.max_num_seqs, self.max_in_flight)
         room &= view.available
@@ -53,10 +54,3 @@ class Edf:
         np.add(view.in_flight, 1.0, out=scores)
         scores /= view.static.nominal_tokens_per_s
         return lowest(scores, room)
-
-
-def _alone_s(request: Request, view: ClusterView) -> float:
-    static = view.static
-    latency_s = static.nominal_prefill_s_per_token * request.prompt_tokens
-    latency_s += static.nominal_tpot_s * view.predict(request)
-    return float(latency_s.min())

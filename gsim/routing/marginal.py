@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
-from gsim.core.view import FULL_SEQUENCES, REFERENCE_SEQUENCES, Bools, Floats
+from gsim.core.view import Bools, Floats, Ints
 from gsim.lateness.chance import chances
 from gsim.lateness.delay_costs import DelayCosts, Running
+from gsim.routing.cache_trust import CacheTrust
 from gsim.routing.choice import lowest, nothing
 from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
@@ -40,6 +41,8 @@ class _Plan(NamedTuple):
     tpot_s: Floats
     """Once it has joined the batch."""
     latency_s: Floats
+    matched_tokens: Ints
+    """Of its prompt, by the prefix index."""
 
 
 class _Sent(NamedTuple):
@@ -53,6 +56,8 @@ class _Sent(NamedTuple):
     length_variance: float
     wait_s: float
     tpot_s: float
+    matched_tokens: float
+    """Of its prompt, by the prefix index."""
 
 
 @register("router", "marginal")
@@ -61,8 +66,9 @@ class Marginal:
     """argmax P - w E - c C - h P T / left: its own chance to be in time, less what it takes from others.
 
     - P: the chance that it is in time there. Its latency is log-normal around T = q + p (L_in - h_i) + (d + s) L_out,
-      s being what it adds to the batch's TPOT itself; median and spread are learned: of lengths per task class
-      (``Recalibration``), of latencies per instance (``LatencyErrors``).
+      s being what it adds to the batch's TPOT itself, h_i what the prefix index has of it times the share that this is
+      right about (``CacheTrust``); median and spread are learned: of lengths per task class (``Recalibration``), of
+      latencies per instance (``LatencyErrors``).
     - E: how many of the requests in flight there it makes late, in expectation, by the delay p (L_in - h_i) +
       s min(L_out, what these have yet to decode) (``DelayCosts``). Who is late already loses nothing, so the lost
       gather where others are lost.
@@ -94,6 +100,7 @@ class Marginal:
     needs: ClassVar[frozenset[str]] = frozenset({"estimates", "prediction", "prefix", "requests"})
     _lengths: Recalibration = field(default_factory=Recalibration, init=False, repr=False, compare=False)
     _errors: LatencyErrors = field(default_factory=LatencyErrors, init=False, repr=False, compare=False)
+    _trust: CacheTrust = field(default_factory=CacheTrust, init=False, repr=False, compare=False)
     _costs: DelayCosts = field(default_factory=DelayCosts, init=False, repr=False, compare=False)
     _to_decode: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     """Mean tokens that the requests on an instance have yet to decode."""
@@ -161,7 +168,8 @@ class Marginal:
             return
         self._plan = None
         wait_s, tpot_s = float(plan.wait_s[instance]), float(plan.tpot_s[instance])
-        sent = _Sent(request, instance, plan.now_s, *plan[2:5], wait_s, tpot_s)
+        matched_tokens = float(plan.matched_tokens[instance])
+        sent = _Sent(request, instance, plan.now_s, *plan[2:5], wait_s, tpot_s, matched_tokens)
         self._sent[request.request_id] = sent
         decode_s = tpot_s * sent.tokens
         share = decode_s / (wait_s + decode_s)
@@ -182,6 +190,7 @@ class Marginal:
         sent = self._sent.pop(completion.request.request_id, None)
         if sent is None or sent.instance != instance:
             return
+        self._trust.learn(instance, sent.matched_tokens, completion.cached_tokens)
         self._lengths.learn(sent.request.task, sent.predicted_tokens, completion.output_tokens)
         expected_s = sent.wait_s + sent.tpot_s * completion.output_tokens
         self._errors.learn(instance, log(max(completion.finished_s - sent.sent_s, 1e-6) / expected_s))
@@ -190,13 +199,17 @@ class Marginal:
         predicted = view.predict(request)
         tokens, length_variance = self._lengths.length(request.task, predicted)
         # The last token of a prompt is computed even on a full hit.
-        compute_s: Floats = np.maximum(request.prompt_tokens - view.prefix_tokens(request), 1.0)
+        matched = view.prefix_tokens(request)
+        compute_s = self._trust.share * matched
+        np.subtract(request.prompt_tokens, compute_s, out=compute_s)
+        np.maximum(compute_s, 1.0, out=compute_s)
         compute_s *= view.prefill_s_per_token
         wait_s = view.queue_s + compute_s
         tpot_s = view.tpot_s + self._slope_s
         latency_s = tpot_s * tokens
         latency_s += wait_s
-        return _Plan(request, view.now_s, predicted, tokens, length_variance, compute_s, wait_s, tpot_s, latency_s)
+        known = (request, view.now_s, predicted, tokens, length_variance)
+        return _Plan(*known, compute_s, wait_s, tpot_s, latency_s, matched)
 
     def _chances(self, plan: _Plan, left_s: float) -> Floats:
         """P, per instance."""
@@ -217,11 +230,9 @@ class Marginal:
     def _look(self, view: ClusterView) -> None:
         """See whether there is anything new about the requests in flight."""
         if len(self._slope_s) != len(view):
-            static = view.static
-            full_s = FULL_SEQUENCES / static.nominal_tokens_per_s
-            slope_s = np.maximum(full_s - static.nominal_tpot_s, 0.0) / (FULL_SEQUENCES - REFERENCE_SEQUENCES)
-            self._slope_s, self._to_decode = slope_s, np.zeros(len(view))
+            self._slope_s, self._to_decode = view.static.batch_slope_s(), np.zeros(len(view))
             self._errors.grow(len(view))
+            self._trust.grow(len(view))
             self._costs.clear(len(view))
         seen = view.observed()
         if seen is not self._seen:
@@ -265,4 +276,4 @@ def _only_harms(in_time: Floats, harm: Floats, displaced: Floats, available: Boo
 
 
 #: What stands for a request that was not routed here: its prediction as it is, with some doubt.
-_UNKNOWN = _Sent(Request(-1, 0.0, 1, 1, 0.0), -1, 0.0, 1.0, 1.0, 0.09, 0.0, 0.0)
+_UNKNOWN = _Sent(Request(-1, 0.0, 1, 1, 0.0), -1, 0.0, 1.0, 1.0, 0.09, 0.0, 0.0, 0.0)

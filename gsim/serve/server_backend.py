@@ -99,6 +99,10 @@ class ServerBackend(Backend):
         changed, self._changed = self._changed, {}
         return 0, [StreamCount(i, leg.tokens, False, leg.ticket) for i, leg in changed.items() if not leg.closed]
 
+    def tells_cached(self) -> bool:
+        """See ``Backend``. A first token comes without its usage."""
+        return False
+
     def can_leave(self, request_id: int) -> bool:
         """See ``Backend``."""
         leg = self._here.get(request_id)

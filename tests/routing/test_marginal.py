@@ -16,6 +16,7 @@ from benchmarks.counting import calls
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, build
 from gsim.lateness.chance import chances
 from gsim.lateness.delay_costs import DELAYS_S, LONGEST_S, DelayCosts, Running
+from gsim.routing.cache_trust import CacheTrust
 from gsim.routing.latency_errors import LatencyErrors
 from gsim.routing.recalibration import Recalibration
 
@@ -256,3 +257,30 @@ def test_a_decision_costs_as_many_calls_in_a_large_pool_with_much_in_flight():
         return calls(lambda: [router.route(request(k), view) for k in range(20)])
 
     assert cost(512, 5000) <= cost(4, 5) + 2
+
+
+# ------------------------------------------------------------------------------------------------------- cache trust
+def test_the_index_is_believed_as_far_as_engines_confirm_it():
+    trust = CacheTrust()
+    trust.grow(3)
+    for _ in range(400):
+        trust.learn(0, 1000, 0)
+        trust.learn(1, 1000, 1200)
+        trust.learn(1, 1000, 500)
+        trust.learn(2, 1000, None)
+    assert trust.share == pytest.approx([0.0, 0.75, 1.0], abs=0.01)
+
+
+def test_a_cache_that_is_not_there_keeps_nobody():
+    """Where the index says that a long prompt is cached, but no engine caches, the faster instance is chosen."""
+    one = request(arrival_s=0.0, prompt_tokens=20_000, slo_s=6.0)
+    view = idle_view(2, prefix_tokens=lambda one: np.array([one.prompt_tokens, 0]))
+    router = build("router", "marginal")
+    assert router.route(one, view) == 0
+    for k in range(300):
+        other = request(k, arrival_s=0.0, prompt_tokens=4000)
+        router.route(other, view)
+        router.placed(other, 0)
+        router.observe_completion(Completion(other, 0, 0.0, 0.1, 12.0, 200, cached_tokens=0))
+    assert router._trust.share[0] < 0.01
+    assert router.route(one, view) == 1

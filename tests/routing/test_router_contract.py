@@ -51,11 +51,13 @@ def test_nobody_is_up(name):
 
 #: Routers whose choice depends on the instances' signals alone, not on their order or on a random draw.
 ORDERLESS = (
+    "block",
     "cache_aware",
     "edf",
     "fastest",
     "goodserve",
     "goodserve_prefix",
+    "hexagent",
     "hexgen_alpha",
     "kv_cost",
     "least_latency",
@@ -66,6 +68,7 @@ ORDERLESS = (
     "marginal",
     "prefix_then_load",
     "preble",
+    "route_balance",
     "slo_pack",
     "weighted_jsq",
 )

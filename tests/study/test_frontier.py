@@ -8,7 +8,8 @@ import pytest
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.core import ConfigError
 from gsim.run.settings import Settings
-from gsim.study.questions.frontier import Frontier, _measured, _Run, compared, figure, notes, ranking
+from gsim.study import run_numbers
+from gsim.study.questions.frontier import Frontier, _Load, _measured, by_class, compared, figure, notes, ranking
 from gsim.study.questions.frontier_cases import CASES, VARIANTS, changed, with_policy_named
 
 
@@ -32,12 +33,18 @@ def test_every_case_and_variant_can_be_configured(settings):
     assert [spec.profile.gpu for spec in six.instances] == ["V100-32G"] * 6 + ["H800-80G"]
 
 
-def test_a_run_is_measured_by_class_and_by_its_longest_wait(settings):
+def test_a_load_is_measured_by_class_and_longest_wait_and_never_twice(settings, tmp_path, monkeypatch):
     short = changed(settings, {"trace": {"rate_per_s": 40.0, "requests": 60}, "warmup_s": 0.0})
-    row = _measured(_Run("a", "fastest", with_policy_named(short, "fastest").plain(), 0))
-    assert row["worst_class_attainment"] == pytest.approx(row["attainment"]), "there is one class"
-    assert 0 < row["p50_e2e_s"] < row["longest_e2e_s"]
-    assert row["not_served"] == 0
+    policies = {name: with_policy_named(short, name).plain() for name in ("fastest", "least_load")}
+    first, second = _measured(_Load("a", 0, policies, tmp_path))
+    assert (first["policy"], second["policy"]) == ("fastest", "least_load")
+    assert first["worst_class_attainment"] == pytest.approx(first["attainment"]), "there is one class"
+    assert 0 < first["p50_e2e_s"] < first["longest_e2e_s"] < second["longest_e2e_s"]
+    assert first["not_served"] == 0
+    monkeypatch.setattr(run_numbers, "finish", None)
+    assert _measured(_Load("a", 0, policies, tmp_path)) == [first, second]
+    with pytest.raises(TypeError):
+        _measured(_Load("a", 1, policies, tmp_path))
 
 
 def runs() -> pd.DataFrame:
@@ -48,7 +55,7 @@ def runs() -> pd.DataFrame:
     others = {"goodput_rps": 1.0, "session_attainment": 1.0, "worst_class_attainment": 0.1, "p50_e2e_s": 1.0}
     return pd.DataFrame(
         {"case": case, "policy": policy, "seed": seed, "attainment": share, **others, "longest_e2e_s": 9.0 + seed}
-        | {"not_served": 0.0}
+        | {"not_served": 0.0, f"attainment of {case}": share}
         for case, policies in shares.items()
         for policy, values in policies.items()
         for seed, share in enumerate(values)
@@ -75,6 +82,13 @@ def test_who_is_at_the_front_is_told_from_paired_differences():
     assert said[0] == "b: at the front in 2 of 2 cases, 0.0 points behind on average, 0.0 at most"
     assert "never at the front: c" in said
     assert figure(table).axes
+
+
+def test_classes_are_told_where_they_are():
+    rows = by_class(runs()).set_index(["case", "policy", "task"])
+    assert list(rows.index) == [(case, policy, case) for case in ("easy", "hard") for policy in "abc"]
+    assert rows["attainment"]["hard", "a", "hard"] == pytest.approx(0.65)
+    assert (rows["low"] < rows["attainment"]).all()
 
 
 @pytest.mark.parametrize(

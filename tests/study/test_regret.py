@@ -50,7 +50,8 @@ def test_costs_are_differences_seed_by_seed():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"policies": ("psychic",)}, "policies must be some of"),
+        ({"policies": ("psychic",)}, "policies: 'psychic' is unknown"),
+        ({"policies": ()}, "policies is empty"),
         ({"agents": (7,)}, "agents: 7 is no case of frontier"),
         ({"stale_s": 0.0}, "stale_s above 0"),
     ],

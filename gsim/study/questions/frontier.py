@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsim.core import ConfigError, entries, register
-from gsim.metrics import paired_difference, share_interval, summarise
-from gsim.run.cell import request_rows, run
+from gsim.core import ConfigError, register
+from gsim.metrics import paired_difference, share_interval
 from gsim.run.settings import Settings
-from gsim.study.questions.frontier_cases import CASES, VARIANTS, changed, with_policy_named
+from gsim.run.shelf import Shelf
+from gsim.study.questions.frontier_cases import CASES, changed, check_policies, with_policy_named
+from gsim.study.run_numbers import OF_CLASS, RunNumbers
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
 
 #: Beyond so many points behind a cell's colour stays the same.
 _DARKEST = 30.0
+#: What a policy's row has beside its attainment: means over the seeds.
+_MEANS = ("goodput_rps", "session_attainment", "worst_class_attainment", "p50_e2e_s", "not_served")
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One seed of one case under one policy, as plain values that travel to a worker."""
+class _Load:
+    """One seed of one case under all policies, as plain values that travel to a worker."""
 
     case: str
-    policy: str
-    settings: Mapping[str, Any]
     seed: int
+    settings: Mapping[str, Mapping[str, Any]]
+    """By policy."""
+    folder: Path
 
 
 @register("study", "frontier")
@@ -41,6 +46,7 @@ class Frontier:
     policies: tuple[str, ...] = (
         *("marginal", "GoodServe", "sacrifice", "sacrifice, hope 0", "goodserve_prefix", "fastest", "hexgen_alpha"),
         *("slo_headroom", "weighted_jsq", "least_load", "cache_aware", "kv_cost", "lmetric", "least_request"),
+        *("block", "route_balance", "lodestar", "hexagent"),
     )
     """Routers, or GoodServe (with its monitor), ``sacrifice`` and ``sacrifice, hope 0`` (what becomes of the lost);
     ``marginal`` comes with the estimator that learns from computed tokens."""
@@ -48,11 +54,10 @@ class Frontier:
     """Cases of gsim/study/questions/frontier_cases.py by name; empty: all of them."""
 
     def __post_init__(self) -> None:
-        known = (*VARIANTS, *entries("router"))
-        for asked, allowed, what in ((self.policies, known, "policies"), (self.cases, tuple(CASES), "cases")):
-            unknown = [name for name in asked if name not in allowed]
-            if unknown:
-                raise ConfigError(f"{what}: '{unknown[0]}' is unknown; allowed: {', '.join(allowed)}")
+        check_policies(self.policies)
+        unknown = [name for name in self.cases if name not in CASES]
+        if unknown:
+            raise ConfigError(f"cases: '{unknown[0]}' is unknown; allowed: {', '.join(CASES)}")
         if len(self.policies) < 2:
             raise ConfigError(f"policies must be two or more to compare, not {list(self.policies)}")
 
@@ -60,39 +65,26 @@ class Frontier:
         """Every case under every policy, with the same seeds."""
         import pandas as pd
 
-        work = list(self._work(context))
-        found = context.map(_measured, work, "runs")
-        runs = pd.DataFrame(
-            {"case": one.case, "policy": one.policy, "seed": one.seed, **row}
-            for one, row in zip(work, found, strict=True)
-        )
+        found = context.map(_measured, list(self._loads(context)), "cases and seeds")
+        runs = pd.DataFrame(row for rows in found for row in rows)
         table = compared(runs)
-        return Findings({"frontier": table, "runs": runs}, {"frontier": figure(table)}, notes(table))
+        tables = {"frontier": table, "classes": by_class(runs), "runs": runs}
+        return Findings(tables, {"frontier": figure(table)}, notes(table))
 
-    def _work(self, context: Context) -> Iterator[_Run]:
+    def _loads(self, context: Context) -> Iterator[_Load]:
         for case in self.cases or CASES:
             base = changed(context.settings, CASES[case])
-            for policy in self.policies:
-                plain = with_policy_named(base, policy).plain()
-                for seed in context.seeds:
-                    yield _Run(case, policy, plain, seed)
+            settings = {policy: with_policy_named(base, policy).plain() for policy in self.policies}
+            for seed in context.seeds:
+                yield _Load(case, seed, settings, context.out)
 
 
-def _measured(one: _Run) -> dict[str, float]:
-    settings = Settings.read(one.settings)
-    result = run(settings, one.seed)
-    told = summarise(result.requests, result.sessions, settings.window, settings.objective)
-    rows = request_rows(result, settings).to_pandas()
-    rows = rows[rows["counted"]]
-    return {
-        "attainment": told["attainment"],
-        "goodput_rps": told["goodput_rps"],
-        "session_attainment": told.get("session_attainment", float("nan")),
-        "worst_class_attainment": float(rows.groupby("task", observed=True)["good"].mean().min()),
-        "p50_e2e_s": float(rows["e2e_s"].median()),
-        "longest_e2e_s": float(rows["e2e_s"].max()),
-        "not_served": float((rows["status"] != "finished").mean()),
-    }
+def _measured(load: _Load) -> list[dict[str, Any]]:
+    numbers, shelf = RunNumbers(load.folder / "measured"), Shelf()
+    return [
+        {"case": load.case, "policy": policy, "seed": load.seed} | numbers.of(Settings.read(settings), load.seed, shelf)
+        for policy, settings in load.settings.items()
+    ]
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +102,7 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
             attainment = own["attainment"].to_numpy()
             behind = paired_difference(shares[best]["attainment"].to_numpy(), attainment)
             interval = share_interval(attainment)
-            means = own.drop(columns=["case", "policy", "seed", "attainment", "longest_e2e_s"]).mean()
+            means = own[list(_MEANS)].mean()
             rows.append(
                 {"case": case, "policy": policy, "attainment": interval.mean}
                 | {"attainment_low": interval.low, "attainment_high": interval.high}
@@ -119,6 +111,23 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
                 | {str(name): float(value) for name, value in means.items()}
                 | {"longest_e2e_s": float(own["longest_e2e_s"].max())}
             )
+    return pd.DataFrame(rows)
+
+
+def by_class(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per case, policy and task class: mean attainment over the seeds, and the interval of that mean."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for (case, policy), own in runs.groupby(["case", "policy"], sort=False):
+        for column in (name for name in own if str(name).startswith(OF_CLASS)):
+            shares = own[column].dropna().to_numpy()
+            if len(shares):
+                interval = share_interval(shares)
+                rows.append(
+                    {"case": case, "policy": policy, "task": str(column).removeprefix(OF_CLASS)}
+                    | {"attainment": interval.mean, "low": interval.low, "high": interval.high}
+                )
     return pd.DataFrame(rows)
 
 

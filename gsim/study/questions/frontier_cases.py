@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gsim.core import ConfigError, entries
 from gsim.run.settings import Settings
 
 #: Group -> option (``name``) and fields, or fields of the option that is configured; top-level values by name.
@@ -80,6 +81,14 @@ VARIANTS: Mapping[str, Changes] = {
     "marginal": {"router": {"name": "marginal"}, "estimator": {"prefill_of": "computed"}},
     "goodserve_prefix, computed": {"router": {"name": "goodserve_prefix"}, "estimator": {"prefill_of": "computed"}},
 }
+
+
+def check_policies(names: Sequence[str]) -> None:
+    """Raises ``ConfigError`` where one of them is neither a variant nor a router."""
+    allowed = (*VARIANTS, *entries("router"))
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ConfigError(f"policies: '{unknown[0]}' is unknown; allowed: {', '.join(allowed)}")
 
 
 def changed(settings: Settings, changes: Changes) -> Settings:

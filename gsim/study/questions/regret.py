@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsim.core import ConfigError, entries, register
-from gsim.metrics import mean_interval, summarise
+from gsim.core import ConfigError, register
+from gsim.metrics import mean_interval
 from gsim.optimum import BoundConfig
-from gsim.run.cell import run
+from gsim.run.key import digest_of, key_of
 from gsim.run.planning import plan_of
 from gsim.run.settings import Settings
+from gsim.run.shelf import Shelf
 from gsim.study.bounds import bound_of
-from gsim.study.questions.frontier_cases import CASES, VARIANTS, Changes, changed, with_policy_named
+from gsim.study.kept import Kept
+from gsim.study.questions.frontier_cases import CASES, Changes, changed, check_policies, with_policy_named
+from gsim.study.run_numbers import RunNumbers
 from gsim.study.study import Context, Findings
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class _Point:
     bounded: bool
     settings: Mapping[str, Any]
     seed: int
+    folder: Path
 
 
 @register("study", "regret")
@@ -73,9 +78,9 @@ class Regret:
     """The solver's answer so far is a bound too, a looser one."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.policies if name not in (*VARIANTS, *entries("router"))]
-        if unknown or not self.policies:
-            raise ConfigError(f"policies must be some of {', '.join((*VARIANTS, *entries('router')))}; not {unknown}")
+        check_policies(self.policies)
+        if not self.policies:
+            raise ConfigError("policies is empty; name at least one")
         missing = [str(n) for n in self.agents if f"{n} agents" not in CASES]
         if missing:
             there = ", ".join(case.split()[0] for case in CASES if case.endswith(" agents"))
@@ -99,36 +104,44 @@ class Regret:
             trace = {"name": "paper", "rate_per_s": rate, "requests": self.requests}
             singles = {"trace": trace, "slo": {"name": "fixed", "seconds": 6.0}, "warmup_s": 0.0, "until_s": None}
             for seed in context.seeds:
-                yield _Point(f"singles {rate:g}/s", True, changed(base, singles).plain(), seed)
+                yield _Point(f"singles {rate:g}/s", True, changed(base, singles).plain(), seed, context.out)
         for agents in self.agents:
             for seed in context.seeds:
-                yield _Point(f"{agents} agents", False, changed(base, CASES[f"{agents} agents"]).plain(), seed)
+                yield _Point(
+                    f"{agents} agents", False, changed(base, CASES[f"{agents} agents"]).plain(), seed, context.out
+                )
 
 
 def _measured(work: tuple[Regret, _Point]) -> list[dict[str, Any]]:
     study, point = work
     settings = Settings.read(point.settings)
-    known = {"bound": nan, "plan": nan}
-    if point.bounded:
-        planner = {"router": {"name": "ilp_plan", "evaluations": study.evaluations, "starts": list(_STARTS)}}
-        bound = bound_of(settings, point.seed, BoundConfig(time_limit_s=study.bound_time_limit_s))
-        planned = plan_of(changed(settings, planner), point.seed)
-        known = {"bound": bound.goodput_requests / bound.jobs, "plan": len(planned.good) / bound.jobs}
+    known = _known(study, settings, point) if point.bounded else {"bound": nan, "plan": nan}
     noisy: Changes = {"predictor": {"name": "noisy", "error": study.error}}
     old: Changes = {"telemetry": {"stream_interval_s": study.stale_s, "interval_s": study.stale_s}}
     true: Changes = {"predictor": {"name": "oracle"}}
     levels = {"true_lengths": true, "noisy": noisy, "stale": {**noisy, **old}}
+    numbers, shelf = RunNumbers(point.folder / "measured"), Shelf()
     rows = []
     for policy in study.policies:
-        shares = {level: _attainment(changed(settings, how), policy, point.seed) for level, how in levels.items()}
+        chosen = {level: with_policy_named(changed(settings, how), policy) for level, how in levels.items()}
+        shares = {level: numbers.of(one, point.seed, shelf)["attainment"] for level, one in chosen.items()}
         rows.append({"load": point.load, "policy": policy, "seed": point.seed, **known, **shares})
     return rows
 
 
-def _attainment(settings: Settings, policy: str, seed: int) -> float:
-    settings = with_policy_named(settings, policy)
-    result = run(settings, seed)
-    return summarise(result.requests, None, settings.window, settings.objective)["attainment"]
+def _known(study: Regret, settings: Settings, point: _Point) -> dict[str, float]:
+    """What no policy can be above, and what the plan with all knowledge reaches."""
+    planner = {"router": {"name": "ilp_plan", "evaluations": study.evaluations, "starts": list(_STARTS)}}
+    planned, limit_s = changed(settings, planner), study.bound_time_limit_s
+    kept = Kept(point.folder / "measured", "plan")
+    key = digest_of(key_of(planned.basis(), point.seed), planned.code(__name__), limit_s)
+    found = kept.get(key)
+    if found is None:
+        bound = bound_of(settings, point.seed, BoundConfig(time_limit_s=limit_s))
+        good = len(plan_of(planned, point.seed).good)
+        found = {"bound": bound.goodput_requests / bound.jobs, "plan": good / bound.jobs}
+        kept.put(key, found)
+    return found
 
 
 def taken_apart(runs: pd.DataFrame) -> pd.DataFrame:
