@@ -79,6 +79,17 @@ VARIANTS: Mapping[str, Changes] = {
     "sacrifice, hope 0": {"router": {"name": "goodserve", "infeasible": "sacrifice", "hope": 0.0}},
     # Both count what is cached themselves, so a computed token is to take its own time.
     "marginal": {"router": {"name": "marginal"}, "estimator": {"prefill_of": "computed"}},
+    "marginal, marginal moves": {
+        "router": {"name": "marginal"},
+        "estimator": {"prefill_of": "computed"},
+        "rectifier": {"name": "marginal"},
+    },
+    "marginal, risk_monitor": {
+        "router": {"name": "marginal"},
+        "estimator": {"prefill_of": "computed"},
+        "rectifier": {"name": "risk_monitor"},
+    },
+    "goodserve, marginal moves": {"router": {"name": "goodserve"}, "rectifier": {"name": "marginal"}},
     "goodserve_prefix, computed": {"router": {"name": "goodserve_prefix"}, "estimator": {"prefill_of": "computed"}},
 }
 
