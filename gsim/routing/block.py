@@ -91,7 +91,7 @@ class Block:
         np.maximum(left, 0.0, out=left)
         np.subtract(tokens, left, out=left)
         np.maximum(left, 0.0, out=left)
-        return np.bincount(here, weights=left, minlength=len(view))
+        return np.asarray(np.bincount(here, weights=left, minlength=len(view)), dtype=np.float64)
 
     def _ahead(self, view: ClusterView) -> _Running:
         seen = view.observed()
