@@ -54,10 +54,10 @@ def test_what_cannot_be_searched_is_refused(names, ranges, said):
 
 
 def test_a_load_is_a_field_of_the_configuration(settings):
-    assert at_load(settings.plain(), "trace.rate_per_s", 76.0)["trace"]["rate_per_s"] == 76.0
-    assert at_load(settings.plain(), "trace.requests", 300.0)["trace"]["requests"] == 300
+    assert at_load(settings, "trace.rate_per_s", 76.0)["trace"]["rate_per_s"] == 76.0
+    assert at_load(settings, "trace.requests", 300.0)["trace"]["requests"] == 300
     with pytest.raises(ConfigError, match="load 'trace.agents' is no field"):
-        at_load(settings.plain(), "trace.agents", 3.0)
+        at_load(settings, "trace.agents", 3.0)
 
 
 def test_the_search_finds_the_best_and_sees_nothing_that_is_judged(settings, tmp_path, monkeypatch):

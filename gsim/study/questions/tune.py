@@ -12,6 +12,7 @@ import numpy as np
 
 from gsim.core import ConfigError, register
 from gsim.metrics import mean_interval
+from gsim.run.key import resolved
 from gsim.run.settings import Settings
 from gsim.study.literal import literal
 from gsim.study.questions.tuned_fields import Tuned, tuned_fields
@@ -110,9 +111,9 @@ class Tune:
     ) -> np.ndarray[Any, Any]:
         """The metric, a row per load and a column per seed."""
         plain = context.settings.plain()
-        plain = {**plain, self.policy: {**plain[self.policy], **values}}
+        changed = Settings.read({**plain, self.policy: {**plain[self.policy], **values}})
         runs = [
-            _Run(at_load(plain, self.load, load), seed, self.metric, context.out / "measured")
+            _Run(at_load(changed, self.load, load), seed, self.metric, context.out / "measured")
             for load in loads
             for seed in seeds
         ]
@@ -156,15 +157,18 @@ def _row(name: str, first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -
     return means | {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high}
 
 
-def at_load(plain: Mapping[str, Any], load: str, value: float) -> dict[str, Any]:
-    """A configuration with ``GROUP.FIELD`` of the load at this value; raises ``ConfigError`` where there is none."""
+def at_load(settings: Settings, load: str, value: float) -> dict[str, Any]:
+    """Plain settings with ``GROUP.FIELD`` of the load at this value; raises ``ConfigError`` where there is no such field."""
     group, _, name = load.partition(".")
-    if not isinstance(plain.get(group), Mapping) or name not in plain[group]:
-        there = ", ".join(f"{group}.{key}" for key in plain[group]) if isinstance(plain.get(group), Mapping) else ""
+    choice = settings.choices.get(group)
+    fields = {} if choice is None else resolved(group, choice.name, choice.fields)
+    if choice is None or name not in fields:
+        there = ", ".join(f"{group}.{field}" for field in fields)
         raise ConfigError(
             f"load '{load}' is no field of this configuration" + (f"; there are: {there}" if there else "")
         )
-    whole = isinstance(plain[group][name], int) and float(value).is_integer()
+    whole = isinstance(fields[name], int) and float(value).is_integer()
+    plain = settings.plain()
     return {**plain, group: {**plain[group], name: int(value) if whole else value}}
 
 
