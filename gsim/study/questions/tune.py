@@ -158,7 +158,7 @@ def _row(name: str, first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -
 
 
 def at_load(settings: Settings, load: str, value: float) -> dict[str, Any]:
-    """Plain settings with ``GROUP.FIELD`` of the load at this value; raises ``ConfigError`` where there is no such field."""
+    """Plain settings with ``GROUP.FIELD`` at this value; raises ``ConfigError`` where there is no such field."""
     group, _, name = load.partition(".")
     choice = settings.choices.get(group)
     fields = {} if choice is None else resolved(group, choice.name, choice.fields)
