@@ -86,8 +86,8 @@ def test_the_search_finds_the_best_and_sees_nothing_that_is_judged(settings, tmp
 
 
 def test_a_search_runs_on_simulated_loads(settings, tmp_path):
-    quick = settings.replace(trace={"name": "paper", "requests": 30})
-    study = Tune(fields=("infeasible",), train_loads=(200.0,), test_loads=(220.0,), test_seeds=(9,), trials=2)
+    quick = settings.replace(trace={"name": "paper", "requests": 250})
+    study = Tune(fields=("infeasible",), train_loads=(400.0,), test_loads=(420.0,), test_seeds=(9,), trials=2)
     found = study.run(Context("tune", tmp_path, (0,), quick))
     assert 0.0 < found.tables["trials"]["attainment"].min() < 1.0
     assert found.figures["tune"].axes
