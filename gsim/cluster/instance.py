@@ -30,6 +30,7 @@ class Instance(Backend):
         self._due_s = inf
         """The engine's next event."""
         self._busy_before_s = 0.0
+        self._power_before_s = 0.0
         self._speed = 1.0
         self._api_s = spec.api_s
         self._entering: deque[tuple[float, Job, int, object]] = deque()
@@ -94,6 +95,7 @@ class Instance(Backend):
     def forget(self, now_s: float) -> None:
         """Lose everything on the instance: a fresh, empty engine takes the old one's place."""
         self._busy_before_s += self._engine.busy_s(now_s)
+        self._power_before_s += self._engine.power_s(now_s)
         self._engine = self._fresh_engine()
         self._entering.clear()
         if self._speed != 1.0:
@@ -103,6 +105,10 @@ class Instance(Backend):
     def busy_s(self, now_s: float) -> float:
         """Seconds spent computing up to ``now_s``."""
         return self._busy_before_s + self._engine.busy_s(now_s)
+
+    def power_s(self, now_s: float) -> float:
+        """The same, weighted by the share of full power above idle that the card drew."""
+        return self._power_before_s + self._engine.power_s(now_s)
 
     def _arm(self, now_s: float) -> None:
         due_s = self._engine.next_event_s()

@@ -37,6 +37,9 @@ class InstanceSummary:
     generated_tokens: int
     busy_s: float
     preemptions: int
+    power_s: float = nan
+    """``busy_s``, weighted by the share of full power above idle that was drawn (less where a policy slows the
+    card); NaN: nobody said."""
     paid_s: float = 0.0
     """Seconds for which the slot's instances were paid for: from start to stop, booting and draining included."""
     starts: int = 0

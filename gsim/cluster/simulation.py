@@ -248,6 +248,7 @@ class _Run:
             generated_tokens=tally.generated_tokens,
             busy_s=instance.busy_s(end_s),
             preemptions=tally.preemptions,
+            power_s=instance.power_s(end_s),
             paid_s=end_s if fleet is None else fleet.paid_s(instance.index, end_s),
             starts=0 if fleet is None else fleet.starts(instance.index),
             cards=cards,

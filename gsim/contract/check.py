@@ -52,7 +52,7 @@ def groups_of(name: str) -> list[str]:
     return found
 
 
-def verdicts(group: str, name: str, **fields: Any) -> list[Verdict]:
+def verdicts(group: str, name: str, /, **fields: Any) -> list[Verdict]:
     """Hold a policy to its group's promises, each on fresh objects; raises ``ConfigError`` if it cannot be made."""
     if getattr(lookup(group, name).cls, "offline", False):
         raise ConfigError(

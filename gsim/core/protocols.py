@@ -91,6 +91,11 @@ class Engine(Protocol):
         """Seconds spent in iterations up to ``now_s``."""
         ...
 
+    def power_s(self, now_s: float) -> float:
+        """The same, each weighted by the share of full power above idle that the card drew in it: less than ``busy_s``
+        where a policy of the queue slows the card."""
+        ...
+
 
 class Router(Protocol):
     """Where a request goes. Values in, an index out; ties broken by a stated rule."""

@@ -140,7 +140,7 @@ def name_of(group: str, made: object) -> str:
     return next(found, "")
 
 
-def build(group: str, name: str, **fields: Any) -> Any:
+def build(group: str, name: str, /, **fields: Any) -> Any:
     """Build ``name`` of ``group`` from its fields; raises ``ConfigError`` on an unknown name or field."""
     entry = lookup(group, name)
     allowed = [f.name for f in dataclasses.fields(entry.config) if f.init]

@@ -186,6 +186,10 @@ class DecodeClockEngine:
             return self._busy_s + now_s - self._boundary_s
         return self._busy_s
 
+    def power_s(self, now_s: float) -> float:
+        """As ``busy_s``: who slows a card runs on the reference."""
+        return self.busy_s(now_s)
+
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _catch_up(self, to_s: float) -> None:

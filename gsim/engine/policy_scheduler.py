@@ -50,7 +50,7 @@ class PolicyScheduler(Scheduler):
             self._paused.clear()
             self.schedule_running(step, threshold)
         self._bring_back(step)
-        step.speed = self._plan.speed
+        step.speed, step.power = self._plan.speed, self._plan.power
         return step
 
     def due(self) -> tuple[Sequence, ...]:

@@ -18,7 +18,7 @@ from gsim.engine.waiting import waiting_queue
 class Step:
     """What one iteration computes, and who was put off."""
 
-    __slots__ = ("preempted", "rejected", "scheduled", "speed", "stall_s")
+    __slots__ = ("power", "preempted", "rejected", "scheduled", "speed", "stall_s")
 
     def __init__(self) -> None:
         self.scheduled: dict[Sequence, int] = {}
@@ -28,6 +28,8 @@ class Step:
         """Sequences that have outgrown the whole pool (vLLM would hold them, and its queue, forever)."""
         self.speed = 1.0
         """The card's speed in it, as a policy wants it."""
+        self.power = 1.0
+        """What it draws above idle, as a share of what it draws at full speed."""
         self.stall_s = 0.0
         """Seconds that KV on its way to and from the host adds."""
 

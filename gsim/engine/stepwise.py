@@ -38,6 +38,7 @@ class StepwiseEngine:
         self._step: Step | None = None
         self._end_s = inf
         self._busy_s = 0.0
+        self._power_s = 0.0
         self._events: list[EngineEvent] = []
 
     def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
@@ -121,6 +122,12 @@ class StepwiseEngine:
         self._catch_up(now_s)
         return self._busy_s + (now_s - self._boundary_s if self._step is not None else 0.0)
 
+    def power_s(self, now_s: float) -> float:
+        """The same, weighted by the share of full power above idle that the card drew."""
+        self._catch_up(now_s)
+        step = self._step
+        return self._power_s + ((now_s - self._boundary_s) * step.power if step is not None else 0.0)
+
     def _catch_up(self, to_s: float) -> None:
         while True:
             if self._step is None:
@@ -151,6 +158,7 @@ class StepwiseEngine:
         """The iteration's tokens are there."""
         end_s = self._end_s
         self._busy_s += end_s - self._boundary_s
+        self._power_s += (end_s - self._boundary_s) * step.power
         self._boundary_s = end_s
         self._step = None
         scheduler = self.scheduler

@@ -17,6 +17,8 @@ class Paid(Protocol):
     @property
     def busy_s(self) -> float: ...  # noqa: D102
     @property
+    def power_s(self) -> float: ...  # noqa: D102
+    @property
     def starts(self) -> int: ...  # noqa: D102
     @property
     def cards(self) -> int: ...  # noqa: D102
@@ -36,8 +38,9 @@ def cost_usd(instance: Paid) -> float:
 
 
 def energy_j(instance: Paid) -> float:
-    """Busy power while iterations are computed, idle power for the rest of the paid time; NaN for unknown cards."""
-    return instance.busy_w * instance.busy_s + instance.idle_w * max(instance.paid_s - instance.busy_s, 0.0)
+    """Idle power for the paid time, and what is drawn above it while iterations are computed; NaN for unknown cards."""
+    up_s = max(instance.paid_s, instance.busy_s)
+    return instance.idle_w * up_s + (instance.busy_w - instance.idle_w) * instance.power_s
 
 
 def run_costs(instances: Sequence[Paid], duration_s: float) -> dict[str, float]:

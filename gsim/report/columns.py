@@ -82,8 +82,9 @@ _METRICS = {
     "card_hours": "hours that cards were paid for",
     "instances_up": "instances that were paid for, on average over the run",
     "starts": "instances that a scaler started",
-    "energy_j": "energy of the cards over the whole run, J: busy power while iterations are computed, idle power for "
-    "the rest of the paid time (`gsim/latency/power.py`); empty for cards without figures",
+    "energy_j": "energy of the cards over the whole run, J: busy power while iterations are computed (less where "
+    "`engine.policy` slows a card), idle power for the rest of the paid time (`gsim/latency/power.py`); empty for "
+    "cards without figures",
     "joule_per_token": "`energy_j` per generated token",
     "cards": "cards of the pool (of one that grows and shrinks: paid for, on average)",
     "usd_per_hour": "what the pool costs, USD per hour, by its profiles' prices (of one that grows and shrinks: on "

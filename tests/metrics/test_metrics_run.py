@@ -133,27 +133,32 @@ PAID = {"paid_s": 8.0, "starts": 1, "cards": 2, "usd_per_hour": 3.6, "idle_w": 1
 
 def test_usage_shares_and_utilisation():
     instances = [
-        SimpleNamespace(name="a", gpu="A40", requests=1, generated_tokens=10, busy_s=2.0, preemptions=0, **PAID),
-        SimpleNamespace(name="b", gpu="H800", requests=3, generated_tokens=30, busy_s=5.0, preemptions=1, **PAID),
+        SimpleNamespace(
+            name="a", gpu="A40", requests=1, generated_tokens=10, busy_s=2.0, preemptions=0, power_s=2.0, **PAID
+        ),
+        SimpleNamespace(
+            name="b", gpu="H800", requests=3, generated_tokens=30, busy_s=5.0, preemptions=1, power_s=4.0, **PAID
+        ),
     ]
     first, second = instance_usage(instances, 10.0)
     assert (first["share"], second["share"]) == (0.25, 0.75)
     assert (first["utilisation"], second["utilisation"]) == (0.2, 0.5)
-    # Eight seconds at 3.6 dollars an hour; two of them (five) at 400 W, the others at 100 W.
+    #  Eight seconds at 3.6 dollars an hour; two of them at 400 W (five at 80 % of what is above idle), the others at
+    #  100 W.
     assert first["cost_usd"] == pytest.approx(0.008)
-    assert (first["energy_j"], second["energy_j"]) == (2 * 400 + 6 * 100, 5 * 400 + 3 * 100)
+    assert (first["energy_j"], second["energy_j"]) == (2 * 400 + 6 * 100, 5 * 340 + 3 * 100)
     costs = run_costs(instances, 10.0)
     assert costs["cost_usd"] == pytest.approx(0.016)
     assert costs["usd_per_million_tokens"] == pytest.approx(0.016 / 40 * 1e6)
     assert costs["card_hours"] == pytest.approx(2 * 2 * 8.0 / 3600)
     assert (costs["instances_up"], costs["starts"]) == (pytest.approx(1.6), 2)
-    assert costs["joule_per_token"] == (1400 + 2300) / 40
+    assert costs["joule_per_token"] == (1400 + 2000) / 40
 
 
 def test_what_is_not_known_of_an_instance_that_was_paid_for_leaves_costs_empty():
     unknown = {**PAID, "usd_per_hour": 0.0, "idle_w": math.nan, "busy_w": math.nan}
-    known = SimpleNamespace(generated_tokens=10, busy_s=2.0, **PAID)
-    strange = SimpleNamespace(generated_tokens=0, busy_s=0.0, **unknown)
+    known = SimpleNamespace(generated_tokens=10, busy_s=2.0, power_s=2.0, **PAID)
+    strange = SimpleNamespace(generated_tokens=0, busy_s=0.0, power_s=0.0, **unknown)
     costs = run_costs([known, strange], 10.0)
     assert math.isnan(costs["cost_usd"])
     assert math.isnan(costs["joule_per_token"])

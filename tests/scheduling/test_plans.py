@@ -88,6 +88,15 @@ def test_speed_and_batch_follow_the_plan(own):
     assert finish_times(served(engine(), (5, {}), (5, {}))) == {0: 10.0, 1: 20.0}
 
 
+def test_what_a_slowed_card_draws_is_counted(own):
+    own(planner(lambda view: Plan(power=0.25 if view.now_s < 2.0 else 1.0)))
+    one = engine()
+    served(one, (5, {}))
+    assert (one.busy_s(9.0), one.power_s(9.0)) == (5.0, 3.5)
+    one.submit(job(7, 10.0, output=5), 10.0)
+    assert (one.busy_s(10.5), one.power_s(10.5)) == (5.5, 4.0)
+
+
 def test_the_queue_is_put_in_order_until_the_next_plan(own):
     own(planner(lambda view: Plan(order=(2, 1) if len(view.waiting) == 3 else ()), every=100))
     assert list(finish_times(served(engine(max_num_seqs=1), (2, {}), (2, {}), (2, {})))) == [2, 1, 0]

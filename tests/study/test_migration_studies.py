@@ -118,7 +118,7 @@ def test_metrics_of_a_run_without_moves_are_zero():
         "recomputed_tokens": np.array([0, 15]),
     }
     counters = {"moves_back": 0, "moves_refused": 0, "moves_given_up": 0}
-    summary = InstanceSummary("a", "a", 2, 10, 1.0, 0)
+    summary = InstanceSummary("a", "a", 2, 10, 1.0, 0, 1.0)
     metrics = migration_metrics(RunResult(requests, (), {}, (summary,), 9.0, counters=counters))
     assert metrics["migrations_per_request"] == 0
     assert np.isnan(metrics["migrated_attainment"])
