@@ -72,8 +72,8 @@ COMPILED = (
     "gsim.workload.replay",
 )
 
-# What compiling needs (numpy and simpy for their types); fetched only where something can be compiled.
-NEEDS = ["mypy[mypyc]~=2.4", "setuptools>=65", "numpy>=2.0", "simpy>=4.1"]
+# What compiling needs (numpy for its types); fetched only where something can be compiled.
+NEEDS = ["mypy[mypyc]~=2.4", "setuptools>=65", "numpy>=2.0"]
 
 FOLDER = "_gsim_compiled"
 

@@ -1,7 +1,7 @@
 """What the decode clock gains over one iteration at a time: ``python -m benchmarks.engine [requests=20000]``.
 
 64 instances (equal shares of the paper's four GPUs, Llama-3.1-8B), Poisson arrivals at 160 requests/s, 100 prompt and
-100 to 500 output tokens, spread round robin. The engines are driven from event to event without cluster or SimPy, so
+100 to 500 output tokens, spread round robin. The engines are driven from event to event without cluster or clock, so
 the ratio is theirs alone; a second table runs the same load through the whole simulator. CPU time of this process, all
 within one run: compare ratios, not microseconds. The last line is one JSON object.
 """
@@ -157,9 +157,8 @@ def where(work: Callable[[], object], every_s: float = 0.001) -> dict[str, float
     def sample(_: int, frame: FrameType | None) -> None:
         while frame is not None:
             name = str(frame.f_globals.get("__name__", ""))
-            if name.startswith("gsim.") or name.startswith("simpy"):
-                parts = name.split(".")
-                counts[".".join(parts[:2]) if parts[0] == "gsim" else "simpy"] += 1
+            if name.startswith("gsim."):
+                counts[".".join(name.split(".")[:2])] += 1
                 return
             frame = frame.f_back
 

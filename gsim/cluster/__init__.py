@@ -1,4 +1,4 @@
-"""The gateway in simulated time: engines as instances, arrivals, faults (SimPy is here and in the gateway alone)."""
+"""The gateway in simulated time: engines as instances, arrivals, faults."""
 
 from gsim.cluster.horizon import Horizon
 from gsim.cluster.result import InstanceSummary, RunResult

@@ -171,7 +171,7 @@ class Arrivals:
             self.awaited -= 1
         dealer = self._dealer
         if dealer is not None:
-            self.clock.after(dealer.think_s, lambda _event: self._deal(dealer, session_id))
+            self.clock.after(dealer.think_s, lambda: self._deal(dealer, session_id))
 
     def _deal(self, dealer: _Dealer, session_id: int) -> None:
         session = dealer.next(session_id, self.clock.now)
@@ -208,7 +208,7 @@ class Arrivals:
                     self._submit_at(job, due_s)
 
     def _submit_at(self, job: Job, due_s: float) -> None:
-        self.clock.after(max(due_s - self.clock.now, 0.0), lambda _event: self._submit_now(job))
+        self.clock.after(max(due_s - self.clock.now, 0.0), lambda: self._submit_now(job))
 
     def _submit_now(self, job: Job) -> None:
         self.waiting -= 1

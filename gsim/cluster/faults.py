@@ -57,12 +57,12 @@ class Faults:
 
     def _planned(self, fault: Fault) -> Steps[None]:
         if fault.at_s > 0:
-            yield self.clock.timeout(fault.at_s)
+            yield fault.at_s
         yield from self._happen(fault)
 
     def _random(self, fault: Fault, every_s: float, rng: np.random.Generator) -> Steps[None]:
         while True:
-            yield self.clock.timeout(rng.exponential(every_s))
+            yield rng.exponential(every_s)
             yield from self._happen(fault)
 
     def _happen(self, fault: Fault) -> Steps[None]:
@@ -74,7 +74,7 @@ class Faults:
         self._apply(fault, under_way, begins=True)
         if fault.for_s == inf:
             return
-        yield self.clock.timeout(fault.for_s)
+        yield fault.for_s
         under_way.remove(fault.factor)
         self._apply(fault, under_way, begins=False)
 

@@ -7,7 +7,7 @@ from math import inf
 from gsim.cluster.arrivals import Arrivals
 from gsim.core import SimulationError
 from gsim.gateway.active import Active
-from gsim.gateway.clock import Clock, Event
+from gsim.gateway.clock import Alarm, Clock
 from gsim.gateway.gateway import Gateway
 
 #: How often it looks, in simulated seconds; later more rarely, so that it costs nothing however long a run is.
@@ -18,22 +18,21 @@ _NAMED = 5
 class Guard:
     """Looks now and then whether anything is still due but the loops that never end (scrapes, reviews ...)."""
 
-    def __init__(self, clock: Clock, gateway: Gateway, arrivals: Arrivals, loops: int | None, limit_s: float) -> None:
+    def __init__(self, clock: Clock, gateway: Gateway, arrivals: Arrivals, limit_s: float) -> None:
         self._clock = clock
         self._gateway = gateway
         self._arrivals = arrivals
-        self._loops = loops
-        """How many loops there are (None: what is due besides does not tell whether the run goes on)."""
         self._limit_s = limit_s
+        self._alarm = Alarm(clock, self._look, watches=True)
 
     def start(self) -> None:
         """Look from now on."""
         delay_s = min(max(_EVERY_S, 0.01 * self._clock.now), self._limit_s - self._clock.now)
-        self._clock.after(delay_s, self._look)
+        self._alarm.set(delay_s)
 
-    def _look(self, _event: Event) -> None:
+    def _look(self) -> None:
         clock = self._clock
-        if self._loops is not None and clock.is_still(self._loops):
+        if clock.is_still():
             raise SimulationError(f"at {clock.now:g} s nothing more can happen, and the run is not over: {self._who()}")
         if clock.now >= self._limit_s:
             raise SimulationError(

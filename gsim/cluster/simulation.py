@@ -93,7 +93,7 @@ class _Run:
         self.scenario = scenario
         self.horizon = horizon
         self.instances: list[Instance] = []
-        self.done = clock.event()
+        self._over = False
         specs = scenario.instances
         self.parts = parts = assemble(
             clock,
@@ -127,13 +127,10 @@ class _Run:
             )
             self.faults.start()
         self.arrivals.start()
-        # Faults and a horizon are due for ever, or end the run themselves.
-        loops = 0 if parts.sampler is None else 1
-        told = loops if self.faults is None and horizon is None else None
-        Guard(clock, self.gateway, self.arrivals, told, limit_s).start()
+        Guard(clock, self.gateway, self.arrivals, limit_s).start()
         if horizon is not None:
-            clock.after(horizon.until_s, lambda _event: self._check_done())
-            clock.after(horizon.end_s, lambda _event: self._stop())
+            clock.after(horizon.until_s, lambda: self._check_done())
+            clock.after(horizon.end_s, lambda: self._stop())
 
     def _instances_of(self, specs: Sequence[InstanceSpec]) -> MakeBackend:
         """What makes the pool's instances, and keeps them here too."""
@@ -168,8 +165,10 @@ class _Run:
         return self.scenario.slots.boot_s(profile, up)
 
     def _stop(self) -> None:
-        if not self.done.triggered:
-            self.done.succeed()
+        if not self._over:
+            self._over = True
+            # What is due at this very instant happens yet.
+            self.clock.after(0.0, self.clock.stop)
 
     def _refuse(self, job: Job, now_s: float) -> None:
         """A job that will never be sent: its row is written as failed."""
@@ -204,7 +203,7 @@ class _Run:
 
     def result(self) -> RunResult:
         """Run, and gather what the run leaves."""
-        self.clock.run(until=self.done)
+        self.clock.run()
         gateway, parts = self.gateway, self.parts
         if parts.moves is not None:
             parts.moves.close()

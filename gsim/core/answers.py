@@ -214,7 +214,7 @@ def failure_of(error: BaseException, policies: dict[str, object]) -> GsimError |
     found = None
     cause: BaseException | None = error
     while cause is not None and found is None:
-        # SimPy raises a copy of what a process raised, and keeps the original as its cause.
+        # It may have been raised anew on its way, from the original.
         found = _innermost(cause.__traceback__, policies)
         cause = cause.__cause__
     if found is None:

@@ -116,7 +116,7 @@ def assemble(
     if telemetry.sample_interval_s is not None:
         sampler = Sampler(gateway, telemetry.sample_interval_s)
         gateway.loops.sleepless = True
-        clock.start(sampler.run())
+        clock.at_once(sampler.start)
     if monitor is not None:
         clock.at_once(monitor.start)
     fleet = autoscaler = None

@@ -1,24 +1,21 @@
-"""Simulated time: SimPy's environment, and beside its queue alarms that are set over and over.
+"""Simulated time: alarms in one heap, rung in the order of their times; at equal times the one that was set first.
 
-Instances set their alarms several times per request. SimPy would keep an entry for each time that was ever set, most of
-which no longer count when they come up, and compare them as tuples. Here an alarm has one place, which moves.
+Instances set their alarms several times per request, so an alarm has one place in the heap, which moves. What is told
+most simply as a story with waits in it (a migration, a fault) is a generator; ``Clock.start`` lets it go on.
+The order is that of SimPy's events, against which the tests hold it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from math import inf
-from typing import Any, TypeVar
-
-import simpy
-from simpy.events import NORMAL, URGENT
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-#: What goes on beside other things: it yields what it waits for (``Clock.timeout``, ``Clock.event``).
-Steps = Generator[simpy.Event, Any, T]
-#: Something that happens once, at a time or when somebody says so (``succeed``).
-Event = simpy.Event
+#: What is begun at once counts as scheduled before all else: so much less than a usual number is that of its alarm.
+_AT_ONCE: Final = 1 << 60
 
 
 class Alarm:
@@ -35,23 +32,26 @@ class Alarm:
         self.number = 0
         """Of what is due at the same time, the smaller number comes first."""
         self.place = -1
+        """In the heap; -1: it is not set."""
         self._clock = clock
 
     def set(self, delay_s: float) -> None:
         """Ring in ``delay_s`` seconds, and not at the time that was set before; ``inf``: not at all."""
-        clock = self._clock
-        self.at_s = clock._now + delay_s
-        self.number = next(clock._eid)
-        clock.alarms.moved(self)
+        self.renumber()
+        self.move(self._clock.now + delay_s)
 
     def move(self, at_s: float) -> None:
-        """Ring at ``at_s``, as if it had been set to that when it was set."""
+        """Ring at ``at_s``, as if it had been set to that when it was set; ``inf``: not at all."""
         self.at_s = at_s
-        self._clock.alarms.moved(self)
+        if at_s < inf:
+            self._clock.alarms.moved(self)
+        else:
+            self._clock.alarms.remove(self)
 
     def renumber(self) -> None:
         """From its next ``move`` on it counts as set now."""
-        self.number = next(self._clock._eid)
+        clock = self._clock
+        self.number = clock.numbers = clock.numbers + 1
 
 
 class Alarms:
@@ -69,6 +69,18 @@ class Alarms:
             self.heap.append(alarm)
         self._towards_root(alarm)
         self._towards_leaves(alarm)
+
+    def remove(self, alarm: Alarm) -> None:
+        """Take an alarm out, if it is in."""
+        place = alarm.place
+        if place < 0:
+            return
+        alarm.place = -1
+        last = self.heap.pop()
+        if last is not alarm:
+            last.place = place
+            self.heap[place] = last
+            self.moved(last)
 
     def _towards_root(self, alarm: Alarm) -> None:
         heap = self.heap
@@ -106,49 +118,68 @@ class Alarms:
         alarm.place = place
 
 
-class Clock(simpy.Environment):
-    """SimPy's environment with alarms: what is due at the same time happens in the order in which it was scheduled.
+class Clock:
+    """The time, and everything that is due: each at its time, at equal times in the order in which it was scheduled."""
 
-    It reads SimPy's own clock, queue and count of events (``_now``, ``_queue``, ``_eid``), as ``simpy.rt`` does.
-    """
+    __slots__ = ("_stopped", "alarms", "now", "numbers")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.now = 0.0
+        """Seconds since the start."""
         self.alarms = Alarms()
+        self.numbers = 0
+        """How often something was scheduled."""
+        self._stopped = False
 
-    def start(self, steps: Steps[Any]) -> None:
-        """Let something go on from now on."""
-        self.process(steps)
+    def after(self, delay_s: float, do: Callable[[], None]) -> Alarm:
+        """Call ``do`` once, in ``delay_s`` seconds, unless the alarm that is returned is set to another time."""
+        if not delay_s >= 0.0:
+            raise ValueError(f"nothing can be done in {delay_s} s")
+        alarm = Alarm(self, do)
+        alarm.set(delay_s)
+        return alarm
 
     def at_once(self, do: Callable[[], None]) -> None:
-        """Call ``do`` before anything else that is due by now, as a process begins."""
-        event = simpy.Event(self)
-        event._ok, event._value = True, None
-        event.callbacks.append(lambda _event: do())
-        self.schedule(event, URGENT)
+        """Call ``do`` before anything else that is due by now."""
+        alarm = Alarm(self, do)
+        alarm.renumber()
+        alarm.number -= _AT_ONCE
+        alarm.move(self.now)
 
-    def after(self, delay_s: float, do: Callable[[Event], None]) -> Event:
-        """Call ``do`` once, in ``delay_s`` seconds, with the event that is returned."""
-        timeout = simpy.Timeout(self, delay_s)
-        timeout.callbacks.append(do)
-        return timeout
+    def start(self, steps: Steps[Any]) -> None:
+        """Let something go on from now on (see ``at_once``), each time until it waits for something."""
+        self.at_once(partial(self.resume, steps, None))
 
-    def is_still(self, loops: int) -> bool:
-        """Whether nothing is due but alarms that only watch, and so many events of loops that go on for ever."""
-        return len(self._queue) <= loops and all(one.watches or one.at_s == inf for one in self.alarms.heap)
-
-    @property
-    def due(self) -> int:
-        """How many events of SimPy's are due (alarms aside)."""
-        return len(self._queue)
+    def resume(self, steps: Steps[Any], answer: Any) -> None:
+        """Let something that waits go on with the answer that it waited for."""
+        try:
+            waited = steps.send(answer)
+        except StopIteration:
+            return
+        if isinstance(waited, Signal):
+            waited.waiting = steps
+        else:
+            self.after(waited, partial(self.resume, steps, None))
 
     @property
     def next_s(self) -> float:
-        """When the next thing is due; ``inf``: nothing is."""
+        """When the next alarm rings; ``inf``: none is set."""
         heap = self.alarms.heap
-        queue: list[Any] = self._queue
-        at_s: float = queue[0][0] if queue else inf
-        return heap[0].at_s if heap and heap[0].at_s < at_s else at_s
+        return heap[0].at_s if heap else inf
+
+    def is_still(self) -> bool:
+        """Whether no alarm is set but those that only watch."""
+        return all(alarm.watches for alarm in self.alarms.heap)
+
+    def run(self) -> None:
+        """Let alarms ring until none is set, or until ``stop`` is called."""
+        self._stopped = False
+        while self.alarms.heap and not self._stopped:
+            self.step()
+
+    def stop(self) -> None:
+        """End ``run`` after what happens just now."""
+        self._stopped = True
 
     def run_to(self, now_s: float) -> None:
         """Do everything that is due by ``now_s``, which is now the time: how real time drives this clock.
@@ -157,34 +188,36 @@ class Clock(simpy.Environment):
         """
         while self.next_s <= now_s:
             self.step()
-        if now_s > self._now:
-            self._now = now_s
+        if now_s > self.now:
+            self.now = now_s
 
     def step(self) -> None:
-        """Let the next alarm ring, or process the next event of SimPy's."""
-        heap = self.alarms.heap
-        queue: list[Any] = self._queue
-        if heap and _first(heap[0], queue):
-            alarm = heap[0]
-            self._now = alarm.at_s
-            # It keeps its place while it rings, and others may be set meanwhile.
-            number = alarm.number
+        """Let the next alarm ring."""
+        alarm = self.alarms.heap[0]
+        self.now = alarm.at_s
+        number = alarm.number
+        # It keeps its place while it rings: most alarms are set again by what they do.
+        try:
             alarm.ring()
+        finally:
             if alarm.number == number:
-                alarm.at_s = inf
-                self.alarms.moved(alarm)
-        else:
-            super().step()
+                alarm.move(inf)
 
 
-def _first(alarm: Alarm, queue: list[Any]) -> bool:
-    """Whether an alarm comes before SimPy's queue."""
-    if alarm.at_s == inf:
-        return False
-    if not queue:
-        return True
-    at_s: float = queue[0][0]
-    if alarm.at_s != at_s:
-        return alarm.at_s < at_s
-    _, priority, number, _ = queue[0]
-    return bool((NORMAL, alarm.number) < (priority, number))
+class Signal:
+    """Something that happens once, when somebody says so; one generator may wait for it."""
+
+    __slots__ = ("_clock", "waiting")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.waiting: Steps[Any] | None = None
+
+    def succeed(self, answer: Any) -> None:
+        """It has happened: whoever waits for it goes on, after what is due by now."""
+        if self.waiting is not None:
+            self._clock.after(0.0, partial(self._clock.resume, self.waiting, answer))
+
+
+#: What goes on beside other things: it yields what it waits for, seconds or a ``Signal``, and gets the signal's answer.
+Steps = Generator[float | Signal, Any, T]

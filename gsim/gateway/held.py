@@ -47,7 +47,7 @@ class HeldQueue:
         if not active.held:
             active.held = True
             self._until_s[request.request_id] = self._clock.now + self._max_hold_s
-            self._clock.after(self._max_hold_s, lambda _event: self._expire(active))
+            self._clock.after(self._max_hold_s, lambda: self._expire(active))
 
     def drop(self, active: Active) -> None:
         """A request is not asked for again."""

@@ -6,7 +6,7 @@ from functools import partial
 from math import inf
 
 from gsim.core import SimulationError
-from gsim.gateway.clock import Clock, Event, Steps
+from gsim.gateway.clock import Alarm, Clock, Signal, Steps
 from gsim.migration import Link
 
 #: A direction of an instance's port, or the one link of the pool: who shares it.
@@ -16,16 +16,15 @@ _Port = tuple[str, int]
 class _Flow:
     """One transfer under way."""
 
-    __slots__ = ("done", "left_bytes", "ports", "rate_bytes_per_s", "settled_s", "speed", "timer")
+    __slots__ = ("done", "left_bytes", "ports", "rate_bytes_per_s", "settled_s", "speed")
 
-    def __init__(self, done: Event, ports: tuple[_Port, ...], left_bytes: float, speed: float) -> None:
+    def __init__(self, done: Signal, ports: tuple[_Port, ...], left_bytes: float, speed: float) -> None:
         self.done = done
         self.ports = ports
         self.left_bytes = left_bytes
         self.speed = speed
         self.rate_bytes_per_s = 0.0
         self.settled_s = 0.0
-        self.timer: Event | None = None
 
 
 class LinkNetwork:
@@ -40,14 +39,15 @@ class LinkNetwork:
         self._link = link
         self._flows: dict[_Port, dict[_Flow, None]] = {}
         """The transfers of each port, in order of their start."""
+        self._ends: dict[_Flow, Alarm] = {}
+        """When each transfer ends, at its present speed."""
         self._factor = 1.0
-        self._under_way = 0
         self.carried_bytes = 0.0
         """Bytes of all transfers that began (a cancelled one counts what it had carried)."""
 
     def __len__(self) -> int:
         """Transfers under way."""
-        return self._under_way
+        return len(self._ends)
 
     def transfer(self, source: int, target: int, size_bytes: float, load: float = 0.0) -> Steps[bool]:
         """Move bytes; a process yields from it. True: all arrived; False: an end went down meanwhile.
@@ -61,18 +61,18 @@ class LinkNetwork:
             ports: tuple[_Port, ...] = (("out", source), ("in", target))
             if self._link.scope == "pool":
                 ports = (("pool", 0), *ports)
-            flow = _Flow(self._clock.event(), ports, float(size_bytes), speed)
+            flow = _Flow(Signal(self._clock), ports, float(size_bytes), speed)
             flow.settled_s = self._clock.now
             for port in ports:
                 self._flows.setdefault(port, {})[flow] = None
-            self._under_way += 1
+            self._ends[flow] = Alarm(self._clock, partial(self._end, flow, arrived=True))
             self.carried_bytes += flow.left_bytes
             self._share(ports)
-            arrived = yield flow.done
+            arrived: bool = yield flow.done
             if not arrived:
                 return False
         if self._link.latency_s:
-            yield self._clock.timeout(self._link.latency_s)
+            yield self._link.latency_s
         return True
 
     def message(self, size_bytes: float) -> Steps[None]:
@@ -80,7 +80,7 @@ class LinkNetwork:
         delay_s = size_bytes / (self._link.rate_bytes_per_s * self._factor) + self._link.latency_s
         self.carried_bytes += size_bytes
         if delay_s > 0:
-            yield self._clock.timeout(delay_s)
+            yield delay_s
 
     def degrade(self, factor: float) -> None:
         """From now on every link carries ``factor`` (> 0) of its bandwidth; 1 restores it."""
@@ -99,10 +99,9 @@ class LinkNetwork:
 
     def _end(self, flow: _Flow, *, arrived: bool) -> None:
         """Take a transfer out; those that shared a port with it get faster."""
-        flow.timer = None
+        self._ends.pop(flow).move(inf)
         for port in flow.ports:
             del self._flows[port][flow]
-        self._under_way -= 1
         flow.done.succeed(arrived)
         self._share(flow.ports)
 
@@ -123,9 +122,4 @@ class LinkNetwork:
                 continue
             self._settle(flow)
             flow.rate_bytes_per_s = share
-            flow.timer = self._clock.after(max(flow.left_bytes / share, 0.0), partial(self._wake, flow))
-
-    def _wake(self, flow: _Flow, timer: Event) -> None:
-        # An earlier timer of a transfer whose speed has changed since is ignored.
-        if timer is flow.timer:
-            self._end(flow, arrived=True)
+            self._ends[flow].set(max(flow.left_bytes / share, 0.0))

@@ -191,7 +191,7 @@ class Moves:
         gateway = self._gateway
         overhead_s = mechanism.overhead_s(blocks_of(tokens, self._static.block_size))
         if overhead_s > 0:
-            yield gateway.clock.timeout(overhead_s)
+            yield overhead_s
         available = gateway.view.available
         # One that drains gets nothing more, and can still be copied from.
         source_is_up = available[move.source] or move.source in gateway.drains.instances

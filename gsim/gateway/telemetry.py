@@ -10,7 +10,7 @@ from gsim.core import Estimator
 from gsim.core.answers import require_learned, title
 from gsim.core.view import float_cells, int_cells
 from gsim.gateway.active_table import ActiveTable
-from gsim.gateway.clock import Steps
+from gsim.gateway.clock import Alarm
 from gsim.gateway.gateway import Gateway
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.records import Columns
@@ -105,17 +105,16 @@ class Sampler:
         self._gateway = gateway
         self._interval_s = interval_s
         self._rows: list[tuple[float, ...]] = []
+        self._alarm = Alarm(gateway.clock, self.start, watches=True)
 
-    def run(self) -> Steps[None]:
-        """The process."""
-        clock = self._gateway.clock
-        view = self._gateway.view
-        while True:
-            for i, backend in enumerate(self._gateway.backends):
-                running, waiting, kv_usage = backend.gauges(clock.now) or (nan, nan, nan)
-                learned = (view.queue_s[i], view.prefill_s_per_token[i], view.tpot_s[i])
-                self._rows.append((clock.now, i, running, waiting, kv_usage, int(view.in_flight[i]), *learned))
-            yield clock.timeout(self._interval_s)
+    def start(self) -> None:
+        """Record now, and again and again from now on, an interval apart."""
+        now_s, view = self._gateway.clock.now, self._gateway.view
+        for i, backend in enumerate(self._gateway.backends):
+            running, waiting, kv_usage = backend.gauges(now_s) or (nan, nan, nan)
+            learned = (view.queue_s[i], view.prefill_s_per_token[i], view.tpot_s[i])
+            self._rows.append((now_s, i, running, waiting, kv_usage, int(view.in_flight[i]), *learned))
+        self._alarm.set(self._interval_s)
 
     def columns(self) -> Columns:
         """The samples, a row per time and instance; the last three are the gateway's estimates."""

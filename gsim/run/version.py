@@ -17,7 +17,7 @@ import gsim
 from gsim.run.key import digest_of
 
 _PACKAGE = Path(gsim.__file__).resolve().parent
-_LIBRARIES = ("simpy", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "scikit-learn", "pulp", "highspy")
+_LIBRARIES = ("numpy", "scipy", "pandas", "pyarrow", "hydra-core", "scikit-learn", "pulp", "highspy")
 
 
 def versions() -> dict[str, str]:

@@ -1,53 +1,84 @@
-"""The clock's alarms: as if every one were an event of SimPy's that is taken back when another time is set."""
+"""The clock's order is SimPy's: an alarm is as an event of SimPy's that is taken back when another time is set."""
 
 from __future__ import annotations
 
+from itertools import islice
+
+import pytest
 import simpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsim.gateway.clock import Alarm, Clock
+from gsim.gateway.clock import Alarm, Clock, Signal
 
 DELAYS = st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.25, float("inf")])
-#: Per ring or timeout, in order: which alarms to set, each with its delay.
+WAITS = st.sampled_from([0.0, 0.5, 1.0, 3.0])
+#: Per thing that happens, in order: which alarms to set, each with its delay, ...
 SCRIPTS = st.lists(st.lists(st.tuples(st.integers(0, 4), DELAYS), max_size=3), min_size=1, max_size=30)
-TIMEOUTS = st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), max_size=6)
+#: ... and which stories to start: each waits so often, or (None) for the signal that is given at some time.
+STORIES = st.lists(st.lists(st.one_of(WAITS, st.none()), max_size=3), max_size=4)
+TIMEOUTS = st.lists(WAITS, max_size=6)
 
 
 class Stage:
-    """Five alarms and some SimPy timeouts; whatever happens sets alarms by the next line of a script."""
+    """Five alarms, some timeouts and some stories; whatever happens sets alarms by the next line of a script."""
 
-    def __init__(self, script, timeouts):
+    def __init__(self, script, timeouts, stories):
         self.seen = []
         self.script = iter(script)
-        self.env = self.environment()
+        self.stories = iter(enumerate(stories))
+        self.clock = self.make()
         self.alarms = [self.alarm(name) for name in range(5)]
         for name, delay_s in enumerate(timeouts):
-            timeout = simpy.Timeout(self.env, delay_s)
-            timeout.callbacks.append(lambda _event, name=name: self.happened(f"timeout {name}"))
+            self.after(delay_s, lambda name=name: self.happened(f"timeout {name}"))
         self.happened("start")
-        self.env.run()
+        self.clock.run()
 
     def happened(self, what):
-        self.seen.append((self.env.now, what))
+        self.seen.append((self.clock.now, what))
         for name, delay_s in next(self.script, ()):
             self.set(name, delay_s)
+        for name, waits in islice(self.stories, 2):
+            self.start(self.story(name, waits))
+
+    def story(self, name, waits):
+        self.happened(f"story {name}")
+        for delay_s in waits:
+            if delay_s is None:
+                signal = self.signal()
+                self.after(1.0, lambda signal=signal: signal.succeed(name))
+                assert (yield signal) == name
+            else:
+                yield self.wait(delay_s)
+            self.happened(f"story {name} goes on")
 
 
-class WithAlarms(Stage):
-    environment = Clock
+class OfOurs(Stage):
+    make = Clock
 
     def alarm(self, name):
-        return Alarm(self.env, lambda: self.happened(name))
+        return Alarm(self.clock, lambda: self.happened(name))
 
     def set(self, name, delay_s):
         self.alarms[name].set(delay_s)
 
+    def after(self, delay_s, do):
+        self.clock.after(delay_s, do)
 
-class WithEvents(Stage):
+    def start(self, story):
+        self.clock.start(story)
+
+    def signal(self):
+        return Signal(self.clock)
+
+    def wait(self, delay_s):
+        return delay_s
+
+
+class OfSimPy(Stage):
     """The reference: one SimPy timeout per time that is set, which says nothing if it is no longer the last one."""
 
-    environment = simpy.Environment
+    make = simpy.Environment
 
     def alarm(self, name):
         return None
@@ -55,7 +86,7 @@ class WithEvents(Stage):
     def set(self, name, delay_s):
         self.alarms[name] = None
         if delay_s < float("inf"):
-            self.alarms[name] = timeout = simpy.Timeout(self.env, delay_s)
+            self.alarms[name] = timeout = simpy.Timeout(self.clock, delay_s)
             timeout.callbacks.append(lambda event: self.ring(name, event))
 
     def ring(self, name, event):
@@ -63,11 +94,23 @@ class WithEvents(Stage):
             self.alarms[name] = None
             self.happened(name)
 
+    def after(self, delay_s, do):
+        simpy.Timeout(self.clock, delay_s).callbacks.append(lambda _event: do())
 
-@given(script=SCRIPTS, timeouts=TIMEOUTS)
-def test_alarms_ring_where_simpys_own_events_would(script, timeouts):
-    """Also at equal times: in the order in which they were set, alarms and SimPy's events alike."""
-    assert WithAlarms(script, timeouts).seen == WithEvents(script, timeouts).seen
+    def start(self, story):
+        self.clock.process(story)
+
+    def signal(self):
+        return simpy.Event(self.clock)
+
+    def wait(self, delay_s):
+        return self.clock.timeout(delay_s)
+
+
+@given(script=SCRIPTS, timeouts=TIMEOUTS, stories=STORIES)
+def test_what_is_due_happens_in_simpys_order(script, timeouts, stories):
+    """Also at equal times: in the order in which it was scheduled, what is started before anything else."""
+    assert OfOurs(script, timeouts, stories).seen == OfSimPy(script, timeouts, stories).seen
 
 
 def test_an_alarm_rings_once_at_the_time_that_was_set_last():
@@ -82,3 +125,35 @@ def test_an_alarm_rings_once_at_the_time_that_was_set_last():
     alarm.set(float("inf"))
     clock.run()
     assert seen == [3.0]
+
+
+def test_what_fails_is_not_done_again():
+    clock, seen = Clock(), []
+
+    def fail():
+        seen.append(clock.now)
+        raise ZeroDivisionError
+
+    clock.after(1.0, fail)
+    clock.after(2.0, lambda: seen.append(clock.now))
+    with pytest.raises(ZeroDivisionError):
+        clock.run_to(3.0)
+    clock.run_to(3.0)
+    assert seen == [1.0, 2.0]
+    assert clock.now == 3.0
+
+
+def test_nothing_is_done_in_the_past():
+    with pytest.raises(ValueError, match="-1"):
+        Clock().after(-1.0, lambda: None)
+
+
+def test_it_is_still_when_only_watchers_are_left():
+    clock = Clock()
+    watcher = Alarm(clock, lambda: None, watches=True)
+    watcher.set(1.0)
+    assert clock.is_still()
+    other = clock.after(2.0, lambda: None)
+    assert not clock.is_still()
+    other.set(float("inf"))
+    assert clock.is_still()

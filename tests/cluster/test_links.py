@@ -23,18 +23,18 @@ def ends(transfers, link=UNIT, faults=()):
     found = {}
 
     def send(i, start, source, target, size, load=0.0):
-        yield env.timeout(start)
+        yield start
         arrived = yield from network.transfer(source, target, size, load)
         found[i] = (env.now, arrived)
 
     def fault(at, call):
-        yield env.timeout(at)
+        yield at
         call(network)
 
     for i, transfer in enumerate(transfers):
-        env.process(send(i, *transfer))
+        env.start(send(i, *transfer))
     for at, call in faults:
-        env.process(fault(at, call))
+        env.start(fault(at, call))
     env.run()
     assert len(network) == 0
     return [found[i] for i in range(len(transfers))], network

@@ -23,7 +23,7 @@ class Paced(Backend):
         self._next(entry)
 
     def _next(self, entry: list) -> None:
-        self.clock.after(self.token_s, lambda _event: self._token(entry))
+        self.clock.after(self.token_s, lambda: self._token(entry))
 
     def _token(self, entry: list) -> None:
         job, tokens, ticket = entry

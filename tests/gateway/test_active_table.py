@@ -35,7 +35,7 @@ def test_rows_are_what_was_sent_also_after_the_table_has_grown():
     for active in sent:
         if active is not sent[1]:
             backends[active.instance].send(active.job, 2.0, 0, active)
-    clock.run(until=0.055)  # five tokens each
+    clock.run_to(0.055)  # five tokens each
 
     rows = table.snapshot(table.follow(backends, 3.0), None)
     order = np.argsort(rows.request_id)

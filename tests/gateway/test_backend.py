@@ -96,7 +96,7 @@ def policies(router: str = "round_robin", **more: Any) -> Policies:
 def send(world: World, assembly: Assembly, n: int = 6) -> None:
     for i in range(n):
         job = Job(Request(i, 0.0, 10, 64, 10.0), 20 + i)
-        world.clock.after(0.0, lambda _event, job=job: assembly.gateway.submit(job))
+        world.clock.after(0.0, lambda job=job: assembly.gateway.submit(job))
 
 
 @pytest.mark.parametrize("router", ["round_robin", "least_load", "goodserve", "cache_aware"])
@@ -104,7 +104,7 @@ def test_requests_are_followed_to_their_end(router):
     world = World(policies(router))
     assembly = world.assembled()
     send(world, assembly)
-    world.clock.run(until=5.0)
+    world.clock.run_to(5.0)
     assert world.ended == {i: (Status.FINISHED, pytest.approx(0.01 * (20 + i))) for i in range(6)}
     assert sorted(world.dispatched) == list(range(6))
     assert not assembly.gateway.view.in_flight.any()
@@ -115,7 +115,7 @@ def test_moves_carry_what_was_generated():
     world = World(policies(rectifier=MoveAll(), mechanism=build("mechanism", "token_ids")))
     assembly = world.assembled()
     send(world, assembly)
-    world.clock.run(until=5.0)
+    world.clock.run_to(5.0)
     assert {status for status, _ in world.ended.values()} == {Status.FINISHED}
     rows = assembly.gateway.log.table.columns("request_id")
     assert rows["migrations"].tolist() == [1] * 6
@@ -127,7 +127,7 @@ def test_metrics_that_cannot_be_read_leave_the_view_as_it_was():
     assembly = world.assembled()
     world.backends[1].readable = False
     send(world, assembly)
-    world.clock.run(until=0.12)
+    world.clock.run_to(0.12)
     assert assembly.gateway.view.scraped_s[[0, 2]].min() >= 0.1
     assert assembly.gateway.view.scraped_s[1] == -np.inf
 
@@ -136,8 +136,8 @@ def test_a_crash_sends_what_was_there_elsewhere():
     world = World(policies())
     assembly = world.assembled()
     send(world, assembly)
-    world.clock.after(0.105, lambda _event: assembly.gateway.crash(0, retry=True))
-    world.clock.run(until=5.0)
+    world.clock.after(0.105, lambda: assembly.gateway.crash(0, retry=True))
+    world.clock.run_to(5.0)
     assert {status for status, _ in world.ended.values()} == {Status.FINISHED}
     rows = assembly.gateway.log.table.columns("request_id")
     assert 0 not in rows["instance"].tolist()

@@ -100,13 +100,13 @@ def test_real_time_drives_the_clock_and_survives_errors():
         pace = Pace(clock, speed=10.0, on_error=errors.append)
         alarm = Alarm(clock, lambda: rung.append(clock.now))
 
-        def fail(_event):
+        def fail():
             raise ValueError("broken")
 
         pace.do(alarm.set, 0.2)
         pace.do(clock.after, 0.1, fail)
         waiter = Waiter()
-        pace.do(clock.after, 0.4, lambda _event: waiter.wake())
+        pace.do(clock.after, 0.4, waiter.wake)
         await asyncio.wait_for(waiter.wait(), 5.0)
         assert rung == [pytest.approx(0.2, abs=0.05)]
         assert [str(error) for error in errors] == ["broken"]
