@@ -157,7 +157,7 @@ class Clock:
         except StopIteration:
             return
         if isinstance(waited, Signal):
-            waited.waiting = steps
+            waited.wait(steps)
         else:
             self.after(waited, partial(self.resume, steps, None))
 
@@ -207,16 +207,30 @@ class Clock:
 class Signal:
     """Something that happens once, when somebody says so; one generator may wait for it."""
 
-    __slots__ = ("_clock", "waiting")
+    __slots__ = ("_answer", "_clock", "_happened", "_waiting")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.waiting: Steps[Any] | None = None
+        self._waiting: Steps[Any] | None = None
+        self._happened = False
+        self._answer: Any = None
 
-    def succeed(self, answer: Any) -> None:
-        """It has happened: whoever waits for it goes on, after what is due by now."""
-        if self.waiting is not None:
-            self._clock.after(0.0, partial(self._clock.resume, self.waiting, answer))
+    def succeed(self, answer: Any = None) -> None:
+        """It happens, after what is due by now: whoever waits for it then goes on."""
+        self._answer = answer
+        self._clock.after(0.0, self._happen)
+
+    def wait(self, steps: Steps[Any]) -> None:
+        """Let ``steps`` go on when it happens; at once, if it has."""
+        if self._happened:
+            self._clock.resume(steps, self._answer)
+        else:
+            self._waiting = steps
+
+    def _happen(self) -> None:
+        self._happened = True
+        if self._waiting is not None:
+            self._clock.resume(self._waiting, self._answer)
 
 
 #: What goes on beside other things: it yields what it waits for, seconds or a ``Signal``, and gets the signal's answer.

@@ -6,7 +6,7 @@ from collections import Counter
 
 from gsim.core import ClusterView
 from gsim.core.view import int_cells
-from gsim.gateway.clock import Clock, Event
+from gsim.gateway.clock import Clock, Signal
 
 
 class Drains:
@@ -19,12 +19,12 @@ class Drains:
         self._in_flight = int_cells(view.in_flight)
         self.instances: set[int] = set()
         """Those that drain: nothing is sent to them, and they serve what they have."""
-        self._empty: dict[int, Event] = {}
+        self._empty: dict[int, Signal] = {}
         self._copied: Counter[int] = Counter()
 
-    def begin(self, instance: int) -> Event:
-        """From now on it drains. The event: nothing is left there, now or later."""
-        empty = self._clock.event()
+    def begin(self, instance: int) -> Signal:
+        """From now on it drains. The signal: nothing is left there, now or later."""
+        empty = Signal(self._clock)
         self.instances.add(instance)
         self._empty[instance] = empty
         self.left(instance)

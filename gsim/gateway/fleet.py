@@ -102,7 +102,7 @@ class Fleet:
         self._gateway.clock.start(self._boot(slot, boot_s, self._starts[slot]))
 
     def _boot(self, slot: int, boot_s: float, start: int) -> Steps[None]:
-        yield self._gateway.clock.timeout(boot_s)
+        yield boot_s
         if self._starts[slot] != start or self._state[slot] != _BOOTING:
             return
         self._set(slot, _UP)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import cycle, islice
 
 import pytest
 import simpy
@@ -27,6 +27,7 @@ class Stage:
         self.seen = []
         self.script = iter(script)
         self.stories = iter(enumerate(stories))
+        self.given = cycle([1.0, None, 0.0, 0.5])
         self.clock = self.make()
         self.alarms = [self.alarm(name) for name in range(5)]
         for name, delay_s in enumerate(timeouts):
@@ -45,8 +46,13 @@ class Stage:
         self.happened(f"story {name}")
         for delay_s in waits:
             if delay_s is None:
-                signal = self.signal()
-                self.after(1.0, lambda signal=signal: signal.succeed(name))
+                # Given later, given already but not yet due, or over: by then the story may wait or not.
+                signal, given_s = self.signal(), next(self.given)
+                if given_s is None:
+                    signal.succeed(name)
+                else:
+                    self.after(given_s, lambda signal=signal: signal.succeed(name))
+                    yield self.wait(0.5)
                 assert (yield signal) == name
             else:
                 yield self.wait(delay_s)
