@@ -106,7 +106,7 @@ def _check_session(session: Session) -> None:
 def _is_usual_session(session: Session) -> bool:
     """Whether ``_check_session`` would find nothing, at a glance."""
     row: tuple[object, ...] = session
-    number, arrival_s, _, slo_s = row
+    number, arrival_s, slo_s = row[0], row[1], row[3]
     if type(number) is int and type(arrival_s) is float and type(slo_s) is float:
         return -_USUAL < number < _USUAL and 0.0 <= arrival_s < inf and slo_s > 0.0
     return False
@@ -117,10 +117,11 @@ def _is_usual(session: Session, job: Job, alone: bool) -> bool:
 
     It is asked of every request: values are taken out by their place in the tuples, which costs a tenth of by name.
     """
-    whole: tuple[object, ...] = job
-    request: tuple[object, ...] = job.request
-    _, output, segment, after = whole
-    number, arrival_s, prompt, cap, slo_s, task, owner, turn, _, _, priority = request
+    own: tuple[object, ...] = job
+    row: tuple[object, ...] = job.request
+    output, segment, after = own[1], own[2], own[3]
+    number, arrival_s, prompt, cap = row[0], row[1], row[2], row[3]
+    slo_s, task, owner, turn, priority = row[4], row[5], row[6], row[7], row[10]
     if not (type(number) is int and type(prompt) is int and type(cap) is int and type(owner) is int):
         return False
     if not (type(turn) is int and type(priority) is int and type(output) is int and type(segment) is int):
