@@ -128,3 +128,16 @@ def test_the_cheapest_pool_holds_and_no_cheaper_one_does(tmp_path):
     assert len(held) >= 1
     assert (held["attainment"] >= 0.9).all()
     assert not table[table["usd_per_hour"] < held["usd_per_hour"].min()]["holds"].any()
+
+
+def test_the_cheapest_pool_pays_for_every_card_of_a_deployment(tmp_path):
+    words = ["experiment=cheapest_pool", "profiles=[h800-llama-3.1-70b-tp4,a40-llama-3.1-70b-tp8]", "most_instances=1"]
+    few = ["load_rps=0.5", "trace.requests=10", "winners=2", "slo.seconds=60", "warmup_s=0", "seeds=1", "target=0.5"]
+    assert main([*words, *few, "hydra.launcher.n_jobs=1"]) == 0
+    table = pd.read_csv(tmp_path / "results" / "cheapest_pool" / "cheapest_pool.csv").set_index("pool")
+    # Four cards of 2.70 and eight of 0.40 USD an hour.
+    assert table["usd_per_hour"].to_dict() == {
+        "1 A40 x8": pytest.approx(3.2),
+        "1 H800-80G x4": pytest.approx(10.8),
+    }
+    assert table["cards"].to_dict() == {"1 A40 x8": 8, "1 H800-80G x4": 4}

@@ -79,9 +79,10 @@ class CheapestPool:
         known = {name: load_profile(name) for name in pool}
         mean, low, high = mean_interval(attained)
         return {
-            "pool": " + ".join(f"{count} {known[name].gpu}" for name, count in Counter(pool).items()),
+            "pool": " + ".join(f"{count} {_told(known[name])}" for name, count in Counter(pool).items()),
             "usd_per_hour": _price(known, pool),
             "instances": len(pool),
+            "cards": sum(known[name].deployment.cards for name in pool),
             "attainment": mean,
             "attainment_low": low,
             "attainment_high": high,
@@ -105,6 +106,12 @@ class CheapestPool:
             other = alike.iloc[0]
             notes.append(f"of equal cards only: {other['pool']} for {other['usd_per_hour']:.2f} USD/hour")
         return notes
+
+
+def _told(profile: Profile) -> str:
+    """The card, and how many of them an instance takes where it takes several."""
+    cards = profile.deployment.cards
+    return profile.gpu if cards == 1 else f"{profile.gpu} x{cards}"
 
 
 def _price(known: dict[str, Profile], pool: tuple[str, ...]) -> float:
