@@ -218,25 +218,26 @@ def compared(runs: pd.DataFrame, bound_usd: float, target: float) -> pd.DataFram
     """
     import pandas as pd
 
-    means = runs.groupby("policy", sort=False)[["usd_per_day", "attainment"]].mean()
-    fixed = [str(name) for name in means.index if str(name).startswith("fixed")]
-    holding = [name for name in fixed if means.loc[name, "attainment"] >= target]
-    base = min(holding, key=lambda name: means.loc[name, "usd_per_day"]) if holding else fixed[-1]
+    owns = {str(policy): own.sort_values("seed") for policy, own in runs.groupby("policy", sort=False)}
+    usd = {policy: own["usd_per_day"].to_numpy() for policy, own in owns.items()}
+    share = {policy: own["attainment"].to_numpy() for policy, own in owns.items()}
+    points = {policy: (float(usd[policy].mean()), float(share[policy].mean())) for policy in owns}
+    fixed = [policy for policy in owns if policy.startswith("fixed")]
+    holding = [policy for policy in fixed if points[policy][1] >= target]
+    base = min(holding, key=lambda policy: points[policy][0]) if holding else fixed[-1]
+    rivals = [point for policy, point in points.items() if owns[policy]["kind"].iloc[0] != "slow"]
     rows: list[dict[str, Any]] = []
-    control = runs[runs["policy"] == base].sort_values("seed")
-    for policy, own in runs.groupby("policy", sort=False):
-        own = own.sort_values("seed")
-        usd, low, high = mean_interval(own["usd_per_day"].to_numpy())
-        share = share_interval(own["attainment"].to_numpy())
-        saves = paired_difference(control["usd_per_day"].to_numpy(), own["usd_per_day"].to_numpy())
-        loses = paired_difference(control["attainment"].to_numpy(), own["attainment"].to_numpy())
-        better = (means["usd_per_day"] < usd) & (means["attainment"] >= share.mean)
-        better &= ~means.index.str.contains("boots x")
+    for policy, own in owns.items():
+        mean_usd, low, high = mean_interval(usd[policy])
+        attained = share_interval(share[policy])
+        saves = paired_difference(usd[base], usd[policy])
+        loses = paired_difference(share[base], share[policy])
+        better = any(cost < points[policy][0] and good >= points[policy][1] for cost, good in rivals)
         others = own.drop(columns=["policy", "kind", "seed", "attainment", "usd_per_day"]).mean()
         rows.append(
-            {"policy": policy, "kind": own["kind"].iloc[0], "usd_per_day": usd, "usd_low": low, "usd_high": high}
-            | {"attainment": share.mean, "attainment_low": share.low, "attainment_high": share.high}
-            | {"over_bound": usd / bound_usd if bound_usd > 0 else math.nan, "frontier": not bool(better.any())}
+            {"policy": policy, "kind": own["kind"].iloc[0], "usd_per_day": mean_usd, "usd_low": low, "usd_high": high}
+            | {"attainment": attained.mean, "attainment_low": attained.low, "attainment_high": attained.high}
+            | {"over_bound": mean_usd / bound_usd if bound_usd > 0 else math.nan, "frontier": not better}
             | {"against": base, "saves_usd": saves.mean, "saves_low": saves.low, "saves_high": saves.high}
             | {"loses": loses.mean, "loses_low": loses.low, "loses_high": loses.high}
             | {str(name): float(value) for name, value in others.items()}
