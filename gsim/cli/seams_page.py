@@ -49,13 +49,13 @@ _PARTS = (
     _Part(
         "The protocols",
         "protocols.py",
-        ("Router", "Predictor", "Estimator", "Rectifier", "Scaler", "LatencyModel", "Engine"),
+        ("Router", "Predictor", "Estimator", "Rectifier", "Handover", "Scaler", "LatencyModel", "Engine"),
     ),
     _Part(
         "The optional hooks",
         "protocols.py",
         (
-            *("Randomised", "Learner", "Placed", "ArrivalObserver", "QueueOrder", "BatchPredictor"),
+            *("Randomised", "Learner", "Placed", "ArrivalObserver", "QueueOrder", "Splitting", "BatchPredictor"),
             *("QuantilePredictor", "Oracle", "Resting"),
         ),
     ),

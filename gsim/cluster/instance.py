@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from gsim.core import Engine, Gauges, Job, Progress, StreamCount
 from gsim.engine import make_engine
@@ -13,6 +13,9 @@ from gsim.gateway.clock import Alarm, Clock
 
 if TYPE_CHECKING:
     from gsim.cluster.scenario import InstanceSpec
+
+# Instead of a number of KV tokens: a prefill leg, which brings none.
+_PREFILL: Final = -1
 
 
 @final
@@ -48,10 +51,26 @@ class Instance(Backend):
             self._queue(job, now_s, kv_tokens, ticket)
         self._arm(now_s)
 
+    def prefill(self, job: Job, now_s: float, ticket: object) -> None:
+        """Send a job of which only the prompt and the first token are asked for."""
+        if self._api_s > 0.0:
+            self._entering.append((now_s + self._api_s, job, _PREFILL, ticket))
+        else:
+            self._queue(job, now_s, _PREFILL, ticket)
+        self._arm(now_s)
+
+    def release(self, request_id: int, now_s: float) -> None:
+        """Let the KV cache of a prefilled request go. Call ``sync`` first."""
+        self._engine.release(request_id, now_s)
+        self._arm(now_s)
+
     def _queue(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
         # Two ways lead to the engine, and their clocks may differ in the last bit.
         self._submitted_s = max(self._submitted_s, now_s)
-        self._engine.submit(job, self._submitted_s, kv_tokens, ticket)
+        if kv_tokens == _PREFILL:
+            self._engine.prefill(job, self._submitted_s, ticket)
+        else:
+            self._engine.submit(job, self._submitted_s, kv_tokens, ticket)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out. Call ``sync`` first: what happened before ``now_s`` must be told before."""

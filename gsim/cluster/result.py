@@ -70,6 +70,8 @@ class RunResult:
     """State of the instances over time (only with ``telemetry.sample_interval_s``)."""
     moves: Columns = field(default_factory=dict)
     """One row per migration that was decided, in time order (fields of ``moves.Move``); empty without a rectifier."""
+    handovers: Columns = field(default_factory=dict)
+    """One row per prefill leg that ended, in time order (the same fields); empty in a pool without roles."""
     decisions: list[dict[str, Any]] = field(default_factory=list)
     """What happened to requests and what the router saw (only with ``telemetry.log_decisions``), in time order."""
     slots: Columns = field(default_factory=dict)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gsim.cluster.slot_config import SlotConfig
-from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router, Scaler
+from gsim.core import BOTH, ConfigError, Estimator, Predictor, Rectifier, Router, Scaler
+from gsim.core.role import check_role, check_roles
 from gsim.engine import EngineConfig, EngineLimits
 from gsim.engine.config import forecasts_of
 from gsim.gateway.policies import Policies, needs_of
@@ -16,6 +17,7 @@ from gsim.latency import Profile
 
 if TYPE_CHECKING:
     from gsim.cluster.fault_config import FaultConfig
+    from gsim.core import Handover
     from gsim.migration import LinkConfig, Mechanism
 
 
@@ -30,10 +32,13 @@ class InstanceSpec:
     """Seconds between the gateway's sending a request and the engine's having it: HTTP, tokenizer, hand-over."""
     up: bool = True
     """It serves from the beginning; else its slot is off until a scaler starts it."""
+    role: str = BOTH
+    """``both``, ``prefill`` or ``decode``."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.api_s < math.inf:
             raise ConfigError(f"pool.api_s must be a finite number of seconds, 0 or more, not {self.api_s}")
+        check_role(self.role, f"instance '{self.name}'")
 
     @property
     def limits(self) -> EngineLimits:
@@ -51,6 +56,8 @@ class Scenario:
     estimator: Estimator
     rectifier: Rectifier | None = None
     mechanism: Mechanism | None = None
+    handover: Handover | None = None
+    """Where requests go on after their prefill leg; asked only in a pool with roles."""
     link: LinkConfig | None = None
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     faults: FaultConfig | None = None
@@ -73,22 +80,38 @@ class Scenario:
         sizes = sorted({spec.engine.block_size for spec in self.instances})
         if len(sizes) > 1:
             raise ConfigError(f"pool.instances: block_size differs between instances ({sizes}); it must be one value")
+        roles = [spec.role for spec in self.instances]
+        check_roles(names, roles, [spec.profile.layout for spec in self.instances])
         if not self.max_hold_s > 0 or math.isnan(self.max_hold_s):
             raise ConfigError(f"max_hold_s must be greater than 0, not {self.max_hold_s}")
         if self.faults is not None:
             self.faults.check(len(self.instances))
+        if self.has_roles and self.handover is None:
+            raise ConfigError("a pool with roles needs a policy for handovers; choose one of the group 'handover'")
+        if self.has_roles and self.has_slots:
+            raise ConfigError(
+                "a pool with roles has a fixed size: give no scaler (scaler=fixed) and let all instances be up"
+            )
         if self.mechanism is None and self.policies.reviews:
             raise ConfigError("a rectifier that migrates needs a mechanism; choose one of the group 'mechanism'")
 
     @property
     def policies(self) -> Policies:
         """Who decides in this run."""
-        return Policies(self.router, self.predictor, self.estimator, self.rectifier, self.mechanism, self.scaler)
+        handover = self.handover if self.has_roles else None
+        return Policies(
+            self.router, self.predictor, self.estimator, self.rectifier, self.mechanism, self.scaler, handover
+        )
 
     @property
     def has_slots(self) -> bool:
         """Whether anything but a fixed pool is asked for: somebody scales, or a slot is off."""
         return self.policies.scales or not all(spec.up for spec in self.instances)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether instances differ in whose legs they take."""
+        return any(spec.role != BOTH for spec in self.instances)
 
     @property
     def scrape_interval_s(self) -> float:
@@ -105,5 +128,6 @@ class Scenario:
     @property
     def routes_by_gauges(self) -> bool:
         """Whether every decision looks at scraped gauges, or is logged with them, or a scaler looks at them."""
-        asked = needs_of("router", self.router) | needs_of("scaler", self.scaler)
-        return "scrape" in asked or self.telemetry.log_decisions
+        policies = self.policies
+        asked = [(group, getattr(policies, group)) for group in ("router", "handover", "scaler")]
+        return self.telemetry.log_decisions or any("scrape" in needs_of(group, policy) for group, policy in asked)

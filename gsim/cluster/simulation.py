@@ -153,6 +153,7 @@ class _Run:
             up=[spec.up for spec in specs] if scenario.has_slots else None,
             boot_s=self._boot_s,
             drains_move=scenario.slots.drain == "move",
+            layers=[spec.profile.model.layers for spec in specs],
         )
 
     def _boot_s(self, slot: int) -> float:
@@ -207,6 +208,7 @@ class _Run:
         gateway, parts = self.gateway, self.parts
         if parts.moves is not None:
             parts.moves.close()
+        self.gateway.close()
         if self.horizon is not None:
             self._cut()
         if gateway.active:
@@ -232,6 +234,7 @@ class _Run:
             duration_s=end_s,
             samples=parts.sampler.columns() if parts.sampler is not None else {},
             moves=move_columns(parts.moves.log) if parts.moves is not None else {},
+            handovers=move_columns(gateway.handed_over) if gateway.has_roles else {},
             decisions=gateway.decisions.rows if gateway.decisions is not None else [],
             counters=counters,
             slots=parts.fleet.columns() if parts.fleet is not None else {},
@@ -274,4 +277,5 @@ def static_view(instances: tuple[InstanceSpec, ...]) -> StaticView:
         price_per_hour=np.array([profile.price_per_hour for profile in profiles]),
         layout=tuple(profile.layout for profile in profiles),
         cards=np.array([profile.deployment.cards for profile in profiles], dtype=np.int64),
+        role=tuple(spec.role for spec in instances),
     )

@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 
 from gsim.cluster import InstanceSpec, RunResult, Scenario, simulate
-from gsim.core import ActiveRequests, ClusterView, Job, Request, Session, StaticView, Status, build
+from gsim.core import (
+    BOTH,
+    DECODE,
+    PREFILL,
+    ActiveRequests,
+    ClusterView,
+    Job,
+    Request,
+    Session,
+    StaticView,
+    Status,
+    build,
+)
 from gsim.engine import EngineConfig
 from gsim.latency import constant_profile
 
@@ -111,7 +123,10 @@ def active_requests(n: int, instances: int, seed: int = 0) -> ActiveRequests:
 
 
 def run(**policies: Any) -> RunResult:
-    """A short run under load on three unlike instances; policies that are not given are gsim's own."""
+    """A short run under load on three unlike instances; policies that are not given are gsim's own.
+
+    Under a handover policy the first one computes prompts, the second one outputs, and the third one both.
+    """
     chosen = {
         "router": policies.get("router") or build("router", "least_request"),
         "predictor": policies.get("predictor") or build("predictor", "constant"),
@@ -121,9 +136,16 @@ def run(**policies: Any) -> RunResult:
         chosen |= {"rectifier": policies["rectifier"], "mechanism": build("mechanism", "token_ids")}
     if "scaler" in policies:
         chosen |= {"scaler": policies["scaler"], "slots": policies["slots"]}
+    roles = (BOTH,) * 3
+    if "handover" in policies:
+        chosen |= {"handover": policies["handover"]}
+        roles = (PREFILL, DECODE, BOTH)
     speeds = (0.04, 0.02, 0.01)
     engine = policies.get("engine") or EngineConfig()
-    instances = tuple(InstanceSpec(f"i{i}", constant_profile(s, max_num_seqs=8), engine) for i, s in enumerate(speeds))
+    instances = tuple(
+        InstanceSpec(f"i{i}", constant_profile(speed, max_num_seqs=8), engine, role=role)
+        for i, (speed, role) in enumerate(zip(speeds, roles, strict=True))
+    )
     if "scaler" in policies:
         instances = (*instances[:2], dataclasses.replace(instances[2], up=False))
     result = simulate(Scenario(instances=instances, max_hold_s=30.0, **chosen), _sessions(), 7)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gsim.contract import estimators, predictors, rectifiers, routers, scalers, schedulers
+from gsim.contract import estimators, handovers, predictors, rectifiers, routers, scalers, schedulers
 from gsim.contract.cases import BrokenError
 from gsim.core import ConfigError, GsimError, Randomised, build, lookup
 from gsim.core.answers import failure_of
@@ -25,6 +25,7 @@ CHECKS: Mapping[str, Sequence[Check]] = {
     "rectifier": rectifiers.CHECKS,
     "scheduler": schedulers.CHECKS,
     "scaler": scalers.CHECKS,
+    "handover": handovers.CHECKS,
 }
 _SEED = 7
 

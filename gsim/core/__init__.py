@@ -12,6 +12,7 @@ from gsim.core.protocols import (
     BatchPredictor,
     Engine,
     Estimator,
+    Handover,
     LatencyModel,
     Learner,
     Oracle,
@@ -24,15 +25,20 @@ from gsim.core.protocols import (
     Resting,
     Router,
     Scaler,
+    Splitting,
 )
 from gsim.core.registry import build, entries, lookup, register
 from gsim.core.request import Content, Dependency, Job, Population, Request, Session
+from gsim.core.role import BOTH, DECODE, PREFILL
 from gsim.core.slots import Slots, SlotState
 from gsim.core.streams import Streams
 from gsim.core.view import ActiveRequests, ClusterView, StaticView
 
 __all__ = [
+    "BOTH",
+    "DECODE",
     "HOLD",
+    "PREFILL",
     "REJECT",
     "ActiveRequests",
     "ArrivalObserver",
@@ -52,6 +58,7 @@ __all__ = [
     "EventKind",
     "Gauges",
     "GsimError",
+    "Handover",
     "InputError",
     "Job",
     "LatencyModel",
@@ -77,6 +84,7 @@ __all__ = [
     "SimulationError",
     "SlotState",
     "Slots",
+    "Splitting",
     "Start",
     "StaticView",
     "Status",

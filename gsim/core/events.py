@@ -16,6 +16,8 @@ class EventKind(IntEnum):
     PREEMPTED = 2
     REJECTED = 3
     """The request can never run on this instance (it does not fit its KV cache or ``max_model_len``)."""
+    PREFILLED = 4
+    """A prefill leg is over: its first token is there, and its KV cache stays until it is released."""
 
 
 class EngineEvent(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gsim.core.errors import SimulationError
-from gsim.core.view import ClusterView, StaticView
+from gsim.core.view import Bools, ClusterView, StaticView
 
 #: Class of costly signals, as a policy declares it in ``needs`` -> the signals of the view that belong to it.
 SIGNALS: Mapping[str, tuple[str, ...]] = {
@@ -37,13 +37,18 @@ class PolicyView(ClusterView):
     _policy: str
 
     @classmethod
-    def on(cls, view: ClusterView, policy: str, needs: Collection[str]) -> PolicyView:
-        """A view for ``policy`` (its name in errors) with the signals of the classes in ``needs``."""
+    def on(cls, view: ClusterView, policy: str, needs: Collection[str], available: Bools | None = None) -> PolicyView:
+        """A view for ``policy`` (its name in errors) with the signals of the classes in ``needs``.
+
+        ``available``: in the place of the view's own, where roles leave it less to choose from.
+        """
         made = cls.__new__(cls)
         made._policy = policy
         for field in dataclasses.fields(ClusterView):
             if _NEED_OF.get(field.name, "") in ("", *needs):
                 setattr(made, field.name, _unwritable(getattr(view, field.name)))
+        if available is not None:
+            made.available = _unwritable(available)
         return made
 
     def __getattr__(self, name: str) -> Any:

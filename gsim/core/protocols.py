@@ -48,6 +48,21 @@ class Engine(Protocol):
         """
         ...
 
+    def prefill(self, job: Job, now_s: float, ticket: object = None) -> None:
+        """Queue a job of which this instance computes the prompt and the first token, and keeps the KV cache.
+
+        It ends with ``PREFILLED`` (``FINISHED`` where the first token is the last one); its blocks are held until
+        ``release``. Until then it is a request as any other (``abort`` takes it out).
+        """
+        ...
+
+    def release(self, request_id: int, now_s: float) -> None:
+        """The KV cache of a prefilled request is not needed any more; ``KeyError`` if there is none.
+
+        Its blocks return at the next iteration boundary, as those of a request that is aborted.
+        """
+        ...
+
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out (its blocks return at the next iteration boundary); ``KeyError`` if it is not here."""
         ...
@@ -136,6 +151,27 @@ class QueueOrder(Protocol):
     """A router that holds requests and says in which order they are asked again (smallest key first)."""
 
     def queue_key(self, request: Request, view: ClusterView) -> float: ...
+
+
+class Handover(Protocol):
+    """Where a request goes on whose prompt was computed on one instance, in a pool with roles."""
+
+    def next(self, request: Request, source: int, view: ClusterView) -> Decision:
+        """The instance for its decode leg, HOLD (asked again when something changes) or REJECT.
+
+        ``source`` computed the prompt (or is about to, where both are chosen at arrival); ``view.available`` is true
+        for what is up, takes decode legs and is large enough.
+        """
+        ...
+
+
+@runtime_checkable
+class Splitting(Protocol):
+    """A handover policy that also hands requests over which an instance of role ``both`` could serve to their end."""
+
+    def splits(self, request: Request, instance: int, view: ClusterView) -> bool:
+        """Whether only the prompt is to be computed on ``instance``, to which the router sends the request."""
+        ...
 
 
 class Predictor(Protocol):

@@ -61,6 +61,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "rectifier": ("gsim.migration",),
     "mechanism": ("gsim.migration",),
     "scaler": ("gsim.scaling",),
+    "handover": ("gsim.handover",),
     "engine": ("gsim.engine",),
     "scheduler": ("gsim.scheduling",),
     "trace": ("gsim.workload.formats", "gsim.workload.generate"),

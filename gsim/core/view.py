@@ -70,6 +70,9 @@ class StaticView:
     """KV layout (model, dtype, tensor parallelism): KV can be copied only between equal layouts."""
     cards: Ints
     """GPUs of each instance; its price is that of all of them."""
+    role: tuple[str, ...] = ()
+    """``both``, ``prefill`` or ``decode`` (empty: all ``both``). Of instances that a policy cannot choose because of
+    their role, ``available`` is false in its view."""
 
     def batch_slope_s(self) -> Floats:
         """Seconds that one more request adds to an instance's TPOT: a line through its nominal speeds (0 or more)."""
@@ -86,13 +89,17 @@ class ClusterView:
     now_s: float = 0.0
     # --- router-local: exact ---------------------------------------------------------------------------------------
     available: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    """False while an instance is known to be down."""
+    """False while an instance is known to be down (or, because of its role, is not for the policy to choose)."""
     in_flight: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Requests dispatched and not yet finished."""
     in_flight_prefill_tokens: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Prompt tokens of those that have not shown their first token."""
     in_flight_tokens: Floats = field(default_factory=lambda: np.zeros(0))
     """Outstanding tokens: prompt plus predicted output of every request in flight (dropped when it finishes)."""
+    incoming: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Requests that are to be handed over to it and have not arrived (in a pool with roles)."""
+    incoming_tokens: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Prompt tokens of those."""
     # --- scraped ---------------------------------------------------------------------------------------------------
     running: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     waiting: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -130,6 +137,8 @@ class ClusterView:
             in_flight=np.zeros(n, dtype=np.int64),
             in_flight_prefill_tokens=np.zeros(n, dtype=np.int64),
             in_flight_tokens=np.zeros(n),
+            incoming=np.zeros(n, dtype=np.int64),
+            incoming_tokens=np.zeros(n, dtype=np.int64),
             running=np.zeros(n, dtype=np.int64),
             waiting=np.zeros(n, dtype=np.int64),
             kv_usage=np.zeros(n),

@@ -60,6 +60,12 @@ class Books:
         self.decodes.leave(sequence)
         self._give_back(sequence)
 
+    def let_go(self, sequence: Sequence) -> None:
+        """Return the blocks of a prefilled sequence."""
+        if self.pool.has_idle:
+            self.settle()
+        self.scheduler.let_go(sequence)
+
     def number(self, sequence: Sequence) -> None:
         """``sequence`` is the last in the batch."""
         self._admitted = sequence.number = self._admitted + 1

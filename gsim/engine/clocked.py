@@ -29,6 +29,7 @@ _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
 _FINISHED: Final = EventKind.FINISHED
 _PREEMPTED: Final = EventKind.PREEMPTED
 _REJECTED: Final = EventKind.REJECTED
+_PREFILLED: Final = EventKind.PREFILLED
 
 #: What happens to a sequence at the end of an iteration.
 Happening = tuple[EventKind, Sequence]
@@ -47,6 +48,8 @@ class Kind(IntEnum):
     """An admission step that looks into the prefix cache: known when it begins."""
     REFERENCE = 4
     """A step of the reference scheduler."""
+    STALLED = 5
+    """Nothing: nobody runs, and who waits finds no blocks, since prefilled sequences hold them."""
 
 
 # Skips the NamedTuples' Python-level constructors.
@@ -58,6 +61,7 @@ _RUN: Final = Kind.RUN
 _PLAIN: Final = Kind.PLAIN
 _SHARED: Final = Kind.SHARED
 _REFERENCE: Final = Kind.REFERENCE
+_STALLED: Final = Kind.STALLED
 
 
 class ClockedScheduler:
@@ -103,8 +107,8 @@ class ClockedScheduler:
             return kind
         decodes = self.decodes
         if decodes.size == 0:
-            return _REFERENCE
-        self.iterations = iterations = decodes.iterations_to_change(self.pool.total + self.pool.shared)
+            return _REFERENCE if self.scheduler.running else _STALLED
+        self.iterations = iterations = decodes.iterations_to_change(self._most_blocks())
         return _RUN if iterations else _REFERENCE
 
     def _plan_partial(self, partial: Sequence) -> Kind:
@@ -125,7 +129,7 @@ class ClockedScheduler:
             return _UNKNOWN
         # Free blocks once the decodes have grown: a bound that is cheap, and where that does not do, their number.
         partial_blocks = self._partial.blocks if self._partial is not None else 0
-        free = self.pool.total + self.pool.shared - decodes.blocks_at_most(1) - partial_blocks - grown
+        free = self._most_blocks() - decodes.blocks_at_most(1) - partial_blocks - grown
         exact = False
         for sequence in self.scheduler.waiting:
             if slots <= 0 or budget <= 0:
@@ -177,7 +181,11 @@ class ClockedScheduler:
     def _free(self) -> int:
         """Blocks that are free once the decodes have grown by one iteration."""
         partial_blocks = self._partial.blocks if self._partial is not None else 0
-        return self.pool.total + self.pool.shared - self.decodes.blocks(1) - partial_blocks
+        return self._most_blocks() - self.decodes.blocks(1) - partial_blocks
+
+    def _most_blocks(self) -> int:
+        """What all who run may count as theirs."""
+        return self.pool.total + self.pool.shared - self.scheduler.kept_blocks
 
     def _head_blocked(self, sequence: Sequence) -> bool:
         """Too few blocks are free for the head of the queue (cached blocks that nobody holds do not help it)."""
@@ -279,8 +287,10 @@ class ClockedScheduler:
         return happened
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a running sequence out at a boundary (it was aborted)."""
-        if sequence.leaves:
+        """Take a sequence out at a boundary: a running one that was aborted, or a prefilled one that was released."""
+        if not sequence.aborted:
+            self.books.let_go(sequence)
+        elif sequence.leaves:
             self.books.take_out(sequence)
         else:
             self.scheduler.finish(sequence)
@@ -296,7 +306,7 @@ class ClockedScheduler:
             happened.append((_FIRST_TOKEN, sequence))
         if generated < sequence.stop:
             return False
-        happened.append((_FINISHED, sequence))
+        happened.append((_PREFILLED if sequence.keep else _FINISHED, sequence))
         self.scheduler.finish(sequence)
         return True
 

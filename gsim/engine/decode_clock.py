@@ -21,7 +21,7 @@ from gsim.engine.clocked import ClockedScheduler, Happening, Kind
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.ordering import ordering_of
-from gsim.engine.sequence import Sequence, make_sequence
+from gsim.engine.sequence import Sequence, make_sequence, only_prefill
 
 # Skips the NamedTuple's Python-level constructor.
 _new: Final = tuple.__new__
@@ -32,6 +32,7 @@ _RUN: Final = Kind.RUN
 _PLAIN: Final = Kind.PLAIN
 _SHARED: Final = Kind.SHARED
 _REFERENCE: Final = Kind.REFERENCE
+_STALLED: Final = Kind.STALLED
 _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
 
 
@@ -58,20 +59,35 @@ class DecodeClockEngine:
         self._end_s = inf
         """When it ends, where that is known."""
         self._aborted: list[Sequence] | None = None
-        """Running sequences that leave at the next boundary."""
+        """Running sequences that leave at the next boundary, and prefilled ones whose blocks return there."""
         self._busy_s = 0.0
         """Up to the boundary."""
         self._events: list[EngineEvent] = []
 
     def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
         """Queue a job; one that can never run here is reported as rejected."""
+        self._queue(job, now_s, kv_tokens, ticket)
+
+    def prefill(self, job: Job, now_s: float, ticket: object = None) -> None:
+        """Queue a job that ends with its first token, whose blocks are held until they are released."""
+        sequence = self._queue(job, now_s, 0, ticket)
+        if sequence is not None:
+            only_prefill(sequence)
+
+    def release(self, request_id: int, now_s: float) -> None:
+        """Return a prefilled sequence's blocks, at the end of the iteration under way."""
+        self._catch_up(now_s)
+        self._leaves(self.clocked.scheduler.kept.pop(request_id), now_s)
+        self._replan(now_s)
+
+    def _queue(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> Sequence | None:
         if not self._begun or self._end_s <= now_s:
             self._catch_up(now_s)
         sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits, self.clocked.pool)
         self._submitted += 1
         if sequence is None:
             self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
-            return
+            return None
         sequence.ticket = ticket
         waiting = self._waiting
         if not waiting and not self._running:
@@ -80,6 +96,7 @@ class DecodeClockEngine:
         # Only the head of the queue can be admitted: behind another that does not fit, a run goes on.
         if not self._begun or waiting[0] is sequence:
             self._replan(now_s)
+        return sequence
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out; a running one keeps its blocks until the iteration under way ends."""
@@ -89,12 +106,17 @@ class DecodeClockEngine:
         sequence.aborted = True
         if sequence not in self._running:
             self.clocked.scheduler.withdraw(sequence)
-        elif self._begun or now_s < self._boundary_s:
+        else:
+            self._leaves(sequence, now_s)
+        self._replan(now_s)
+        return progress
+
+    def _leaves(self, sequence: Sequence, now_s: float) -> None:
+        """Take a sequence out, at the end of the iteration under way."""
+        if self._begun or now_s < self._boundary_s:
             self._aborted = [*(self._aborted or ()), sequence]
         else:
             self.clocked.remove(sequence)
-        self._replan(now_s)
-        return progress
 
     def next_event_s(self) -> float:
         """When the next event happens; for a step that depends on the cache: just after it begins."""
@@ -109,7 +131,7 @@ class DecodeClockEngine:
                 return inf
             self._plan()
         if self._kind >= _SHARED:
-            return nextafter(self._boundary_s, inf)
+            return nextafter(self._boundary_s, inf) if self._kind is not _STALLED else inf
         return self._end_s
 
     def next_token_s(self, after_s: float) -> float:
@@ -129,7 +151,7 @@ class DecodeClockEngine:
         if self._kind is _UNKNOWN:
             self._plan()
         if self._kind >= _SHARED:
-            return nextafter(self._boundary_s, inf)
+            return nextafter(self._boundary_s, inf) if self._kind is not _STALLED else inf
         return self._boundary_s + self._run_s(1) if self._kind is _RUN else self._end_s
 
     def advance(self, to_s: float) -> list[EngineEvent]:
@@ -206,6 +228,8 @@ class DecodeClockEngine:
                 return
             if self._kind is _UNKNOWN:
                 self._plan()
+            if self._kind is _STALLED:
+                return
             # Time has moved past the boundary: nobody can join any more.
             self._begun = True
             if self._kind is _PLAIN:
@@ -261,9 +285,10 @@ class DecodeClockEngine:
 
     def _drop_aborted(self, aborted: list[Sequence]) -> None:
         if len(aborted) > 1:
-            # In the order of the batch, as the reference does.
+            # Who was released, then the others in the order of the batch, as the reference does.
             gone = set(aborted)
-            aborted = [sequence for sequence in self._running if sequence in gone]
+            released = [sequence for sequence in aborted if not sequence.aborted]
+            aborted = released + [sequence for sequence in self._running if sequence in gone]
         for sequence in aborted:
             self.clocked.remove(sequence)
         self._aborted = None
@@ -272,6 +297,8 @@ class DecodeClockEngine:
     def _replan(self, now_s: float) -> None:
         """Something changed at ``now_s`` that the next iteration must see."""
         if not self._begun:
+            if self._kind is _STALLED and now_s > self._boundary_s:
+                self._boundary_s = now_s
             self._kind = _UNKNOWN
         elif self._kind is _RUN:
             iterations, boundary_s = self._iteration_under_way(now_s)

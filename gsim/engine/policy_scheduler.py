@@ -70,7 +70,8 @@ class PolicyScheduler(Scheduler):
 
     def finish(self, sequence: Sequence) -> None:
         """Take a running sequence out, finished or aborted."""
-        if self._learner is not None and not sequence.aborted and sequence.generated == sequence.stop:
+        whole = not sequence.aborted and not sequence.keep and sequence.generated == sequence.stop
+        if self._learner is not None and whole:
             self._learner.finished(seen(sequence))
         self._paused.discard(sequence)
         super().finish(sequence)

@@ -58,6 +58,10 @@ class Scheduler:
         self.running: dict[Sequence, None] = {}
         """In the order of admission."""
         self.waiting = waiting_queue(limits.policy, ordering)
+        self.kept: dict[int, Sequence] = {}
+        """Prefilled sequences whose blocks are held until they are released, by request."""
+        self.kept_blocks = 0
+        """The blocks that those count as theirs."""
         self._by_priority = limits.policy == "priority"
         self._by_key = ordering is not None
         self._watermark = limits.watermark_blocks
@@ -181,8 +185,17 @@ class Scheduler:
         return budget
 
     def finish(self, sequence: Sequence) -> None:
-        """Take a running sequence out, finished or aborted."""
+        """Take a running sequence out, finished or aborted; a prefilled one's blocks stay held."""
         del self.running[sequence]
+        if sequence.keep and sequence.generated and not sequence.aborted:
+            self.kept[sequence.request_id] = sequence
+            self.kept_blocks += sequence.blocks
+        else:
+            self.pool.release(sequence)
+
+    def let_go(self, sequence: Sequence) -> None:
+        """Return the blocks of a prefilled sequence, which is not among the kept any more."""
+        self.kept_blocks -= sequence.blocks
         self.pool.release(sequence)
 
     def withdraw(self, sequence: Sequence) -> None:

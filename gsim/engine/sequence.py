@@ -55,6 +55,7 @@ class Sequence:
         "hit_tokens",
         "hold",
         "job",
+        "keep",
         "key",
         "kv_tokens",
         "leaves",
@@ -98,6 +99,8 @@ class Sequence:
         self.key = 0.0
         """Its place in a queue that is ordered by keys, as when it was queued last."""
         self.aborted = False
+        self.keep = False
+        """Its blocks are held beyond its end, until they are released: only its first token is computed here."""
         # The decode clock's own: its place in the order of admission, the tokens it had generated when the clock stood
         # at 0 (so that it has base + clock now), the clock at which it leaves (0: it does not decode), and its slot.
         self.number = 0
@@ -114,6 +117,13 @@ class Sequence:
     def length(self) -> int:
         """Tokens known: prompt and generated."""
         return self.prompt + self.generated
+
+
+def only_prefill(sequence: Sequence) -> None:
+    """Let a sequence end with its first token, its blocks held; one that has no more tokens than that ends as any."""
+    if sequence.stop > 1:
+        sequence.stop = 1
+        sequence.keep = True
 
 
 def make_sequence(

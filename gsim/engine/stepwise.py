@@ -14,7 +14,7 @@ from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.policy_scheduler import make_scheduler
 from gsim.engine.scheduler import Step
-from gsim.engine.sequence import Sequence, make_sequence
+from gsim.engine.sequence import Sequence, make_sequence, only_prefill
 
 
 @final
@@ -39,20 +39,51 @@ class StepwiseEngine:
         self._end_s = inf
         self._busy_s = 0.0
         self._power_s = 0.0
+        self._stalled = False
+        """Nobody runs, and who waits finds no blocks: prefilled sequences hold them."""
+        self._released: list[Sequence] = []
+        """Prefilled sequences whose blocks return at the end of the iteration under way."""
         self._events: list[EngineEvent] = []
 
     def submit(self, job: Job, now_s: float, kv_tokens: int = 0, ticket: object = None) -> None:
         """Queue a job; one that can never run here is reported as rejected."""
+        self._queue(job, now_s, kv_tokens, ticket)
+
+    def prefill(self, job: Job, now_s: float, ticket: object = None) -> None:
+        """Queue a job that ends with its first token, whose blocks are held until they are released."""
+        sequence = self._queue(job, now_s, 0, ticket)
+        if sequence is not None:
+            only_prefill(sequence)
+
+    def release(self, request_id: int, now_s: float) -> None:
+        """Return a prefilled sequence's blocks, at the end of the iteration under way."""
+        self._catch_up(now_s)
+        sequence = self.scheduler.kept.pop(request_id)
+        if self._step is None:
+            self.scheduler.let_go(sequence)
+            self._go_on(now_s)
+        else:
+            self._released.append(sequence)
+
+    def _queue(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> Sequence | None:
         self._catch_up(now_s)
         if self._step is None and not self.scheduler.running and not self.scheduler.waiting:
             self._boundary_s = now_s
+        self._go_on(now_s)
         sequence = make_sequence(job, self._submitted, now_s, kv_tokens, self.limits, self.pool)
         self._submitted += 1
         if sequence is None:
             self._events.append(EngineEvent(now_s, EventKind.REJECTED, job.request.request_id, ticket=ticket))
-            return
+            return None
         sequence.ticket = ticket
         self.scheduler.waiting.append(sequence)
+        return sequence
+
+    def _go_on(self, now_s: float) -> None:
+        """Something changed: who found no blocks may find some."""
+        if self._stalled:
+            self._stalled = False
+            self._boundary_s = max(self._boundary_s, now_s)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """Take a request out; a running one keeps its blocks until the iteration under way ends."""
@@ -61,6 +92,7 @@ class StepwiseEngine:
         computed = sequence.computed
         if sequence not in self.scheduler.running:
             self.scheduler.withdraw(sequence)
+            self._go_on(now_s)
         elif self._step is None:
             self.scheduler.finish(sequence)
         else:
@@ -74,7 +106,7 @@ class StepwiseEngine:
             return self._events[0].time_s
         if self._step is not None:
             return self._end_s
-        if self.scheduler.running or self.scheduler.waiting:
+        if (self.scheduler.running or self.scheduler.waiting) and not self._stalled:
             return nextafter(self._boundary_s, inf)
         return inf
 
@@ -83,7 +115,7 @@ class StepwiseEngine:
         self._catch_up(after_s)
         if self._step is not None:
             return self._end_s
-        if self.scheduler.running or self.scheduler.waiting:
+        if (self.scheduler.running or self.scheduler.waiting) and not self._stalled:
             return nextafter(self._boundary_s, inf)
         return inf
 
@@ -131,7 +163,9 @@ class StepwiseEngine:
     def _catch_up(self, to_s: float) -> None:
         while True:
             if self._step is None:
-                if to_s <= self._boundary_s or not (self.scheduler.running or self.scheduler.waiting):
+                if to_s <= self._boundary_s or self._stalled:
+                    return
+                if not (self.scheduler.running or self.scheduler.waiting):
                     return
                 self._start()
             elif self._end_s <= to_s:
@@ -153,6 +187,8 @@ class StepwiseEngine:
             self._step = step
             computing_s = self._latency.iteration_s(step.batch(self._needs_max_context)) / self._speed
             self._end_s = start_s + computing_s / step.speed + step.stall_s
+        elif not step.preempted and not step.rejected:
+            self._stalled = True
 
     def _complete(self, step: Step) -> None:
         """The iteration's tokens are there."""
@@ -168,6 +204,9 @@ class StepwiseEngine:
             sequence.generated += 1
             if not sequence.aborted:
                 self._report(sequence, end_s)
+        for sequence in self._released:
+            scheduler.let_go(sequence)
+        self._released.clear()
         for sequence in [sequence for sequence in scheduler.running if sequence.aborted]:
             scheduler.finish(sequence)
 
@@ -175,7 +214,7 @@ class StepwiseEngine:
         if sequence.generated == 1:
             self._tell(end_s, EventKind.FIRST_TOKEN, sequence, sequence.hit_tokens)
         if sequence.generated == sequence.stop:
-            self._tell(end_s, EventKind.FINISHED, sequence)
+            self._tell(end_s, EventKind.PREFILLED if sequence.keep else EventKind.FINISHED, sequence)
             self.scheduler.finish(sequence)
 
     def _tell(self, time_s: float, kind: EventKind, sequence: Sequence, cached_tokens: int = 0) -> None:

@@ -19,6 +19,7 @@ from gsim.gateway.clock import Clock
 from gsim.gateway.ends import Ends
 from gsim.gateway.fleet import BootTime, Fleet
 from gsim.gateway.gateway import Gateway
+from gsim.gateway.handovers import Carrier
 from gsim.gateway.links import LinkNetwork
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.moves import Moves
@@ -36,6 +37,8 @@ class Plant:
     longest_tokens: Sequence[int]
     """Prompt and output tokens that a request may have at most, per instance."""
     link: Link
+    layers: Sequence[int] = ()
+    """Of each instance's model (asked for only in a pool with roles)."""
     up: Sequence[bool] | None = None
     """Which slots have an instance from the beginning; None: all, for good (nobody scales)."""
     boot_s: BootTime | None = None
@@ -95,12 +98,17 @@ def assemble(
     if table is not None and "requests" in needs:
         asked = policies.predictor if "prediction" in needs else None
         view.observed = partial(table.last, asked)
-    gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s, forecasts)
-    network = moves = monitor = None
+    carrier = network = moves = monitor = None
+    if moving or policies.handover is not None:
+        network = LinkNetwork(clock, plant.link)
+    if policies.handover is not None:
+        assert network is not None
+        carrier = Carrier(policies.handover, network, plant.kv_bytes_per_token, plant.longest_tokens, plant.layers)
+    gateway = Gateway(clock, view, policies, make_backend, ends, table, telemetry, max_hold_s, forecasts, carrier)
     if moving:
         assert policies.mechanism is not None
         assert policies.rectifier is not None
-        network = LinkNetwork(clock, plant.link)
+        assert network is not None
         moves = Moves(gateway, policies.mechanism, network, plant.kv_bytes_per_token, plant.longest_tokens)
         predictor = policies.predictor if "prediction" in needs_of("rectifier", policies.rectifier) else None
         monitor = Monitor(gateway, policies.rectifier, predictor, moves)

@@ -17,6 +17,8 @@ Report = Callable[[int, EngineEvent], None]
 class Backend:
     """One instance, as a gateway knows it: a base class, all of whose methods are to be written.
 
+    (``prefill`` and ``release`` only where instances have roles.)
+
     A backend is made by a ``MakeBackend``, which hands it the gateway's ``Report``. It reports every event of a request
     with the ``ticket`` that came with it, in time order, and nothing of a request that was aborted or forgotten. Times
     are the gateway's clock's, simulated or real.
@@ -27,6 +29,14 @@ class Backend:
 
         Of the job a server's backend uses the request; the true output length is known in simulation only.
         """
+        raise NotImplementedError
+
+    def prefill(self, job: Job, now_s: float, ticket: object) -> None:
+        """A request comes here for its prompt and its first token (``PREFILLED``); its KV cache stays for others."""
+        raise NotImplementedError
+
+    def release(self, request_id: int, now_s: float) -> None:
+        """Nobody needs the KV cache of a prefilled request any more. The gateway calls ``sync`` first."""
         raise NotImplementedError
 
     def abort(self, request_id: int, now_s: float) -> Progress:

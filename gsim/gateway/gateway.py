@@ -6,8 +6,12 @@ from collections.abc import Collection
 from math import isnan, nan
 from typing import Any, Final
 
+import numpy as np
+
 from gsim.core import (
+    DECODE,
     HOLD,
+    PREFILL,
     REJECT,
     ArrivalObserver,
     ClusterView,
@@ -23,16 +27,18 @@ from gsim.core import (
     Status,
 )
 from gsim.core.answers import instance_of, title
-from gsim.core.view import flag_cells
+from gsim.core.view import Bools, flag_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
 from gsim.gateway.drains import Drains
 from gsim.gateway.ends import Ends
+from gsim.gateway.handovers import Carrier, Handovers
 from gsim.gateway.held import HeldQueue
 from gsim.gateway.local_signals import LocalSignals
 from gsim.gateway.loops import Loops
+from gsim.gateway.move_log import Move
 from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.predictions import Predictions
 from gsim.gateway.prefix_index import PrefixIndex
@@ -43,12 +49,14 @@ from gsim.gateway.telemetry_config import TelemetryConfig
 _COUNTED = (
     *("decisions", "dispatches", "refused_connections", "retries", "migrations"),
     *("moves_back", "moves_refused", "moves_given_up", "moves_ended", "moves_fell_back", "drained"),
+    *("handovers", "handovers_repeated"),
 )
 
 # Members of an enum are looked up slowly; these are compared at every event.
 _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
 _FINISHED: Final = EventKind.FINISHED
 _PREEMPTED: Final = EventKind.PREEMPTED
+_PREFILLED: Final = EventKind.PREFILLED
 
 
 class Gateway:
@@ -65,9 +73,16 @@ class Gateway:
         telemetry: TelemetryConfig,
         max_hold_s: float,
         forecasts: Collection[str] = (),
+        carrier: Carrier | None = None,
     ) -> None:
+        """``carrier``: how requests are handed over, in a pool with roles."""
         self.clock = clock
         self.view = view
+        roles = view.static.role if carrier is not None else ()
+        self.first_legs = _legs(view, roles, DECODE)
+        """Which instances are up and may be sent requests (the view's own ``available`` where there are no roles)."""
+        self.decode_legs = _legs(view, roles, PREFILL)
+        """Which are up and may go on with requests whose prompt was computed elsewhere."""
         self.log = RequestLog()
         self.active: dict[int, Active] = {}
         """Every request that has arrived and not ended, by id."""
@@ -84,7 +99,7 @@ class Gateway:
         self._on_end = ends.ended
         self._on_dispatch = ends.dispatched
         self.ended_s = 0.0
-        self._available = flag_cells(view.available)
+        self._available = flag_cells(self.first_legs)
         self._router: Any = policies.router
         self._router_title = title("router", policies.router)
         self._estimator = policies.estimator
@@ -110,7 +125,22 @@ class Gateway:
             self.prefix_index = PrefixIndex(capacity, telemetry.prefix_block_tokens, telemetry.prefix_capacity)
             view.prefix_tokens = self.prefix_index.match
         view.predict = self._predictions.of
-        self._router_view = PolicyView.on(view, self._router_title, needs_of("router", policies.router))
+        self._router_view = PolicyView.on(
+            view, self._router_title, needs_of("router", policies.router), self.first_legs
+        )
+        self._handovers = Handovers(self, carrier, max_hold_s) if carrier is not None else None
+        self._not_first = [policy for policy in self._placed if policy is not policies.router]
+        """Who is told where a request goes on: a router is told where it began."""
+
+    @property
+    def handed_over(self) -> list[Move]:
+        """The handovers so far (see ``Handovers``)."""
+        return [] if self._handovers is None else self._handovers.log
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether requests are handed over."""
+        return self._handovers is not None
 
     # ------------------------------------------------------------------------------------------------- arrival
     def submit(self, job: Job) -> None:
@@ -143,6 +173,9 @@ class Gateway:
         else:
             instance = instance_of(decision, len(self.backends), self._router_title, active.request_id)
             if self._available[instance]:
+                if self._handovers is not None and not self._handovers.admits(active, instance):
+                    self.end(active, Status.REJECTED, now_s)
+                    return
                 self.dispatch(active, instance)
             else:
                 # The connection is refused: the request waits until something changes, as if the router held it.
@@ -154,6 +187,9 @@ class Gateway:
         now_s = self.clock.now
         job = active.job
         request = job.request
+        handovers = self._handovers
+        # Asked before anything is counted: by then the request itself would be among what the policy sees.
+        splits = handovers is not None and not kv_tokens and handovers.splits(active, instance)
         first_time = isnan(active.dispatched_s)
         active.instance = instance
         active.dispatched_s = now_s
@@ -164,7 +200,7 @@ class Gateway:
         self._signals.sent(active)
         if self._estimates:
             self._estimator.dispatched(instance, request, now_s)
-        for policy in self._placed:
+        for policy in self._placed if handovers is None or not kv_tokens else self._not_first:
             policy.placed(request, instance)
         if self.prefix_index is not None and request.content:
             self.prefix_index.insert(request, instance)
@@ -173,7 +209,12 @@ class Gateway:
         if self._forecasts:
             job = self._predictions.sent_along(active, spread=self._spread)
         self.counters["dispatches"] += 1
-        self.backends[instance].send(job, now_s, kv_tokens, active)
+        if splits:
+            assert handovers is not None
+            handovers.begins(active)
+            self.backends[instance].prefill(job, now_s, active)
+        else:
+            self.backends[instance].send(job, now_s, kv_tokens, active)
         if first_time:
             self._on_dispatch(job, now_s)
 
@@ -189,6 +230,8 @@ class Gateway:
         elif kind is _PREEMPTED:
             active.preemptions += 1
             self.tallies[instance].preemptions += 1
+        elif kind is _PREFILLED:
+            self._prefilled(active)
         else:
             self._signals.left(active)
             self.end(active, Status.REJECTED, time_s)
@@ -227,6 +270,13 @@ class Gateway:
         self._predictions.finished(active)
         self.end(active, Status.FINISHED, time_s)
 
+    def _prefilled(self, active: Active) -> None:
+        """A prefill leg is over: the request leaves its instance, where its KV cache stays for now."""
+        source, tokens = active.instance, active.prompt_tokens
+        self._resume(active, Progress(1, tokens))
+        assert self._handovers is not None
+        self._handovers.prefilled(active, source, tokens)
+
     # ---------------------------------------------------------------------------------------------------- moving
     def detach(self, active: Active) -> Progress | None:
         """Take a request from its instance, keeping what it has generated; None if it has ended by now.
@@ -252,6 +302,13 @@ class Gateway:
         if self.drains.instances:
             self.drains.left(instance)
 
+    def set_moving(self, active: Active, moving: bool) -> None:
+        """A request is, or is not any more, under way to another instance: nobody else may move it meanwhile."""
+        if self.table is not None:
+            self.table.set_moving(active, moving)
+        else:
+            active.moving = moving
+
     def withdraw(self, active: Active) -> None:
         """Nobody waits for a request any more, or it cannot go on: it ends as failed, wherever it is."""
         self._held.drop(active)
@@ -268,17 +325,17 @@ class Gateway:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
         now_s = self.clock.now
         self.backends[instance].sync(now_s)
-        self.view.available[instance] = False
+        self._set_available(instance, up=False)
         lost = [active for active in self.active.values() if active.instance == instance]
         for active in lost:
             self._resume(active, self.backends[instance].abort(active.request_id, now_s))
         self.backends[instance].forget(now_s)
         if self.prefix_index is not None:
             self.prefix_index.clear(instance)
+        if self._handovers is not None:
+            self._handovers.crashed(instance, retry=retry)
         for active in lost:
-            if active.moving and self.table is not None:
-                self.table.set_moving(active, False)
-            active.moving = False
+            self.set_moving(active, False)
             if retry:
                 self.counters["retries"] += 1
                 self.place(active)
@@ -287,8 +344,16 @@ class Gateway:
 
     def restart(self, instance: int) -> None:
         """A dead instance is back, empty, or a new one serves."""
-        self.view.available[instance] = True
+        self._set_available(instance, up=True)
         self.ask_held()
+
+    def _set_available(self, instance: int, *, up: bool) -> None:
+        view = self.view
+        view.available[instance] = up
+        if self._handovers is not None:
+            role = view.static.role[instance]
+            self.first_legs[instance] = up and role != DECODE
+            self.decode_legs[instance] = up and role != PREFILL
 
     @property
     def held(self) -> int:
@@ -314,9 +379,16 @@ class Gateway:
         if self.drains.instances:
             self.drains.left(active.instance)
         active.instance = -1
+        if self._handovers is not None:
+            self._handovers.ended(active)
         self._on_end(origin, status, now_s)
-        if self._held:
+        if self._held or self._handovers is not None:
             self.ask_held()
+
+    def close(self) -> None:
+        """The run is over, and every request has ended: so have the handovers that were still under way."""
+        if self._handovers is not None:
+            self._handovers.close()
 
     def cut(self, jobs: list[Job], now_s: float) -> None:
         """The run stops here: rows for what is still open, and for ``jobs``, which will not arrive any more."""
@@ -329,7 +401,16 @@ class Gateway:
 
     def ask_held(self) -> None:
         """Something changed: ask the router again for the requests that it holds, until it holds one again."""
+        if self._handovers is not None:
+            self._handovers.ask()
         self._held.ask(self.place)
 
     def _give_up(self, active: Active) -> None:
         self.end(active, Status.REJECTED, self.clock.now)
+
+
+def _legs(view: ClusterView, roles: tuple[str, ...], other: str) -> Bools:
+    """Which instances take legs of a kind: those that are up and do not have the ``other`` role."""
+    if not roles:
+        return view.available
+    return view.available & np.array([role != other for role in roles])

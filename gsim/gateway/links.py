@@ -35,6 +35,7 @@ class LinkNetwork:
     """
 
     def __init__(self, clock: Clock, link: Link) -> None:
+        self.link = link
         self._clock = clock
         self._link = link
         self._flows: dict[_Port, dict[_Flow, None]] = {}

@@ -56,7 +56,7 @@ class Moves:
             return
         move.carries_kv = mechanism.carries_kv
         self._owner[move.request_id] = move
-        self._set_moving(active, True)
+        self._gateway.set_moving(active, True)
         gateway.clock.start(self._run(active, move, mechanism))
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Moves:
 
     def _takes(self, active: Active, target: int) -> bool:
         """Whether the target is up and could run the request as far as its source could."""
-        if not self._gateway.view.available[target]:
+        if not self._gateway.decode_legs[target]:
             return False
         request = active.origin.request
         longest = request.prompt_tokens + request.max_output_tokens
@@ -112,7 +112,7 @@ class Moves:
             gateway.drains.copied(move.source)
         if self._owner.get(move.request_id) is move:
             del self._owner[move.request_id]
-            self._set_moving(active, False)
+            self._gateway.set_moving(active, False)
         self._gateway.counters[COUNTERS[move.outcome]] += 1
         if move.outcome is Outcome.MOVED and move.back:
             self._gateway.counters["moves_back"] += 1
@@ -226,10 +226,4 @@ class Moves:
 
     def _release(self, active: Active, move: Move) -> None:
         if self._owner.pop(move.request_id, None) is move:
-            self._set_moving(active, False)
-
-    def _set_moving(self, active: Active, moving: bool) -> None:
-        if self._gateway.table is not None:
-            self._gateway.table.set_moving(active, moving)
-        else:
-            active.moving = moving
+            self._gateway.set_moving(active, False)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gsim.core import ConfigError, Estimator, Predictor, Rectifier, Router, Scaler
+from gsim.core import ConfigError, Estimator, Handover, Predictor, Rectifier, Router, Scaler
 from gsim.core.answers import interval_of, title
 from gsim.core.policy_view import SIGNALS
 from gsim.core.scheduling import EnginePolicy
@@ -21,6 +21,7 @@ PROTOCOLS: Mapping[str, type] = {
     "rectifier": Rectifier,
     "mechanism": Mechanism,
     "scaler": Scaler,
+    "handover": Handover,
 }
 
 
@@ -37,6 +38,8 @@ class Policies:
     rectifier: Rectifier | None = None
     mechanism: Mechanism | None = None
     scaler: Scaler | None = None
+    handover: Handover | None = None
+    """In a pool with roles; elsewhere nobody asks it."""
 
     def __post_init__(self) -> None:
         for group, policy in self.by_group.items():
@@ -49,9 +52,9 @@ class Policies:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The costly classes of signals that the router, the rectifier or the scaler declares to use."""
-        asked = needs_of("router", self.router) | needs_of("rectifier", self.rectifier)
-        return asked | needs_of("scaler", self.scaler)
+        """The costly classes of signals that the router, the rectifier, the scaler or the handovers declare to use."""
+        deciding = needs_of("router", self.router) | needs_of("rectifier", self.rectifier)
+        return deciding | needs_of("scaler", self.scaler) | needs_of("handover", self.handover)
 
     @property
     def reviews(self) -> bool:

@@ -50,6 +50,21 @@ class Objective:
                 raise ConfigError(f"goodput '{word}': '{value}' is not a number of milliseconds") from None
         return cls(**limits)
 
+    def parts(self, requests: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Which requests kept each of the limits by itself (``ttft``, ``tpot``, ``e2el``); empty where it is all one.
+
+        A first token counts whatever became of the request; ``tpot`` and ``e2el`` ask that it finished.
+        """
+        if self.ttft_ms == math.inf and self.tpot_ms == math.inf:
+            return {}
+        alone = {"e2el": Objective(e2el_ms=self.e2el_ms, truncated=self.truncated).met(requests)}
+        if self.ttft_ms < math.inf:
+            alone["ttft"] = (requests["first_token_s"] - requests["arrival_s"]) * 1e3 <= self.ttft_ms
+        if self.tpot_ms < math.inf:
+            free = {**requests, "slo_s": np.full(len(requests["slo_s"]), math.inf)}
+            alone["tpot"] = Objective(tpot_ms=self.tpot_ms, truncated=self.truncated).met(free)
+        return alone
+
     def met(self, requests: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """Which requests finished, whole, inside their own deadline and all limits (booleans, one per row)."""
         e2e = requests["finished_s"] - requests["arrival_s"]

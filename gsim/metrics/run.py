@@ -79,6 +79,7 @@ def summarise(
         "output_throughput": _ratio(int(generated[finished].sum()), served_s),
         "cached_fraction": _ratio(cached, cached + computed),
     }
+    summary |= {f"{name}_attainment": _ratio(int(kept.sum()), n) for name, kept in objective.parts(rows).items()}
     summary.update(_latencies({name: values[finished] for name, values in rows.items()}))
     if sessions and (len(sessions["arrival_s"]) or window.rule != "by_arrival"):
         summary.update(_sessions(_all_sessions(sessions, requests, objective), window))

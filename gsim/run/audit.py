@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gsim.cluster import RunResult
-from gsim.core import SimulationError, Status
+from gsim.core import Outcome, SimulationError, Status
 
 Broken = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -35,6 +35,17 @@ def audit(result: RunResult) -> None:
             )
 
 
+def _handed_over(result: RunResult) -> np.ndarray[Any, Any]:
+    """How often each request was handed over: its first token, of which no KV was copied, is computed by the target."""
+    if not result.handovers:
+        return np.zeros(len(result.requests["request_id"]), dtype=np.int64)
+    arrived = result.handovers["request_id"][result.handovers["outcome"] == Outcome.MOVED]
+    ids, times = np.unique(arrived, return_counts=True)
+    counts = np.zeros(len(result.requests["request_id"]), dtype=np.int64)
+    counts[np.searchsorted(result.requests["request_id"], ids)] = times
+    return counts
+
+
 def _of_requests(result: RunResult) -> Iterator[tuple[int, str, Broken]]:
     """Invariants of single requests: number, the columns that tell, and where it is broken."""
     rows = result.requests
@@ -54,5 +65,5 @@ def _of_requests(result: RunResult) -> Iterator[tuple[int, str, Broken]]:
     # migration, and the request went on elsewhere all the same.)
     elsewhere = result.counters["retries"] + result.counters["moves_fell_back"] + result.counters["drained"]
     alone = finished & (rows["migrations"] == 0) & (elsewhere == 0)
-    whole = ~alone | ((cached + computed == rows["prompt_tokens"]) & (repeated == 0))
+    whole = ~alone | ((cached + computed == rows["prompt_tokens"] + _handed_over(result)) & (repeated == 0))
     yield 16, "prompt_tokens cached_tokens computed_tokens recomputed_tokens", ~(counted & whole)

@@ -14,7 +14,7 @@ from gsim.run.options import options
 from gsim.run.schema import construct
 
 #: Groups whose objects keep what they learn in a run: every run gets a copy of an object that was given.
-_LEARNING = ("router", "predictor", "estimator", "rectifier", "mechanism", "scaler")
+_LEARNING = ("router", "predictor", "estimator", "rectifier", "mechanism", "handover", "scaler")
 
 
 @dataclass(frozen=True)

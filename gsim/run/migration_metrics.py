@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from gsim.cluster import RunResult
+from gsim.core import Outcome
+from gsim.gateway.records import Columns
 from gsim.metrics import Objective, Window
 
 
@@ -28,7 +30,7 @@ def migration_metrics(
     moves = result.moves
     stalled = (moves["next_token_s"] - moves["stopped_s"]) * 1e3 if moves else np.zeros(0)
     stalled = stalled[np.isfinite(stalled)]
-    return {
+    return _handed_over(result, rows) | {
         "migrations_per_request": _ratio(int(rows["migrations"].sum()), len(moved)),
         "migrated_attainment": _ratio(int((good & moved).sum()), int(moved.sum())),
         "recomputed_tokens": int(rows["recomputed_tokens"].sum()),
@@ -38,6 +40,23 @@ def migration_metrics(
         "moves_refused": result.counters["moves_refused"],
         "moves_given_up": result.counters["moves_given_up"],
         "mean_stalled_ms": float(stalled.mean()) if len(stalled) else math.nan,
+    }
+
+
+def _handed_over(result: RunResult, rows: Columns) -> dict[str, float]:
+    """Of the counted requests: who was handed over, and how long that took (nothing in a pool without roles)."""
+    if not result.handovers:
+        return {}
+    taken = np.isin(result.handovers["request_id"], rows["request_id"])
+    mine = {name: values[taken] for name, values in result.handovers.items()}
+    arrived = mine["outcome"] == Outcome.MOVED
+    stood_ms = (mine["next_token_s"] - mine["stopped_s"])[arrived] * 1e3
+    copied_ms = (mine["submitted_s"] - mine["stopped_s"])[arrived] * 1e3
+    served = len(np.unique(mine["request_id"][arrived]))
+    return {
+        "handed_over": _ratio(served, len(rows["request_id"])),
+        "mean_handover_ms": float(np.nanmean(stood_ms)) if len(stood_ms) else math.nan,
+        "mean_copy_ms": float(copied_ms.mean()) if len(copied_ms) else math.nan,
     }
 
 

@@ -24,6 +24,7 @@ RUN_GROUPS: Mapping[str, str] = {
     "estimator": "ema",
     "rectifier": "risk_monitor",
     "mechanism": "token_ids",
+    "handover": "least_kv",
     "scaler": "fixed",
     "link": "rdma_100g",
     "telemetry": "default",

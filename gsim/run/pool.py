@@ -10,7 +10,8 @@ from typing import Any
 
 from gsim.cluster import InstanceSpec
 from gsim.cluster.slot_config import SlotConfig
-from gsim.core import ConfigError
+from gsim.core import BOTH, ConfigError
+from gsim.core.role import check_role
 from gsim.engine import EngineConfig
 from gsim.latency import Profile, load_profile
 
@@ -29,6 +30,8 @@ class InstanceGroup:
     """Engine options that differ here from the run's ``engine`` (``max_num_seqs`` ...)."""
     up: int | None = None
     """So many of them serve from the beginning, the others are slots that a scaler may start (None: all serve)."""
+    role: str = BOTH
+    """``both``, ``prefill`` (prompts only; outputs are generated elsewhere) or ``decode`` (outputs only)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class PoolConfig:
                     f"pool.instances: up of '{group.profile}' must be from 0 to its count ({group.count}), "
                     f"not {group.up}"
                 )
+            check_role(group.role, f"pool.instances '{group.profile}'")
 
     def build(self, engine: EngineConfig) -> tuple[InstanceSpec, ...]:
         """The instances, each with its profile loaded; named by their GPU and a number where there are several."""
@@ -66,10 +70,11 @@ class PoolConfig:
             for group in self.instances
             for _ in range(group.count)
         ]
+        roles = [group.role for group in self.instances for _ in range(group.count)]
         up = [
             i < (group.count if group.up is None else group.up) for group in self.instances for i in range(group.count)
         ]
-        specs = instance_specs(rows * self.copies, self.api_s)
+        specs = instance_specs(rows * self.copies, self.api_s, roles * self.copies)
         return tuple(dataclasses.replace(spec, up=one) for spec, one in zip(specs, up * self.copies, strict=True))
 
 
@@ -84,8 +89,10 @@ def _engine(profile: str, own: Mapping[str, Any], engine: EngineConfig) -> Engin
     return dataclasses.replace(engine, **own)
 
 
-def instance_specs(rows: Sequence[tuple[Profile, EngineConfig]], api_s: float) -> tuple[InstanceSpec, ...]:
-    """Instances, named by their GPU and a number where there are several of it.
+def instance_specs(
+    rows: Sequence[tuple[Profile, EngineConfig]], api_s: float, roles: Sequence[str] = ()
+) -> tuple[InstanceSpec, ...]:
+    """Instances, named by their GPU (and role), and a number where there are several; no ``roles``: all are ``both``.
 
     Raises ``ConfigError`` where they do not all serve one model.
     """
@@ -95,13 +102,17 @@ def instance_specs(rows: Sequence[tuple[Profile, EngineConfig]], api_s: float) -
             f"pool.instances serve different models ({', '.join(served)}), and no trace says which model a request "
             "wants; give a pool of one model"
         )
-    totals = Counter(profile.gpu for profile, _ in rows)
+    roles = roles or [BOTH] * len(rows)
+    kinds = [
+        profile.gpu if role == BOTH else f"{profile.gpu}-{role}" for (profile, _), role in zip(rows, roles, strict=True)
+    ]
+    totals = Counter(kinds)
     seen: Counter[str] = Counter()
     specs = []
-    for profile, options in rows:
-        name = f"{profile.gpu}-{seen[profile.gpu]}" if totals[profile.gpu] > 1 else profile.gpu
-        seen[profile.gpu] += 1
-        specs.append(InstanceSpec(name, profile, options, api_s))
+    for kind, role, (profile, options) in zip(kinds, roles, rows, strict=True):
+        name = f"{kind}-{seen[kind]}" if totals[kind] > 1 else kind
+        seen[kind] += 1
+        specs.append(InstanceSpec(name, profile, options, api_s, role=role))
     return tuple(specs)
 
 

@@ -151,6 +151,7 @@ class Settings:
             estimator=made["estimator"],
             rectifier=made["rectifier"],
             mechanism=made["mechanism"],
+            handover=made["handover"],
             link=made["link"],
             telemetry=made["telemetry"],
             faults=made["faults"],

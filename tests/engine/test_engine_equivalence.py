@@ -23,6 +23,7 @@ class Pair:
         self.engines = (StepwiseEngine(latency, limits), DecodeClockEngine(latency, limits))
         self.events: tuple[list, list] = ([], [])
         self.counts: tuple[dict, dict] = ({}, {})
+        self.stalled = False
 
     def both(self, method, *arguments):
         """The same call on both; both answers, or both KeyErrors."""
@@ -68,6 +69,7 @@ class Pair:
     def compare_state(self, now_s: float) -> None:
         reference, fast = self.both("gauges", now_s)
         assert fast == reference
+        self.stalled |= self.engines[0]._stalled
         reference, fast = self.both("progress", now_s)
         assert dict(zip(*fast, strict=True)) == dict(zip(*reference, strict=True))
         assert self.followed(now_s, reference[0]) == [dict(zip(*reference, strict=True))] * 2
@@ -77,22 +79,38 @@ class Pair:
         reference, fast = self.both("busy_s", now_s)
         assert fast == pytest.approx(reference, rel=1e-9, abs=1e-9)
 
-    def finish(self) -> None:
-        for engine, events in zip(self.engines, self.events, strict=True):
-            events += drain(engine)
-        self.compare_events()
-        end_s = 1.0 + max((event.time_s for events in self.events for event in events), default=1e9)
+    def release_one(self, rng: random.Random, now_s: float) -> bool:
+        """Release one of the prefilled requests that have not been; whether there was one."""
+        kept = sorted(self.engines[0].scheduler.kept)
+        assert kept == sorted(self.engines[1].clocked.scheduler.kept)
+        if kept:
+            self.both("release", rng.choice(kept), now_s)
+        return bool(kept)
+
+    def finish(self, rng: random.Random, now_s: float) -> None:
+        while True:
+            for engine, events in zip(self.engines, self.events, strict=True):
+                events += drain(engine)
+            self.compare_events()
+            # A last iteration may have ended without an event.
+            now_s = max(now_s, *(engine._boundary_s for engine in self.engines))
+            self.compare_state(now_s)
+            now_s += rng.choice([0.0, 0.5])
+            if not self.release_one(rng, now_s):
+                break
+        end_s = now_s + 1.0
         self.compare_state(end_s)
         # Every block is back.
         assert self.engines[0].gauges(end_s) == (0, 0, 0.0)
 
 
 def play(seed: int, latency, limits) -> Pair:
-    """A random life for a pair of engines: arrivals, aborts, slow-downs, looks in between."""
+    """A random life for a pair of engines: arrivals, prefill legs, releases, aborts, slow-downs, looks in between."""
     rng = random.Random(seed)
     pair = Pair(latency, limits)
     now_s = 0.0
     sharing = rng.choice(["none", "some", "all"])
+    prefills = rng.choice([0.0, 0.5, 0.9])
     earlier: list[tuple] = []
     live: list[int] = []
     for number in range(rng.randint(1, 30)):
@@ -111,8 +129,14 @@ def play(seed: int, latency, limits) -> Pair:
         known = {"priority": rng.randint(0, 2), "slo_s": rng.choice([0.3, 10.0, math.inf])}
         known["forecast"] = rng.choice([None, Forecast(rng.uniform(1.0, 100.0))])
         new = job(number, now_s, prompt, output, content=content, output_segment=segment, **known)
-        pair.both("submit", new, now_s, rng.choice([0, 0, 0, rng.randint(0, prompt)]), f"ticket {number}")
+        if rng.random() < prefills:
+            pair.both("prefill", new, now_s, f"ticket {number}")
+        else:
+            pair.both("submit", new, now_s, rng.choice([0, 0, 0, rng.randint(0, prompt)]), f"ticket {number}")
         live.append(number)
+        if rng.random() < 0.3:
+            pair.advance(now_s)
+            pair.release_one(rng, now_s)
         if rng.random() < 0.2:
             now_s += rng.choice([0.0, rng.expovariate(5)])
             pair.advance(now_s)
@@ -123,7 +147,7 @@ def play(seed: int, latency, limits) -> Pair:
         if rng.random() < 0.5:
             now_s += rng.expovariate(20)
             pair.compare_state(now_s)
-    pair.finish()
+    pair.finish(rng, now_s)
     return pair
 
 
@@ -158,7 +182,9 @@ def test_random_cases_reach_every_kind_of_change():
             longest_s = max(longest_s, told.time_s)
             if told.cached_tokens:
                 seen.add("hit")
-    assert seen == {0, 1, 2, 3, "hit"}
+        if pair.stalled:
+            seen.add("stalled")
+    assert seen == {0, 1, 2, 3, 4, "hit", "stalled"}
     assert longest_s > 1.0
 
 
@@ -171,7 +197,7 @@ def test_equal_instants_share_the_first_iteration():
         pair.both("submit", job(number, 1.0), 1.0)
         # Looking for the next event must not fix the batch.
         assert all(engine.next_event_s() > 1.0 for engine in pair.engines)
-    pair.finish()
+    pair.finish(random.Random(0), 1.0)
     assert len({event.time_s for event in pair.events[1]}) == 2
 
 
