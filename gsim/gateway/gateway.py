@@ -129,7 +129,7 @@ class Gateway:
             view, self._router_title, needs_of("router", policies.router), self.first_legs
         )
         self._handovers = Handovers(self, carrier, max_hold_s) if carrier is not None else None
-        self._not_first = [policy for policy in self._placed if policy is not policies.router]
+        self._not_first = [policy for policy in self._placed if policy is policies.rectifier]
         """Who is told where a request goes on: a router is told where it began."""
 
     @property
@@ -413,4 +413,5 @@ def _legs(view: ClusterView, roles: tuple[str, ...], other: str) -> Bools:
     """Which instances take legs of a kind: those that are up and do not have the ``other`` role."""
     if not roles:
         return view.available
-    return view.available & np.array([role != other for role in roles])
+    takes: Bools = view.available & np.array([role != other for role in roles])
+    return takes

@@ -238,7 +238,7 @@ class Handovers:
             else:
                 self._waiting.append(leg)
                 leg.until_s = self._gateway.clock.now + self._max_hold_s
-                self._gateway.clock.after(self._max_hold_s, lambda _event: self._expire(leg))
+                self._gateway.clock.after(self._max_hold_s, lambda: self._expire(leg))
         else:
             self._choose(leg.active, target)
             self._carry(leg, target)
@@ -264,7 +264,7 @@ class Handovers:
         static = gateway.view.static
         overhead_s = self._transfer.overhead_s(blocks_of(move.context_tokens, static.block_size))
         if overhead_s > 0:
-            yield gateway.clock.timeout(overhead_s)
+            yield overhead_s
         arrived = leg.life == self._lives[move.source] and target_life == self._lives[target]
         if arrived:
             size_bytes = self._left_bytes(leg)
