@@ -129,7 +129,8 @@ class Gateway:
             view, self._router_title, needs_of("router", policies.router), self.first_legs
         )
         self._handovers = Handovers(self, carrier, max_hold_s) if carrier is not None else None
-        self._not_first = [policy for policy in self._placed if policy is policies.rectifier]
+        router: object = policies.router
+        self._not_first = [policy for policy in self._placed if policy is not router]
         """Who is told where a request goes on: a router is told where it began."""
 
     @property
