@@ -93,24 +93,24 @@ class Forecast:
         known = min(full, len(self._counts))
         rates[:known] = self._counts[:known]
         rates /= self.bin_s
-        season = 0 if self.season_s is None else round(self.season_s / self.bin_s)
-        factors = self._factors(rates, season)
+        ahead = math.ceil(horizon_s / self.bin_s)
+        factors = self._factors(rates, full + ahead)
         level, slope = float(rates[0] / factors[0]), 0.0
         for rate, factor in zip(rates[1:].tolist(), factors[1:full].tolist(), strict=True):
             before = level
             level = self.smoothing * rate / factor + (1.0 - self.smoothing) * (level + slope)
             slope = self.trend * (level - before) + (1.0 - self.trend) * slope
-        ahead = math.ceil(horizon_s / self.bin_s)
-        steps = [(level + h * slope) * float(factors[full - 1 + h]) for h in range(1, ahead + 1)]
-        return max(0.0, *steps)
+        return max(0.0, *((level + h * slope) * float(factors[full - 1 + h]) for h in range(1, ahead + 1)))
 
-    def _factors(self, rates: Floats, season: int) -> Floats:
-        """What each bin is multiplied by, past and to come: what the season before did, over its mean."""
-        factors = np.ones(4 * len(rates) + 4096)
-        if season and len(rates) >= season:
-            first = np.maximum(rates[:season], 1e-9)
-            factors = np.resize(first / first.mean(), len(factors))
-        return factors
+    def _factors(self, rates: Floats, length: int) -> Floats:
+        """What the level is multiplied by in each bin, past and to come: the last whole season over its mean."""
+        season = 0 if self.season_s is None else round(self.season_s / self.bin_s)
+        if not season or len(rates) < season:
+            return np.ones(length)
+        last = np.arange(len(rates) - season, len(rates))
+        pattern = np.empty(season)
+        pattern[last % season] = np.maximum(rates[last], 1e-9)
+        return np.resize(pattern / pattern.mean(), length)
 
     def _cheapest(
         self, rate_per_s: float, variants: Sequence[Variant], slots: Slots, boot_s: Sequence[float]

@@ -41,7 +41,7 @@ class Melange:
     work at nominal throughput, 0 where even alone it would be late. Minimise the price over whole numbers of instances
     and whole slices. With ``mix`` it is solved once, at the first review, and the pool stays so: the static optimum.
     Without, the mix is that of the last ``window_s``, in buckets of doubling sizes, solved anew at every review. State:
-    the answer, or the arrivals of the window and the mean output of each task class.
+    the answer, or the arrivals of the window and the last outputs of each task class.
 
     Source: arXiv 2404.14527 (section 5.3; 8 slices, re-solved as load changes). Simplified: throughput inside the
     objective is nominal throughput times a stated utilisation instead of a profile of every size; the paper has no
@@ -113,9 +113,9 @@ class Melange:
 
 
 def _size(asked: Asked) -> tuple[int, int, float]:
-    return round(math.log2(asked.prompt_tokens)), round(math.log2(max(asked.output_tokens, 1.0))), asked.slo_s
+    return round(math.log2(asked.prompt_tokens)), round(math.log2(asked.output_tokens)), asked.slo_s
 
 
 def _bucket(kind: Hashable, load: LoadClass) -> Bucket:
     assert isinstance(kind, tuple)
-    return Bucket(load.rate_per_s, load.prompt_tokens, max(load.output_tokens, 1.0), float(kind[2]))
+    return Bucket(load.rate_per_s, load.prompt_tokens, load.output_tokens, float(kind[2]))

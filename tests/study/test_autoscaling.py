@@ -28,7 +28,7 @@ def settings_of(*words: str) -> Settings:
 
 
 def test_a_short_day_is_measured_and_bounded(tmp_path):
-    study = Autoscaling(("wva",), ((2, 1, 0), (4, 4, 2)), slow_boots=0.0, compressed=1440.0, hours=2)
+    study = Autoscaling(("wva",), ((2, 1, 0), (4, 4, 2)), slow_boots=0.0, compressed=1440.0, faster=60.0, hours=2)
     found = study.run(Context("autoscaling", tmp_path, (0, 1), settings_of(*SMALL)))
     table = found.tables["autoscaling"].set_index("policy")
     assert list(table.index) == ["fixed 2+1+0", "fixed 4+4+2", "wva"]
@@ -45,7 +45,7 @@ def test_a_short_day_is_measured_and_bounded(tmp_path):
 
 
 def test_times_of_scalers_are_compressed_and_boots_too():
-    study = Autoscaling(("forecast",), ((2, 1, 0),), slow_boots=10.0, compressed=48.0)
+    study = Autoscaling(("forecast",), ((2, 1, 0),), slow_boots=10.0, faster=48.0)
     by_name = {name: settings.plain() for name, _, settings in study._policies(settings_of())}
     assert list(by_name) == ["fixed 2+1+0", "forecast", "forecast, boots x10"]
     scaler = by_name["forecast"]["scaler"]
@@ -120,7 +120,7 @@ def test_a_load_that_nothing_serves_takes_the_whole_offer_and_says_so():
     [
         ({"scalers": ("luck",)}, "scalers: 'luck' is unknown; allowed: feasible_supply, forecast"),
         ({"fixed": ()}, "fixed is empty"),
-        ({"hours": 0}, "hours 1 or more"),
+        ({"hours": 0}, "hours must be 1 or more"),
     ],
 )
 def test_what_cannot_be_asked_is_said(fields, said):

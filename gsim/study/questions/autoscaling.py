@@ -62,14 +62,16 @@ class Autoscaling:
     """Cost against attainment of scalers, of fixed pools, and of the cheapest pool per hour that any policy needs."""
 
     scalers: tuple[str, ...] = ("target_utilisation", "wva", "forecast", "melange", "feasible_supply")
-    """Scalers, each with its defaults (times divided by ``compressed``)."""
+    """Scalers, each with its defaults (times divided by ``faster``)."""
     fixed: tuple[tuple[int, ...], ...] = ((2, 1, 0), (4, 2, 0), (4, 3, 0), (4, 4, 0), (4, 4, 2))
     """Pools that stay as they are: how many of each entry of ``pool.instances``."""
     slow_boots: float = 10.0
     """``forecast`` and ``feasible_supply`` are also tried with boot times so many times as long (0: not)."""
     compressed: float = 48.0
-    """The day is that much shorter than a day: boot times, intervals and windows of scalers are divided by it, requests
-    are not."""
+    """The day is that much shorter than a day (``dynamics.over_s`` says so to the load). Requests take their own time."""
+    faster: float = 12.0
+    """Boot times, intervals and windows of scalers are divided by this. Less than ``compressed``: to a scaler the load
+    changes faster than it did; as much: its windows hold that much fewer requests than they would."""
     target: float = 0.95
     """Share of each hour's requests that the lower bound is to serve in time."""
     hours: int = 24
@@ -82,11 +84,13 @@ class Autoscaling:
             raise ConfigError(f"scalers: '{unknown[0]}' is unknown; allowed: {', '.join(known)}")
         if not self.fixed:
             raise ConfigError("fixed is empty; scalers are compared with at least one pool that stays as it is")
-        if not self.compressed > 0.0 or self.hours < 1 or not 0.0 < self.target <= 1.0 or self.slow_boots < 0.0:
+        if min(self.compressed, self.faster, self.target) <= 0.0 or self.target > 1.0:
             raise ConfigError(
-                f"compressed must be above 0, hours 1 or more, target in (0, 1], slow_boots 0 or more; not "
-                f"{self.compressed}, {self.hours}, {self.target}, {self.slow_boots}"
+                f"compressed and faster must be above 0, and target in (0, 1]; not {self.compressed}, {self.faster} "
+                f"and {self.target}"
             )
+        if self.hours < 1 or self.slow_boots < 0.0:
+            raise ConfigError(f"hours must be 1 or more, slow_boots 0 or more; not {self.hours} and {self.slow_boots}")
 
     def run(self, context: Context) -> Findings:
         """Every policy with the same seeds, then the bound, hour by hour."""
@@ -128,11 +132,11 @@ class Autoscaling:
             told = "fixed " + "+".join(map(str, counts))
             yield told, "fixed", _with_pool(settings, kept, 0.0).replace(scaler={"name": "fixed"})
         for scaler in self.scalers:
-            fields = _faster(resolved("scaler", scaler, {}), self.compressed)
+            fields = _faster(resolved("scaler", scaler, {}), self.faster)
             scaled = settings.replace(scaler={"name": scaler, **fields})
-            yield scaler, "scaler", _with_pool(scaled, groups, 1.0 / self.compressed)
+            yield scaler, "scaler", _with_pool(scaled, groups, 1.0 / self.faster)
             if self.slow_boots and scaler in ("forecast", "feasible_supply"):
-                slow = _with_pool(scaled, groups, self.slow_boots / self.compressed)
+                slow = _with_pool(scaled, groups, self.slow_boots / self.faster)
                 yield f"{scaler}, boots x{self.slow_boots:g}", "slow", slow
 
     def _hours(self, context: Context) -> Iterator[_Hour]:
