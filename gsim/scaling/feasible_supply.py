@@ -23,7 +23,7 @@ class FeasibleSupply:
 
     GoodServe sends a request to the slowest instance that is still fast enough. So the requests of the last
     ``window_s`` are put into classes by the variants that would be in time for them (``slack`` times their time alone,
-    with the outputs that their task had last, within the objective); one that no variant can serve in time is no demand. A
+    with the outputs that their task had last, within the objective); one that nobody can serve in time is no demand. A
     class may be spread over its variants in any shares; the work of what goes to a variant is to fit into
     ``utilisation`` of its instances; the price is the least possible (integer program). Growth at once; a variant
     shrinks to its largest number of the last ``stabilisation_s``. State: arrivals of the window, last outputs by task,

@@ -68,7 +68,7 @@ class Autoscaling:
     slow_boots: float = 10.0
     """``forecast`` and ``feasible_supply`` are also tried with boot times so many times as long (0: not)."""
     compressed: float = 48.0
-    """The day is that much shorter than a day (``dynamics.over_s`` says so to the load). Requests take their own time."""
+    """The day is that much shorter than a day (``dynamics.over_s`` says so to the load); requests take their time."""
     faster: float = 12.0
     """Boot times, intervals and windows of scalers are divided by this. Less than ``compressed``: to a scaler the load
     changes faster than it did; as much: its windows hold that much fewer requests than they would."""
