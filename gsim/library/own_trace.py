@@ -11,8 +11,8 @@ import numpy as np
 
 from gsim.core import ConfigError, Job, Session, Streams, TraceError
 from gsim.workload.formats.table import Table
-from gsim.workload.report import Report, RowErrors
-from gsim.workload.rows import Row
+from gsim.workload.report import Report, RowError, RowErrors
+from gsim.workload.rows import MAX_CLOCK_SECONDS, Row, number
 from gsim.workload.slo import SloRule
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class OwnTable(Table):
     ``task``, ``slo_s`` and ``session_slo_s``; rows in any order, the first arrival is moved to 0."""
 
     path: str = "the DataFrame"
+    columns: dict[str, str] = field(default_factory=lambda: {"time_s": _CLOCK})
     frame: pd.DataFrame = field(compare=False, repr=False)
 
     @property
@@ -35,22 +36,31 @@ class OwnTable(Table):
         return "slo_s" in self.frame.columns
 
     def _header(self) -> list[str]:
-        return ["time_s" if name == _CLOCK else str(name) for name in self.frame.columns]
+        return [str(name) for name in self.frame.columns]
 
     def _rows(self, errors: RowErrors) -> Iterator[tuple[int, Row]]:
-        named = self.frame.rename(columns={_CLOCK: "time_s"})
-        numbered = named.reset_index(drop=True).sort_values("time_s", kind="stable")
-        columns = [numbered[name].to_numpy(dtype=object) for name in numbered.columns]
-        for place, values in zip(numbered.index.tolist(), zip(*columns, strict=True), strict=True):
-            errors.report.rows += 1
-            yield place + 1, dict(zip(map(str, numbered.columns), map(_plain, values), strict=True))
+        names = self._header()
+        columns = [self.frame[name].to_numpy(dtype=object) for name in self.frame.columns]
+        rows = [dict(zip(names, map(_plain, values), strict=True)) for values in zip(*columns, strict=True)]
+        errors.report.rows += len(rows)
+        timed = []
+        for place, row in enumerate(rows, start=1):
+            try:
+                timed.append((number(row, _CLOCK, low=-MAX_CLOCK_SECONDS, high=MAX_CLOCK_SECONDS), place, row))
+            except RowError as error:
+                errors.bad(place, error)
+        for _, place, row in sorted(timed, key=lambda item: item[:2]):
+            yield place, row
 
 
 def _plain(value: Any) -> Any:
-    """A cell as a file would have it: no NumPy number, and nothing where nothing is."""
+    """A cell as a file would have it: no NumPy number, nothing where nothing is, and whole where it is whole (pandas
+    writes whole numbers as floats where one of them is missing)."""
     value = value.item() if isinstance(value, np.generic) else value
     missing = value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
-    return None if missing else value
+    if missing:
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 @dataclass(frozen=True)
@@ -109,8 +119,7 @@ def _of_frame(frame: pd.DataFrame) -> OwnTable:
     if missing:
         there = ", ".join(map(str, frame.columns))
         raise ConfigError(f"trace: the DataFrame has no column '{missing[0]}'; it has: {there}")
-    if frame[_CLOCK].isna().any():
-        row = int(np.flatnonzero(frame[_CLOCK].isna().to_numpy())[0]) + 1
-        raise TraceError("the DataFrame", row, f"{_CLOCK} is missing")
+    if not frame.columns.is_unique:
+        raise ConfigError(f"trace: the DataFrame has two columns '{frame.columns[frame.columns.duplicated()][0]}'")
     # A copy: what the caller does to the table later changes no run.
     return OwnTable(frame=frame.copy())

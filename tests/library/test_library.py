@@ -148,6 +148,11 @@ def test_a_table_of_requests_is_a_trace():
     assert set(again.requests["slo_s"]) == {3.0}
 
 
+def test_sessions_that_are_numbers_may_be_missing():
+    rows = gsim.simulate(trace=FRAME.assign(session=[7, None, 7]), rectifier="none").requests
+    assert rows["session_id"].tolist() == [0, 0, 1]
+
+
 def test_a_whole_session_may_have_an_objective_of_its_own():
     chain = gsim.simulate(trace=FRAME, slo={"seconds": 3}).sessions
     own = gsim.simulate(trace=FRAME, slo={"seconds": 3, "session_s": 4.5}).sessions
@@ -181,6 +186,10 @@ def test_profiles_are_a_pool():
         ({"router": FewestInFlight(), "router.margin_s": 1}, "router.margin_s: router is an object"),
         ({"trace": FRAME.drop(columns="output_tokens")}, "the DataFrame has no column 'output_tokens'"),
         ({"trace": FRAME.assign(prompt_tokens=[1, -3, 4])}, "the DataFrame, row 2: prompt_tokens must be in [1, "),
+        ({"trace": FRAME.assign(arrival_s=[0.0, "soon", 2.0])}, "the DataFrame, row 2: arrival_s must be a number"),
+        ({"trace": FRAME.assign(arrival_s=[0.0, None, "x"])}, "the DataFrame, row 2: arrival_s must be a number"),
+        ({"trace": FRAME.set_axis([*FRAME.columns[:-1], "arrival_s"], axis=1)}, "has two columns 'arrival_s'"),
+        ({"trace": FRAME.assign(session="a", session_slo_s=[5, 5, 6])}, "row 3: session_slo_s is 6, but its session"),
         ({"trace": []}, "trace: the list has no request"),
         ({"trace": [1, "x"]}, "a list has rows (mappings), Jobs or Sessions, not int, str"),
         ({"pool": [7]}, "a list has profiles or names of profiles, not 7"),

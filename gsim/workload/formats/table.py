@@ -41,7 +41,7 @@ class Table(Recorded):
     """What gsim asks for -> the file's column: one of ``time_s``, ``time_ms``, ``time_us``, ``time_ns``, ``time_iso``
     (the unit is in the name; the first row is moved to 0, so epoch times will do), ``prompt_tokens``,
     ``output_tokens``; if there are such: ``session``, ``task``, ``slo_s`` (with ``slo=trace``), ``session_slo_s``
-    (of a session's first row). A column of that very name need not be listed."""
+    (of a session's first row; a later one is empty or says the same). A column of that very name need not be listed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +64,9 @@ class Table(Recorded):
         """Every column that is read -> what the file calls it; raises ``TraceError`` where one is missing."""
         there = self._header()
         clocks = [name for name in self.columns if name in _CLOCKS] or [name for name in _CLOCKS if name in there]
+        if len(clocks) > 1:
+            told = f"{' and '.join(clocks)} are two clocks; trace.columns={{{clocks[0]}: {clocks[0]}}} says which counts"
+            raise TraceError(self.path, 1, told)
         if not clocks:
             raise TraceError(
                 self.path,
@@ -150,6 +153,8 @@ class _Reader:
                     raise RowError(runs_back(at_s, times[-1], " inside its session"))
                 turn = self._turn(row, turns, at_s - times[-1] if times else 0.0, line)
                 own_slo_s = self._seconds(row, "session_slo_s")
+                if turns and own_slo_s not in (slo_s, _NO_SLO):
+                    raise RowError(f"session_slo_s is {own_slo_s:g}, but its session began with {_seconds_text(slo_s)}")
             except RowError as error:
                 errors.bad(line, error)
                 continue
@@ -191,6 +196,10 @@ class _Reader:
         if self.first is None:
             self.first = at
         return (at - self.first) / (per_second or 1)
+
+
+def _seconds_text(slo_s: float) -> str:
+    return "none" if slo_s == _NO_SLO else f"{slo_s:g}"
 
 
 def _exact(row: Row, column: str) -> float:
