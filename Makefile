@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage lint wheel test-lowest test-ray test-vllm reproduce site bench peers clean docs/reference.md
+.PHONY: run test coverage lint wheel test-lowest test-large test-ray test-vllm reproduce site bench peers clean docs/reference.md
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -34,6 +34,10 @@ test-lowest:
 	$(PYTHON) tests/lowest.py > .venv-lowest/lowest.txt
 	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest pytest-timeout hypothesis -c .venv-lowest/lowest.txt
 	GSIM_PURE=1 .venv-lowest/bin/python -m pytest -W default tests/core tests/cluster tests/metrics tests/run tests/cli
+
+# A million recorded requests, five hundred cells.
+test-large: $(STAMP)
+	$(BIN)/python -m pytest -m large
 
 # The cluster launcher, on a local Ray.
 test-ray: $(STAMP)
