@@ -22,8 +22,9 @@ import pandas as pd
 
 from gsim.core.options import read_options
 from gsim.latency import OperatorModel, Profile, load_profile
+from gsim.validation.correction import Correction
 from gsim.validation.ground_truth import GroundTruth, compare, read_ground_truth, replay_truth
-from gsim.validation.ground_truth_fit import Correction, fit_correction
+from gsim.validation.ground_truth_fit import fit_correction
 from gsim.validation.pipelined import replay
 
 TIMES = ("queued_s", "scheduled_s", "first_token_s", "last_token_s")

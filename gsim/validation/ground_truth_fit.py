@@ -7,7 +7,6 @@ what happened until the first requests had finished, and nothing later. Whatever
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 
 from gsim.latency import OperatorModel, Profile
 from gsim.latency.communication import LARGE_FROM
-from gsim.validation.ground_truth import GroundTruth, replay_truth
+from gsim.validation.correction import Correction
+from gsim.validation.early_part import EarlyPart, times_of
+from gsim.validation.ground_truth import GroundTruth
 from gsim.validation.least_distance import Found, Several, least_distance, least_distance_of, spread
 
 Floats = NDArray[np.float64]
@@ -39,47 +40,6 @@ WIDEST_OVERHEAD = 0.25
 WIDEST_ATTENTION = 0.2
 #: A second number must take away so large a share of the error that the first one leaves.
 WORTH_ATTENTION = 0.2
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What is changed of the operators' sum."""
-
-    overhead_s: float = 0.0
-    """Seconds per iteration beside the sum; below 0: less than the sum."""
-    attention: float = 1.0
-    """Factor on measured attention."""
-    token_s: float = 0.0
-    """Seconds of one all-reduce per token in it, where several cards share the layers and none is stated ..."""
-    large_token_s: float = 0.0
-    """... and per token beyond those of a small message."""
-    share: float | None = None
-    """Share of independent choice in the experts that a batch activates; None: as the profile has it."""
-    preference: float | None = None
-    """Exponent of the preference for some experts; None: as the profile has it."""
-
-    def applied(self, profile: Profile) -> Profile:
-        """The profile with this correction; one that is not made of operators as it is."""
-        latency = profile.latency
-        if not isinstance(latency, OperatorModel):
-            return profile
-        tables = latency.tables
-        if self.attention != 1.0:
-            decode_s, mixed_s = tables.decode_s * self.attention, tables.mixed_s * self.attention
-            tables = dataclasses.replace(tables, decode_s=decode_s, mixed_s=mixed_s)
-        communication, activation = latency.communication, latency.activation
-        if self.token_s or self.large_token_s:
-            communication = dataclasses.replace(communication, token_s=self.token_s, large_token_s=self.large_token_s)
-        if self.share is not None and activation is not None:
-            activation = dataclasses.replace(activation, share=self.share, preference=self.preference or 0.0)
-        corrected = dataclasses.replace(
-            latency,
-            tables=tables,
-            overhead_s=latency.overhead_s + self.overhead_s,
-            communication=communication,
-            activation=activation,
-        )
-        return dataclasses.replace(profile, latency=corrected)
 
 
 @dataclass(frozen=True)
@@ -131,7 +91,7 @@ class Fit:
     def held_out(self, truth: GroundTruth) -> NDArray[np.bool_]:
         """Requests that judge: those of which nothing was looked at, or if too few, those whose end was not."""
         late: NDArray[np.bool_] = _starts(truth) > self.until_s
-        return late if late.mean() >= LEAST_LATE else _times(truth, "last_token_s") > self.until_s
+        return late if late.mean() >= LEAST_LATE else times_of(truth, "last_token_s") > self.until_s
 
 
 def fit_correction(truth: GroundTruth, profile: Profile) -> Fit:
@@ -140,7 +100,7 @@ def fit_correction(truth: GroundTruth, profile: Profile) -> Fit:
     An overhead per iteration; with a factor on attention beside it where that takes away much of the error that the
     overhead alone leaves.
     """
-    last = np.sort(_times(truth, "last_token_s"))
+    last = np.sort(times_of(truth, "last_token_s"))
     if not isinstance(profile.latency, OperatorModel):
         return _refuse("iterations of this profile were measured whole")
     unknown = _unknown(profile.latency)
@@ -150,7 +110,7 @@ def fit_correction(truth: GroundTruth, profile: Profile) -> Fit:
     finished = int((last <= until_s).sum())
     if finished > MOST_FINISHED * len(last):
         return _refuse(f"{finished} of {len(last)} requests are too many to fit, and fewer say too little")
-    early = _Early(truth, profile, until_s)
+    early = EarlyPart(truth, profile, until_s)
     return _fit_several(early, finished, unknown) if unknown else _fit(early, finished)
 
 
@@ -169,7 +129,7 @@ def _refuse(why: str) -> Fit:
     return Fit(Correction(), 0.0, 0, 0, refused=why)
 
 
-def _fit(early: _Early, finished: int) -> Fit:
+def _fit(early: EarlyPart, finished: int) -> Fit:
     widest_s = WIDEST_OVERHEAD * early.iteration_s()
 
     def best(attention: float, start_s: float) -> Found:
@@ -190,11 +150,12 @@ def _fit(early: _Early, finished: int) -> Fit:
     return Fit(correction, early.until_s, finished, len(early.times), plain_error_s, one.distance, both.distance)
 
 
-def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
-    """An overhead together with what the tables do not hold: communication, activated experts; attention as elsewhere.
+def _fit_several(early: EarlyPart, finished: int, unknown: list[str]) -> Fit:
+    """An overhead together with what the tables do not hold: communication, activated experts; and attention.
 
-    All numbers at once, from several starts: an all-reduce looks like an overhead and a queue admits whom it admits, so
-    the distance has many bottoms; and how many experts a batch meets is no straight line.
+    All numbers at once. An all-reduce looks like an overhead, and whom a queue admits changes when anything does, so
+    the distance between times has many bottoms. How long each request decoded and prefilled depends little on when it
+    was admitted: those durations lead, from several starts, to where the times are compared.
     """
     # An all-reduce has a time of its own however small it is, which looks like an overhead: so the range is wider.
     widest_s = 2.0 * WIDEST_OVERHEAD * early.iteration_s()
@@ -210,27 +171,35 @@ def _fit_several(early: _Early, finished: int, unknown: list[str]) -> Fit:
         "preference": (0.0, 3.0),
         "attention": (1.0 - WIDEST_ATTENTION, 1.0 + WIDEST_ATTENTION),
     }
+    names = ["overhead_s", *unknown, "attention"]
+    low, high = np.array([ranges[name] for name in names]).T
 
-    def search(names: list[str], start: list[float]) -> Several:
-        low, high = np.array([ranges[name] for name in names]).T
-        return least_distance_of(lambda x: early.lags_s(_correction(names, x)), np.array(start), low, high)
+    def by_durations(start: Floats) -> Several:
+        return least_distance_of(lambda x: early.stretches_s(_correction(names, x)), start, low, high)
 
-    names = ["overhead_s", *unknown]
+    def by_times(start: Floats) -> Several:
+        return least_distance_of(lambda x: early.lags_s(_correction(names, x)), start, low, high)
+
     places = [[(1.0 - part) * ranges[name][0] + part * ranges[name][1] for part in _STARTS[name]] for name in unknown]
-    one = min((search(names, [0.0, *start]) for start in itertools.product(*places)), key=lambda found: found.distance)
-    if abs(one.numbers[0]) > 0.98 * widest_s:
+    starts = (np.array([0.0, *start, 1.0]) for start in itertools.product(*places))
+    begun = min((by_durations(start) for start in starts), key=lambda found: found.distance)
+    best = by_times(begun.numbers)
+    for _ in range(_TURNS):
+        again = by_times(by_durations(best.numbers).numbers)
+        if again.distance >= best.distance:
+            break
+        best = again
+    if abs(best.numbers[0]) > 0.98 * widest_s:
         why = f"the best overhead lies beyond {1e3 * widest_s:.1f} ms, half an iteration: not this profile's run"
         return _refuse(why)
-    both = search([*names, "attention"], [*one.numbers, 1.0])
-    inside = abs(both.numbers[-1] - 1.0) < WIDEST_ATTENTION - 1e-6 and abs(both.numbers[0]) < 0.98 * widest_s
-    if not inside or both.distance > (1.0 - WORTH_ATTENTION) * one.distance:
-        correction, error_s = _correction(names, one.numbers), one.distance
-    else:
-        correction, error_s = _correction([*names, "attention"], both.numbers), both.distance
     plain_error_s = spread(early.lags_s(Correction()))
-    return Fit(correction, early.until_s, finished, len(early.times), plain_error_s, one.distance, error_s)
+    without_s = spread(early.lags_s(_correction(names[:-1], best.numbers[:-1])))
+    correction = _correction(names, best.numbers)
+    return Fit(correction, early.until_s, finished, len(early.times), plain_error_s, without_s, best.distance)
 
 
+#: So often durations and times take turns at most.
+_TURNS = 3
 #: Where the search for a number begins, as shares of its range.
 _STARTS = {"token_s": (0.05, 0.1, 0.35), "large_token_s": (0.05, 0.15), "share": (0.4, 0.95), "preference": (0.05, 0.4)}
 
@@ -254,39 +223,5 @@ def _scan_attention(best: Callable[[float, float], Found], one: Found) -> tuple[
     return 1.0 + WIDEST_ATTENTION * here / 16, known[here]
 
 
-class _Early:
-    """The early part of a run, and how far replays of it are from what happened."""
-
-    def __init__(self, truth: GroundTruth, profile: Profile, until_s: float) -> None:
-        self.truth = truth
-        self.profile = profile
-        self.until_s = until_s
-        # A client's clock does not see when a request starts.
-        self._names = (
-            ("first_token_s", "last_token_s") if truth.from_client else ("scheduled_s", "first_token_s", "last_token_s")
-        )
-        self._real = [_times(truth, name) for name in self._names]
-        self.times = np.concatenate([times[times <= until_s] for times in self._real])
-        # A replay that is late gets the time to show how much.
-        self._replayed_s = 1.25 * until_s + 1.0
-
-    def iteration_s(self) -> float:
-        """Mean time of an iteration with the plain sum."""
-        replayed = replay_truth(self.truth, self.profile, self.until_s).iterations
-        return float(np.mean([iteration.end_s - iteration.start_s for iteration in replayed]))
-
-    def lags_s(self, correction: Correction) -> Floats:
-        """How much later than in the run each time of the early part comes in the replay."""
-        ours = replay_truth(self.truth, correction.applied(self.profile), self._replayed_s)
-        replayed = (np.nan_to_num(getattr(ours, name), nan=self._replayed_s) for name in self._names)
-        simulated = np.concatenate([x[real <= self.until_s] for x, real in zip(replayed, self._real, strict=True)])
-        lags: Floats = simulated - self.times
-        return lags
-
-
-def _times(truth: GroundTruth, name: str) -> Floats:
-    return truth.requests[name].to_numpy(dtype=np.float64)
-
-
 def _starts(truth: GroundTruth) -> Floats:
-    return _times(truth, "first_token_s" if truth.from_client else "scheduled_s")
+    return times_of(truth, "first_token_s" if truth.from_client else "scheduled_s")

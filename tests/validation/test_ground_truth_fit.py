@@ -10,8 +10,9 @@ import pytest
 
 from gsim.core import InputError
 from gsim.latency import OperatorModel, Profile, constant_profile, load_profile
+from gsim.validation.correction import Correction
 from gsim.validation.ground_truth import GroundTruth, compare, read_ground_truth, replay_truth
-from gsim.validation.ground_truth_fit import Correction, fit_correction
+from gsim.validation.ground_truth_fit import fit_correction
 from gsim.validation.ground_truth_terms import terms
 from gsim.validation.least_distance import least_distance, spread
 from gsim.validation.pipelined import replay

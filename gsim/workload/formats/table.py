@@ -65,7 +65,9 @@ class Table(Recorded):
         there = self._header()
         clocks = [name for name in self.columns if name in _CLOCKS] or [name for name in _CLOCKS if name in there]
         if len(clocks) > 1:
-            told = f"{' and '.join(clocks)} are two clocks; trace.columns={{{clocks[0]}: {clocks[0]}}} says which counts"
+            told = (
+                f"{' and '.join(clocks)} are two clocks; trace.columns={{{clocks[0]}: {clocks[0]}}} says which counts"
+            )
             raise TraceError(self.path, 1, told)
         if not clocks:
             raise TraceError(
