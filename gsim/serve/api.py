@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -12,7 +12,9 @@ from aiohttp import web
 
 from gsim.live.api import METRICS_HEADERS, STREAM_HEADERS, OpenAiApi
 from gsim.live.bodies import BodyError, error_body, read_asked, read_json
-from gsim.serve.exchange import Exchange, Piece
+from gsim.live.outlet import Outbox, Outlet
+from gsim.serve.exchange import Exchange
+from gsim.serve.sender import Sender
 from gsim.serve.service import Service
 from gsim.serve.writer import Writer
 
@@ -28,6 +30,7 @@ class Api(OpenAiApi):
     def __init__(self, service: Service) -> None:
         self.service = service
         self._model = service.servers[0].model
+        self._outbox = Outbox()
         super().__init__(service.config.max_body_bytes)
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -75,27 +78,25 @@ class Api(OpenAiApi):
         response = web.StreamResponse(headers=_STREAM | self._told(exchange))
         await response.prepare(request)
         exchange.told = True
-        interval = exchange.asked.stream_interval
-        waiting: list[Piece] = []
-        while True:
-            done = exchange.done
-            pieces, exchange.pieces = exchange.pieces, []
-            raw, exchange.raw = exchange.raw, []
-            waiting += pieces
-            if exchange.stays:
-                if raw:
-                    await response.write(b"".join([b"data: " + event + b"\n\n" for event in raw]))
-            elif waiting and (done or sum(len(piece.ids) for piece in waiting) >= interval):
-                await response.write(writer.pieces(waiting, last=done and exchange.error is None))
-                waiting = []
-            if done:
-                break
-            # Whoever reads slowly gets larger events: what comes meanwhile is gathered.
+        sender = Sender(exchange, writer)
+        # The head goes with the first of the answer, in one packet.
+        first = sender.take()
+        while not first and not exchange.done:
             await exchange.waiter.wait()
-        if exchange.error is not None:
-            await response.write(f"data: {json.dumps(exchange.error[1])}\n\ndata: [DONE]\n\n".encode())
-        else:
-            await response.write(b"data: [DONE]\n\n" if exchange.stays else writer.closing())
+            first = sender.take()
+        if first:
+            await response.write(first)
+        outlet = Outlet(self._outbox, request, response)
+        exchange.news = partial(sender.send_on, outlet)
+        while not exchange.done:
+            await exchange.waiter.wait()
+            outlet.flush()
+            # Whoever reads slowly gets larger events: what comes meanwhile is gathered.
+            more = sender.take()
+            if more:
+                await response.write(more)
+        outlet.flush()
+        await response.write_eof(sender.take() + sender.end())
         return response
 
     async def _whole(self, exchange: Exchange, writer: Writer) -> web.Response:

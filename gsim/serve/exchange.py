@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gsim.gateway.active import Active
@@ -62,6 +62,8 @@ class Exchange:
         self.stays = why_it_stays(asked, values, moves)
         """Why it cannot be moved; empty: it can."""
         self.waiter = Waiter()
+        self.news: Callable[[], None] = self.waiter.wake
+        """Called when there is more of the answer: it wakes who waits, or sends it on at once."""
         self.prompt_ids: list[int] | None = asked.prompts[0] if isinstance(asked.prompts[0], list) else None
         self.output_ids: list[int] = []
         """Generated, and given to the client with their text."""
@@ -112,11 +114,12 @@ class Exchange:
         if not self.told:
             self.output_ids, self.pieces, self.raw = [], [], []
 
-    def add(self, ids: list[int], text: str) -> None:
-        """A server has generated this."""
+    def add(self, ids: list[int], text: str, *, last: bool) -> None:
+        """A server has generated this. The last of an answer is not told: its end will be, which is sent with it."""
         self.output_ids += ids
         self.pieces.append(Piece(ids, text))
-        self.waiter.wake()
+        if not last:
+            self.news()
 
     def end(self, reason: str | None = None) -> None:
         """The answer is whole."""

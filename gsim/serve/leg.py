@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import aiohttp
-
 from gsim.core import EventKind, Job
 from gsim.gateway.active import Active
+from gsim.live.sse import Events
 from gsim.serve.exchange import Exchange
+from gsim.serve.frame import Frame
 
 #: Told of a leg that failed: why, and whether the server may be gone.
 Failed = Callable[["Leg", str, bool], None]
 #: Told of a policy that failed when it was told of an event of a leg.
 Broken = Callable[["Leg", EventKind, Exception], None]
+
+#: A server may take so long to end the stream of an answer that is over; then its connection is closed.
+_ENDING_S = 1.0
 
 
 class ServerFailureError(Exception):
@@ -28,7 +31,7 @@ class ServerFailureError(Exception):
 class Leg:
     """A request's stay on one server."""
 
-    __slots__ = ("closed", "exchange", "first", "held", "index", "job", "task", "ticket", "tokens")
+    __slots__ = ("closed", "events", "exchange", "first", "frame", "held", "index", "job", "task", "ticket", "tokens")
 
     def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
         self.index = index
@@ -42,13 +45,10 @@ class Leg:
         self.first = False
         self.closed = False
         self.task: asyncio.Task[None] | None = None
+        self.events = Events()
+        self.frame = Frame()
 
-
-async def read_on(response: aiohttp.ClientResponse) -> None:
-    """Read what is left of an answer that is over, so that its connection can be used again."""
-    try:
-        async with asyncio.timeout(1.0):
-            async for _ in response.content.iter_any():
-                pass
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return
+    def read_on(self) -> None:
+        """The answer is over: read what is left of the stream, so that its connection can be used again."""
+        if self.task is not None:
+            asyncio.get_running_loop().call_later(_ENDING_S, self.task.cancel)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -12,9 +14,10 @@ from gsim.core import EngineEvent, EventKind, Gauges, Job, Progress, StreamCount
 from gsim.gateway.active import Active
 from gsim.gateway.backend import Backend, Report
 from gsim.live.pace import Pace
-from gsim.live.sse import DONE, EventError, Events
+from gsim.live.sse import DONE, EventError
+from gsim.live.tap import read_through
 from gsim.serve.exchange import Exchange
-from gsim.serve.leg import Broken, Failed, Leg, ServerFailureError, read_on
+from gsim.serve.leg import Broken, Failed, Leg, ServerFailureError
 
 #: Without the wrapping of json.loads, which looks for the encoding first.
 _read = json.JSONDecoder().decode
@@ -143,9 +146,9 @@ class ServerBackend(Backend):
             if response.status != 200:
                 await self._refused(leg, response)
             elif not exchange.stays:
-                await self._stream(leg, response)
+                await self._stream(leg, response, self._event)
             elif exchange.asked.stream:
-                await self._relay(leg, response)
+                await self._stream(leg, response, self._relayed)
             else:
                 await self._whole(leg, response)
 
@@ -161,19 +164,31 @@ class ServerBackend(Backend):
         leg.exchange.fail(status, told)
         self._over(leg, EventKind.REJECTED)
 
-    async def _stream(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
-        events = Events()
-        async for data in response.content.iter_any():
-            for event in events.feed(data):
-                if event != DONE:
-                    self._chunk(leg, _read(event.decode()))
-                if leg.closed:
-                    await read_on(response)
-                    return
-        raise ServerFailureError("the stream ended before the answer did")
+    async def _stream(self, leg: Leg, response: aiohttp.ClientResponse, tell: Callable[[Leg, bytes], None]) -> None:
+        await read_through(response, partial(self._feed, leg, tell))
+        if not leg.closed:
+            raise ServerFailureError("the stream ended before the answer did")
 
-    def _chunk(self, leg: Leg, values: dict[str, Any]) -> None:
+    def _feed(self, leg: Leg, tell: Callable[[Leg, bytes], None], data: bytes) -> None:
+        if leg.closed:
+            return
+        for event in leg.events.feed(data):
+            tell(leg, event)
+            if leg.closed:
+                leg.read_on()
+                return
+
+    def _event(self, leg: Leg, event: bytes) -> None:
         """One event of a request whose tokens are followed."""
+        if leg.frame.known:
+            told = leg.frame.read(event)
+            if told is not None:
+                self._tokens(leg, told.ids, told.text, None)
+                return
+        if event != DONE:
+            self._chunk(leg, _read(event.decode()), event)
+
+    def _chunk(self, leg: Leg, values: dict[str, Any], event: bytes) -> None:
         if "error" in values:
             self._error(leg, values)
             return
@@ -196,6 +211,8 @@ class ServerBackend(Backend):
             raise ServerFailureError("the server returns no token ids: set moves=none")
         reason = choice.get("finish_reason")
         if ids or reason:
+            if text and not (leg.frame.known or reason or usage or prompt):
+                leg.frame.learn(event, values, text, ids)
             self._tokens(leg, ids or [], text or "", reason)
 
     def _error(self, leg: Leg, values: dict[str, Any]) -> None:
@@ -214,40 +231,54 @@ class ServerBackend(Backend):
             self._tell(leg, EventKind.FIRST_TOKEN, 1)
             if leg.closed:
                 return
+        most, known = exchange.asked.max_tokens, len(exchange.output_ids)
+        over = bool(reason) or (most is not None and known + len(leg.held) >= most and bool(text))
         # Without text: part of a character. Whoever goes on elsewhere begins before it, so the text stays whole.
         if leg.held and (text or reason):
             leg.tokens += len(leg.held)
-            exchange.add(leg.held, text)
+            exchange.add(leg.held, text, last=over)
             leg.held = []
             self._changed[leg.job.request.request_id] = leg
-        most = exchange.asked.max_tokens
-        if reason or (most is not None and len(exchange.output_ids) >= most):
+        if over:
             exchange.reason = reason or "length"
             self._over(leg, EventKind.FINISHED)
 
-    async def _relay(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
-        """Events are passed on as they are, of a request that stays."""
-        events, exchange = Events(), leg.exchange
-        async for data in response.content.iter_any():
-            for event in events.feed(data):
-                if event == DONE:
-                    self._over(leg, EventKind.FINISHED)
-                    await read_on(response)
-                    return
-                values = _read(event.decode())
-                if "error" in values:
-                    self._error(leg, values)
-                    return
-                exchange.raw.append(event)
-                self._count(leg, values)
-                exchange.waiter.wake()
-        raise ServerFailureError("the stream ended before the answer did")
+    def _relayed(self, leg: Leg, event: bytes) -> None:
+        """One event of a request that stays: it is passed on as it is."""
+        exchange = leg.exchange
+        if event == DONE:
+            self._over(leg, EventKind.FINISHED)
+            return
+        told = leg.frame.read(event) if leg.frame.known else None
+        if told is not None:
+            self._streamed(leg, leg.tokens + (len(told.ids) or 1))
+        else:
+            values = _read(event.decode())
+            if "error" in values:
+                self._error(leg, values)
+                return
+            self._count(leg, values)
+            self._learn(leg, event, values)
+        exchange.raw.append(event)
+        exchange.news()
+
+    def _learn(self, leg: Leg, event: bytes, values: dict[str, Any]) -> None:
+        """The usual event of a request that stays has one choice that goes on, and no count of tokens."""
+        choices = values.get("choices") or ()
+        if leg.frame.known or len(choices) != 1 or values.get("usage") or choices[0].get("finish_reason"):
+            return
+        text = (choices[0].get("delta") or {}).get("content") or choices[0].get("text")
+        if isinstance(text, str):
+            leg.frame.learn(event, values, text, choices[0].get("token_ids"))
 
     def _count(self, leg: Leg, values: dict[str, Any]) -> None:
         usage = values.get("usage") or {}
         fresh = sum(len(choice.get("token_ids") or (0,)) for choice in values.get("choices", ()))
-        leg.tokens = usage.get("completion_tokens", leg.tokens + fresh)
         leg.exchange.prompt_tokens = usage.get("prompt_tokens", leg.exchange.prompt_tokens)
+        self._streamed(leg, usage.get("completion_tokens", leg.tokens + fresh))
+
+    def _streamed(self, leg: Leg, tokens: int) -> None:
+        leg.tokens = tokens
         self._changed[leg.job.request.request_id] = leg
         if not leg.first:
             leg.first = True

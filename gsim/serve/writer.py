@@ -29,10 +29,19 @@ class Writer:
         self._continuous = asked.include_usage and asked.continuous_usage
         self._sent = 0
         self._opened = False
+        # What a usual event has before and behind its text.
+        said = '"delta":{"content":' if self._chat else '"text":'
+        self._before = f'{self._head}"choices":[{{"index":0,{said}'.encode()
+        self._behind = b',"logprobs":null,"finish_reason":null,"stop_reason":null}]}\n\n'
+        if self._chat:
+            self._behind = b"}" + self._behind
 
     def pieces(self, pieces: list[Piece], *, last: bool) -> bytes:
         """What was generated since the last call, as one event (and a chat's role before the first)."""
         exchange = self._exchange
+        if len(pieces) == 1 and self._opened and not (last or self._with_ids or self._continuous):
+            self._sent += len(pieces[0].ids)
+            return b"%b%b%b" % (self._before, _quoted(pieces[0].text).encode(), self._behind)
         if len(pieces) == 1:
             ids, text = pieces[0].ids, pieces[0].text
         else:
