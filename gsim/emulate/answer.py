@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from gsim.core import Job
@@ -15,8 +16,8 @@ class Answer:
     """What was generated for one prompt so far, and how much of it was sent."""
 
     __slots__ = (
-        *("base", "cached_tokens", "done", "first_s", "index", "job", "last_s", "output_ids", "prompt_ids", "reason"),
-        *("segment", "sent", "submitted_s", "tokens", "waiter"),
+        *("base", "cached_tokens", "done", "first_s", "index", "job", "last_s", "more", "output_ids", "prompt_ids"),
+        *("reason", "segment", "sent", "submitted_s", "tokens", "waiter"),
     )
 
     def __init__(self, job: Job, index: int, prompt_ids: list[int], waiter: Waiter, submitted_s: float) -> None:
@@ -24,6 +25,8 @@ class Answer:
         self.index = index
         self.prompt_ids = prompt_ids
         self.waiter = waiter
+        self.more: Callable[[], None] = waiter.wake
+        """Called when it has more tokens: it wakes who waits for them, or sends them at once."""
         self.submitted_s = submitted_s
         self.segment = job.output_segment
         self.output_ids: list[int] = []
@@ -43,6 +46,11 @@ class Answer:
     def take(self, vocabulary: Vocabulary) -> tuple[list[int], str]:
         """The tokens that were generated and not sent, and their text; they count as sent."""
         fresh = self.tokens - self.sent
+        if fresh == 1 and self.output_ids:
+            self.sent += 1
+            one = vocabulary.next_id(self.output_ids[-1])
+            self.output_ids.append(one)
+            return [one], vocabulary.text_of(one)
         last = self.output_ids[-1] if self.output_ids else self.prompt_ids[-1]
         ids = []
         for _ in range(fresh):
@@ -73,6 +81,11 @@ class Writer:
         kind = "chat.completion.chunk" if asked.chat else "text_completion"
         self._head = f'data: {{"id":"{name}","object":"{kind}","created":{created},"model":{json.dumps(model)},'
         self._with_ids = asked.return_token_ids
+        # Most chunks differ from one another in text and ids alone.
+        opened, closed = ('"delta":{"content":"', '"}') if asked.chat else ('"text":"', '"')
+        self._before = f'{self._head}"choices":[{{"index":0,{opened}'
+        self._between = f'{closed},"logprobs":null,"finish_reason":null,"stop_reason":null'
+        self._usual = not (asked.include_usage and asked.continuous_usage)
 
     def opening(self, answer: Answer) -> bytes:
         """What comes before the first token: a chat's role."""
@@ -85,6 +98,9 @@ class Writer:
     def chunk(self, answer: Answer, ids: list[int], text: str) -> bytes:
         """Some more tokens; with the last of them the reason of the end."""
         first = answer.sent == len(ids)
+        if self._usual and not (first or answer.done or answer.index):
+            told = f',"token_ids":{_plain(ids)}' if self._with_ids else ""
+            return f"{self._before}{text}{self._between}{told}}}]}}\n\n".encode()
         reason = f'"{answer.reason}"' if answer.done and answer.reason else "null"
         told = ""
         if self._with_ids:

@@ -71,6 +71,11 @@ class Faulty:
             await self._over.wait()
         return None
 
+    @property
+    def holds_back(self) -> bool:
+        """What is generated is not just sent: ``pass_on`` has to be asked."""
+        return self.kind in ("hang", "crash")
+
     async def pass_on(self, request: web.Request | None) -> None:
         """What happens before more of an answer is sent."""
         if self.kind == "hang":

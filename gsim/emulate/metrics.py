@@ -29,6 +29,16 @@ _LATE_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _LABELS = ("model_name", "engine")
 
 
+def lateness() -> Histogram:
+    """How late a process is; one for all servers in it."""
+    return Histogram(
+        "gsim:lateness_seconds",
+        "Real seconds by which this process did later what was due: beyond its capacity times grow.",
+        registry=None,
+        buckets=_LATE_S,
+    )
+
+
 class Gaps:
     """The histogram of the times between tokens, and the count of tokens: every token counts, so it costs little."""
 
@@ -64,7 +74,7 @@ class Gaps:
 class Metrics:
     """The metrics of one emulated server. Latencies are the engine's own, in its seconds."""
 
-    def __init__(self, model: str, limits: EngineLimits, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, model: str, limits: EngineLimits, gauges: Callable[[], Gauges], late: Histogram) -> None:
         self.registry = registry = CollectorRegistry()
         own = {"model_name": model, "engine": "0"}
 
@@ -99,12 +109,7 @@ class Metrics:
         self.disconnected = Counter(
             "http_requests_client_disconnected", "Requests whose client went away.", registry=registry
         )
-        self.late = Histogram(
-            "gsim:lateness_seconds",
-            "Real seconds by which this process did later what was due: beyond its capacity times grow.",
-            registry=registry,
-            buckets=_LATE_S,
-        )
+        registry.register(late)
         cache = {
             "block_size": str(limits.block_size),
             "num_gpu_blocks": str(limits.kv_blocks + 1),  # vLLM counts its null block

@@ -14,6 +14,7 @@ from gsim.core import ConfigError
 from gsim.emulate.config import EmulateConfig
 from gsim.emulate.faults import check_fault
 from gsim.emulate.lengths import AnswerLengths
+from gsim.emulate.metrics import lateness
 from gsim.emulate.served import Served
 from gsim.emulate.server import EmulatedServer
 from gsim.gateway.clock import Clock
@@ -46,20 +47,17 @@ async def start_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Em
     config.validate()
     pace = Pace(Clock(), config.speed)
     lengths = AnswerLengths(config.lengths, config.seed)
+    late = lateness()
+    pace.late = late.observe
     servers = []
     for spec in specs:
         model = config.served_model or spec.profile.model.name
-        served = Served(pace, spec, model)
+        served = Served(pace, spec, model, late)
         words = vocabulary(config.vocabulary)
         servers.append(EmulatedServer(served, model, lengths, words, config.max_body_bytes))
     _check_plan(config, servers)
     pool = EmulatedPool(servers, [], pace, [], [])
 
-    def late(seconds: float) -> None:
-        for server in servers:
-            server.served.metrics.late.observe(seconds)
-
-    pace.late = late
     try:
         for number, server in enumerate(servers):
             port = config.port + number if config.port else 0

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import count
 from math import inf
 
+from prometheus_client import Histogram
+
 from gsim.cluster import InstanceSpec
 from gsim.cluster.instance import Instance
 from gsim.core import EngineEvent, EventKind, Gauges, Job, Request
@@ -28,7 +30,7 @@ class Served:
     look covers several iterations: answers then come in larger chunks, not later and later.
     """
 
-    def __init__(self, pace: Pace, spec: InstanceSpec, model: str) -> None:
+    def __init__(self, pace: Pace, spec: InstanceSpec, model: str, late: Histogram) -> None:
         self.spec = spec
         self.limits = spec.limits
         self._pace = pace
@@ -39,7 +41,7 @@ class Served:
         self._numbers = count()
         self._alarm = Alarm(pace.clock, self._look)
         self.contents = Contents(max(4 * self.limits.kv_blocks * self.limits.block_size, 1 << 20))
-        self.metrics = Metrics(model, self.limits, self.gauges)
+        self.metrics = Metrics(model, self.limits, self.gauges, late)
 
     def __len__(self) -> int:
         """Answers under way."""
@@ -157,4 +159,4 @@ class Served:
         if fresh > 0 and answer.tokens:
             self.metrics.more_tokens(fresh, now_s - answer.last_s)
             answer.tokens, answer.last_s = tokens, now_s
-            answer.waiter.wake()
+            answer.more()

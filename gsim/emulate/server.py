@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -14,8 +15,10 @@ from gsim.emulate.answer import Answer, Writer
 from gsim.emulate.faults import Faulty
 from gsim.emulate.lengths import AnswerLengths
 from gsim.emulate.served import Served
+from gsim.emulate.stream import AnswerStream
 from gsim.live.api import METRICS_HEADERS, STREAM_HEADERS, Handler, OpenAiApi, answered
 from gsim.live.bodies import Asked, BodyError, chat_text, error_body, read_asked, read_json, too_long
+from gsim.live.outlet import Outbox, Outlet
 from gsim.live.vocabulary import Vocabulary
 from gsim.live.waiter import Waiter
 
@@ -35,6 +38,7 @@ class EmulatedServer(OpenAiApi):
         self._lengths = lengths
         self._vocabulary = vocabulary
         self._started_s = int(time.time())
+        self._outbox = Outbox()
         super().__init__(max_body_bytes)
         self.app.add_routes([web.post("/tokenize", self._tokenize), web.post("/faults", self._fault)])
 
@@ -115,24 +119,27 @@ class EmulatedServer(OpenAiApi):
             await response.write(f"data: {told}\n\ndata: [DONE]\n\n".encode())
             return response
         await response.prepare(request)
-        open_answers = list(answers)
+        stream = AnswerStream(
+            Outlet(self._outbox, request, response), writer, self._vocabulary, self.faults, asked.stream_interval
+        )
+        open_answers, began = list(answers), False
         while open_answers:
             await waiter.wait()
+            stream.outlet.flush()
             await self.faults.pass_on(request)
-            for answer in open_answers:
-                if answer.tokens - answer.sent >= asked.stream_interval or answer.done or not answer.sent:
-                    await self._send(response, writer, answer)
+            due = b"".join([stream.take(answer) for answer in open_answers])
             open_answers = [answer for answer in open_answers if not answer.done]
-        await response.write(writer.closing(answers))
+            if not open_answers:
+                # One write, and so one packet, for the end and what comes before it.
+                await response.write_eof(due + writer.closing(answers))
+            elif due:
+                await response.write(due)
+            if due and not began:
+                # The head is on its way: from now on tokens are sent when they are there.
+                began = True
+                for answer in open_answers:
+                    answer.more = partial(stream.send_on, answer)
         return response
-
-    async def _send(self, response: web.StreamResponse, writer: Writer, answer: Answer) -> None:
-        if answer.tokens == answer.sent and not answer.done:
-            return
-        head = b"" if answer.sent else writer.opening(answer)
-        ids, text = answer.take(self._vocabulary)
-        # One write, and so one packet where the client keeps up; where it does not, the next chunk is larger.
-        await response.write(head + writer.chunk(answer, ids, text))
 
     # ------------------------------------------------------------------------------------------------------ refusals
     def _room(self, prompt_tokens: int, asked: Asked) -> int:
