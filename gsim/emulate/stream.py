@@ -11,9 +11,7 @@ from gsim.live.vocabulary import Vocabulary
 class AnswerStream:
     """What one request's client gets, whoever writes it: its coroutine, or whoever has new tokens."""
 
-    def __init__(
-        self, outlet: Outlet, writer: Writer, vocabulary: Vocabulary, faults: Faulty, interval: int
-    ) -> None:
+    def __init__(self, outlet: Outlet, writer: Writer, vocabulary: Vocabulary, faults: Faulty, interval: int) -> None:
         self.outlet = outlet
         self._writer = writer
         self._vocabulary = vocabulary

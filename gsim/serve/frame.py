@@ -20,8 +20,9 @@ class Frame:
     """The form of a server's usual event, learned from one that was read in full, and used for those that follow.
 
     An event is of this form if its first and last bytes are those of the form, and what is between them is a text
-    without anything that JSON escapes, then (where there are ids) the same bytes as ever and whole numbers. Such an event
-    says what the one that was learned from says, but for text and ids; any other is None here, and is read in full.
+    without anything that JSON escapes, then (where there are ids) the same bytes as ever and whole numbers. Such an
+    event says what the one that was learned from says, but for text and ids; any other is None here, and is read in
+    full.
     """
 
     __slots__ = ("_between", "_head", "_tail", "known")
@@ -72,9 +73,8 @@ class Frame:
             return Told([], said)
         if ids.isdigit():
             return Told([int(ids)], said)
-        if ids.replace(b",", b"").isdigit():
-            return Told([int(token) for token in ids.split(b",")], said)
-        return None
+        several = ids.split(b",")
+        return Told([int(token) for token in several], said) if all(map(bytes.isdigit, several)) else None
 
 
 def _is_plain(text: str) -> bool:
@@ -85,7 +85,7 @@ def _with(values: Any, text: str, ids: list[int] | None) -> Any:
     """The same content with the probe in the place of text and ids."""
     copied = json.loads(json.dumps(values))
     choice = copied["choices"][0]
-    place = choice["delta"] if "delta" in choice else choice
+    place = choice.get("delta", choice)
     name = "content" if "delta" in choice else "text"
     if place.get(name) != text:
         return None

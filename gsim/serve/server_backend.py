@@ -170,13 +170,11 @@ class ServerBackend(Backend):
             raise ServerFailureError("the stream ended before the answer did")
 
     def _feed(self, leg: Leg, tell: Callable[[Leg, bytes], None], data: bytes) -> None:
-        if leg.closed:
-            return
         for event in leg.events.feed(data):
-            tell(leg, event)
+            # What comes behind the end is nobody's.
             if leg.closed:
-                leg.read_on()
                 return
+            tell(leg, event)
 
     def _event(self, leg: Leg, event: bytes) -> None:
         """One event of a request whose tokens are followed."""
@@ -264,7 +262,7 @@ class ServerBackend(Backend):
 
     def _learn(self, leg: Leg, event: bytes, values: dict[str, Any]) -> None:
         """The usual event of a request that stays has one choice that goes on, and no count of tokens."""
-        choices = values.get("choices") or ()
+        choices: list[Any] = values.get("choices") or []
         if leg.frame.known or len(choices) != 1 or values.get("usage") or choices[0].get("finish_reason"):
             return
         text = (choices[0].get("delta") or {}).get("content") or choices[0].get("text")
@@ -317,3 +315,4 @@ class ServerBackend(Backend):
         leg.exchange.end()
         self._report_now(leg, kind, max(leg.tokens, 1))
         leg.closed = True
+        leg.read_on()

@@ -71,6 +71,15 @@ def test_least_request_takes_the_fewest_and_draws_among_ties():
     assert choice("least_request", idle_view(4, in_flight=[3, 2, 1, 2], available=[True, True, False, False])) == 1
 
 
+def test_least_request_may_take_the_first_of_equals():
+    view = idle_view(4, in_flight=[3, 1, 1, 2])
+    assert shares("least_request", view, ties="first") == pytest.approx([0, 1, 0, 0])
+    view = idle_view(4, in_flight=[1, 1, 1, 2], available=[False, True, True, True])
+    assert choice("least_request", view, ties="first") == 1
+    with pytest.raises(ConfigError, match="router.ties"):
+        build("router", "least_request", ties="last")
+
+
 def test_power_of_two_never_takes_the_worst_and_avoids_what_does_not_accept():
     assert shares("power_of_two", idle_view(3, in_flight=[5, 1, 9])) == pytest.approx([1 / 3, 2 / 3, 0], abs=0.03)
     usage = idle_view(3, kv_usage=[0.5, 0.1, 0.9])
