@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,6 +61,10 @@ def _say_anything() -> None:
             stream.reconfigure(errors="replace")
 
 
+#: A sweep as it is written on the command line.
+RANGE = "trace.rate_per_s=range(10,50,10)"
+
+
 def message_of(error: Exception) -> str:
     """An error in words, with its cause where only that says what is wrong."""
     cause = error.__cause__
@@ -67,6 +72,9 @@ def message_of(error: Exception) -> str:
     said = unknown_key(f"{text}\n{cause or ''}")
     if said is not None:
         return said
+    inside = re.search(r"Error merging override (\S+=.*)", text)
+    if inside and "object_type=" in f"{text}{cause}" and "Sweep" in f"{text}{cause}":
+        return f"{inside[1]}: a range, choice or glob stands alone ({RANGE}); inside braces give a list of values"
     if cause is not None and isinstance(cause, OmegaConfBaseException) and str(cause) not in text:
         text = f"{text}\n{cause}"
     return text.strip()

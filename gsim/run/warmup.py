@@ -41,6 +41,9 @@ def chosen(settings: Settings) -> Settings:
     # By session, so that generated load goes on for as long as the pilot.
     still = still.replace(count=AUTO if settings.closed else "by_session")
     settled_s, lasting_s = _pilot(_Asked(still.identity(), still))
+    # An agent that thinks for long seldom asks: it has settled when it has been through a session and a pause.
+    if settings.closed:
+        lasting_s += still.trace().think_s
     warmup_s = settings.warmup_s
     if warmup_s == AUTO:
         warmup_s = float(math.ceil(max(settled_s, lasting_s)))

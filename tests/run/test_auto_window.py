@@ -44,3 +44,10 @@ def test_what_is_given_stays_and_what_cannot_be_is_named(auto):
 
 def test_a_run_with_a_pilot_depends_on_its_code(auto):
     assert auto.code() != auto.replace(warmup_s=1.0).code()
+
+
+def test_agents_that_think_for_long_are_waited_for(auto):
+    agents = auto.replace(trace={"name": "agents", "agents": 3, "think_s": 200.0}, until_s=AUTO)
+    found = with_window(agents)
+    assert found.start_s >= 200.0
+    assert found.end_s >= found.start_s + 600.0

@@ -165,6 +165,11 @@ def test_a_sweep_without_values_is_said(capsys):
     assert "trace.rate_per_s=range(5,5): there is no value in it" in capsys.readouterr().err
 
 
+def test_a_range_inside_braces_is_said(capsys):
+    assert main([*TINY, "sweep={trace.rate_per_s: range(5,50)}"]) == 1
+    assert "a range, choice or glob stands alone" in capsys.readouterr().err
+
+
 def test_compare_finds_extensions(capsys):
     write("extensions/own.py", OWN.format(name="strongest"))
     words = [word for word in TINY if not word.startswith("rectifier")]
