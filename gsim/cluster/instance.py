@@ -6,7 +6,8 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final, final
 
-from gsim.core import Engine, Gauges, Job, Progress, StreamCount
+from gsim.core import Engine, Gauges, Job, Progress, StreamCount, Streams
+from gsim.core.protocols import Counting
 from gsim.engine import make_engine
 from gsim.gateway.backend import Backend, Report
 from gsim.gateway.clock import Alarm, Clock
@@ -22,18 +23,22 @@ _PREFILL: Final = -1
 class Instance(Backend):
     """Keeps one alarm set at the engine's next event, and reports to the gateway what happens."""
 
-    def __init__(self, clock: Clock, index: int, spec: InstanceSpec, report: Report) -> None:
+    def __init__(
+        self, clock: Clock, index: int, spec: InstanceSpec, report: Report, streams: Streams | None = None
+    ) -> None:
         self.index = index
         self.spec = spec
         self.wakeups = 0
         self._clock = clock
         self._report = report
+        self._streams = streams
         self._engine = self._fresh_engine()
         self._alarm = Alarm(clock, self._wake)
         self._due_s = inf
         """The engine's next event."""
         self._busy_before_s = 0.0
         self._power_before_s = 0.0
+        self._counts_before: dict[str, int] = {}
         self._speed = 1.0
         self._api_s = spec.api_s
         self._entering: deque[tuple[float, Job, int, object]] = deque()
@@ -41,7 +46,7 @@ class Instance(Backend):
         self._submitted_s = 0.0
 
     def _fresh_engine(self) -> Engine:
-        return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits)
+        return make_engine(self.spec.engine.name, self.spec.profile.latency, self.spec.limits, self._streams)
 
     def send(self, job: Job, now_s: float, kv_tokens: int, ticket: object) -> None:
         """Send a job: by way of the server's API, except where its KV came from another engine with it."""
@@ -115,6 +120,7 @@ class Instance(Backend):
         """Lose everything on the instance: a fresh, empty engine takes the old one's place."""
         self._busy_before_s += self._engine.busy_s(now_s)
         self._power_before_s += self._engine.power_s(now_s)
+        self._counts_before = self.counts()
         self._engine = self._fresh_engine()
         self._entering.clear()
         if self._speed != 1.0:
@@ -128,6 +134,12 @@ class Instance(Backend):
     def power_s(self, now_s: float) -> float:
         """The same, weighted by the share of full power above idle that the card drew."""
         return self._power_before_s + self._engine.power_s(now_s)
+
+    def counts(self) -> dict[str, int]:
+        """What else the instance's engines counted (see ``Counting``); empty where they count nothing."""
+        engine: object = self._engine
+        counts = engine.counts() if isinstance(engine, Counting) else {}
+        return {name: count + self._counts_before.get(name, 0) for name, count in counts.items()}
 
     def _arm(self, now_s: float) -> None:
         due_s = self._engine.next_event_s()

@@ -51,6 +51,8 @@ class InstanceSummary:
     """What all its cards draw while the instance computes nothing; NaN: not known."""
     busy_w: float = nan
     """And while it computes."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """What its engine counted beside that (``Counting``): nothing, where nothing unusual is switched on."""
 
 
 @dataclass(frozen=True)

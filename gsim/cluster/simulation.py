@@ -91,6 +91,7 @@ class _Run:
     ) -> None:
         self.clock = clock = Clock()
         self.scenario = scenario
+        self.streams = streams
         self.horizon = horizon
         self.instances: list[Instance] = []
         self._over = False
@@ -136,7 +137,7 @@ class _Run:
         """What makes the pool's instances, and keeps them here too."""
 
         def make(index: int, report: Report) -> Backend:
-            instance = Instance(self.clock, index, specs[index], report)
+            instance = Instance(self.clock, index, specs[index], report, self.streams)
             self.instances.append(instance)
             return instance
 
@@ -257,6 +258,7 @@ class _Run:
             usd_per_hour=profile.price_per_hour,
             idle_w=nan if drawn is None else cards * drawn.idle_w,
             busy_w=nan if drawn is None else cards * drawn.busy_w,
+            counts=instance.counts(),
         )
 
 

@@ -112,6 +112,13 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """An engine that counts more than every engine does; the names become columns of results."""
+
+    def counts(self) -> dict[str, int]: ...
+
+
 class Router(Protocol):
     """Where a request goes. Values in, an index out; ties broken by a stated rule."""
 

@@ -7,6 +7,8 @@ from typing import cast
 from gsim.core.content import block_hashes, head
 from gsim.core.lru import Entry
 from gsim.core.request import Content
+from gsim.engine.host_blocks import HostBlocks
+from gsim.engine.host_kv import HostKvLimits
 from gsim.engine.kv_pool import KvPool, Match
 from gsim.engine.sequence import Hold, Sequence
 
@@ -55,8 +57,9 @@ class BlockMatch(Match):
 class BlockPool(KvPool):
     """Blocks by name, one at a time."""
 
-    def __init__(self, blocks: int, block_size: int, caching: bool) -> None:
-        super().__init__(blocks, block_size, caching)
+    def __init__(self, blocks: int, block_size: int, caching: bool, host: HostKvLimits | None = None) -> None:
+        self._host = HostBlocks(host) if host is not None else None
+        super().__init__(blocks, block_size, caching, self._host)
         self.cached: dict[int, list[Block]] = {}
         """By name. Two sequences that compute the same content at the same time hold two blocks of one name."""
 
@@ -68,14 +71,19 @@ class BlockPool(KvPool):
         """See ``KvPool``."""
         hits: list[Block] = []
         hold = sequence.hold
+        names: list[int] = []
         if hold is not None:
             most = (sequence.length - 1) // self.block_size
-            for name in cast(BlockHold, hold).first(most, self.block_size)[:most]:
+            names = cast(BlockHold, hold).first(most, self.block_size)[:most]
+            for name in names:
                 found = self.cached.get(name)
                 if found is None:
                     break
                 hits.append(found[0])
-        return BlockMatch(hits)
+        match = BlockMatch(hits)
+        if self._host is not None:
+            match.host_blocks = self._host.match(names[len(hits) :])
+        return match
 
     def held_among(self, match: Match) -> int:
         """See ``KvPool``."""
@@ -113,8 +121,17 @@ class BlockPool(KvPool):
                 self.shared -= 1
         return len(mine)
 
-    def _forget(self, entry: Entry) -> None:
+    def _bring_back(self, sequence: Sequence, match: Match) -> None:
+        host = self._host
+        assert host is not None
+        host.looked_up += sequence.length
+        first = match.blocks
+        host.bring_back(cast(BlockHold, sequence.hold).names[first : first + match.host_blocks])
+
+    def _forget(self, entry: Entry, evicted: int) -> None:
         block = cast(Block, entry)
+        if self._host is not None:
+            self._host.fall(block.name)
         same = self.cached[block.name]
         same.remove(block)
         if not same:

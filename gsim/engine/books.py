@@ -24,7 +24,9 @@ class Books:
     """A reference scheduler, the decode set that stands for its decoding sequences, and what keeps the two in step."""
 
     def __init__(self, limits: EngineLimits, needs_max_context: bool, ordering: Ordering | None = None) -> None:
-        self.pool = RunPool(limits.kv_blocks, limits.block_size, limits.prefix_caching, self._name_quoted)
+        self.pool = RunPool(
+            limits.kv_blocks, limits.block_size, limits.prefix_caching, self._name_quoted, limits.host_kv
+        )
         self.scheduler = Scheduler(limits, self.pool, ordering)
         self.decodes = DecodeSet(limits.block_size, needs_max_context)
         self._needs_max_context = needs_max_context

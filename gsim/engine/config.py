@@ -9,6 +9,8 @@ from typing import Any
 
 from gsim.core import registry
 from gsim.core.errors import ConfigError
+from gsim.engine.host_kv import HostKvConfig, HostKvLimits
+from gsim.engine.speculation import SpeculationConfig
 from gsim.latency.profile import Profile
 
 #: The policies of the queue that the engine has built in: vLLM's own.
@@ -37,6 +39,8 @@ class EngineLimits:
     watermark: float = 0.0
     kv_bytes_per_token: float = 0.0
     """Of the deployment; 0: nobody said."""
+    speculation: SpeculationConfig | None = None
+    host_kv: HostKvLimits | None = None
 
     def __post_init__(self) -> None:
         for name in ("block_size", "kv_blocks", "max_num_batched_tokens", "max_num_seqs"):
@@ -61,6 +65,8 @@ class EngineLimits:
             raise ConfigError(f"engine.watermark must be in [0, 1), not {self.watermark}")
         if not 0.0 <= self.cpu_schedule_s < math.inf:
             raise ConfigError(f"engine.cpu_schedule_s must be 0 or more, not {self.cpu_schedule_s}")
+        if self.host_kv is not None and not self.prefix_caching:
+            raise ConfigError("engine.host_kv keeps what prefix_caching found worth a name: allowed with it alone")
 
     @property
     def watermark_blocks(self) -> int:
@@ -101,6 +107,10 @@ class EngineConfig:
     """Prompt tokens of one request per iteration at most, while there are others; 0: no such limit."""
     watermark: float = 0.0
     """Share of the KV blocks that an admission leaves free while other requests run."""
+    speculation: SpeculationConfig = field(default_factory=SpeculationConfig)
+    """Speculative decoding (off). On, an engine goes from iteration to iteration, also as ``decode_clock``."""
+    host_kv: HostKvConfig = field(default_factory=HostKvConfig)
+    """Host memory into which evicted KV blocks fall (none: they are gone)."""
 
     def resolve(self, profile: Profile) -> EngineLimits:
         """The limits on ``profile``'s card; raises ``ConfigError`` where vLLM would refuse to start."""
@@ -115,7 +125,7 @@ class EngineConfig:
                 raise ConfigError(f"engine.{name} is {asked}, but profile '{profile.name}' allows at most {allowed}")
         if self.block_size < 1:
             raise ConfigError(f"engine.block_size must be 1 or more, not {self.block_size}")
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "name"}
         values["policy"], values["policy_fields"] = named_policy(self.policy)
         values["kv_bytes_per_token"] = float(profile.deployment.kv_bytes_per_token)
         for name in ("max_num_batched_tokens", "max_num_seqs"):
@@ -123,6 +133,12 @@ class EngineConfig:
                 values[name] = getattr(profile, name)
         if values["kv_blocks"] is None:
             values["kv_blocks"] = profile.kv_tokens // self.block_size
+        values["speculation"] = self.speculation if self.speculation.on else None
+        values["host_kv"] = None
+        if self.host_kv.on:
+            deployment = profile.deployment
+            block_bytes = deployment.kv_bytes_per_token * self.block_size
+            values["host_kv"] = self.host_kv.resolve(block_bytes, deployment.cards)
         # vLLM does not start where one sequence of max_model_len would not fit its KV cache.
         held = values["kv_blocks"] * self.block_size
         if self.max_model_len is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from math import inf, nextafter
 from typing import Final, final
 
+from gsim.core.errors import ConfigError
 from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCount
 from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
@@ -41,11 +42,14 @@ class DecodeClockEngine:
     """From one change of the batch to the next: same events as ``stepwise``, at the cost of the changes alone."""
 
     def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
+        if limits.speculation is not None:
+            raise ConfigError("decode_clock counts one token per iteration; make_engine says who speculates instead")
         self.limits = limits
         self.clocked = ClockedScheduler(limits, needs_max_context(latency), ordering_of(latency, limits))
         self._running = self.clocked.scheduler.running
         self._waiting = self.clocked.scheduler.waiting
         self._decodes = self.clocked.decodes
+        self._host = self.clocked.pool.host
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
         self._submitted = 0
@@ -212,6 +216,10 @@ class DecodeClockEngine:
         """As ``busy_s``: who slows a card runs on the reference."""
         return self.busy_s(now_s)
 
+    def counts(self) -> dict[str, int]:
+        """What host memory did since the engine began; empty without it."""
+        return {} if self._host is None else self._host.counts(self.limits.block_size)
+
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _catch_up(self, to_s: float) -> None:
@@ -258,7 +266,8 @@ class DecodeClockEngine:
                 # It only put sequences off, which takes no time.
                 self._kind = _UNKNOWN
                 return
-        self._end_s = self._boundary_s + self._latency.iteration_s(clocked.batch) / self._pace
+        iteration_s = self._latency.iteration_s(clocked.batch) / self._pace
+        self._end_s = self._boundary_s + (iteration_s if self._host is None else self._host.iteration_s(iteration_s))
 
     def _complete(self) -> None:
         """What was begun has ended."""

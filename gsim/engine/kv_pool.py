@@ -16,23 +16,26 @@ from __future__ import annotations
 
 from gsim.core.lru import Entry, Lru
 from gsim.core.request import Content
+from gsim.engine.host_tier import HostTier
 from gsim.engine.sequence import Hold, OwnBlocks, Sequence
 
 
 class Match:
     """Cached blocks that begin a prompt."""
 
-    __slots__ = ("blocks",)
+    __slots__ = ("blocks", "host_blocks")
 
     def __init__(self) -> None:
         self.blocks = 0
         """How many."""
+        self.host_blocks = 0
+        """How many that follow them are in host memory."""
 
 
 class KvPool:
     """Free, cached and held blocks. Cached blocks that nobody holds count as free."""
 
-    def __init__(self, blocks: int, block_size: int, caching: bool) -> None:
+    def __init__(self, blocks: int, block_size: int, caching: bool, host: HostTier | None = None) -> None:
         self.total = blocks
         self.free = blocks
         self.block_size = block_size
@@ -42,6 +45,8 @@ class KvPool:
         self.idle = Lru()
         """Cached blocks that nobody holds."""
         self._blank = blocks
+        self.host = host
+        """Where named blocks fall when they are evicted; with it all sequences have names."""
 
     @property
     def has_idle(self) -> bool:
@@ -74,15 +79,24 @@ class KvPool:
         """Let a sequence's named blocks go, the last one first; how many it held."""
         raise NotImplementedError
 
-    def _forget(self, entry: Entry) -> None:
-        """Blocks at the end of a named entry have been evicted, maybe all."""
+    def _bring_back(self, sequence: Sequence, match: Match) -> None:
+        """Copy the blocks of ``match`` that are in host memory, and count that the sequence was looked up."""
+        raise NotImplementedError
+
+    def _forget(self, entry: Entry, evicted: int) -> None:
+        """So many blocks at the end of a named entry have been evicted, maybe all."""
         raise NotImplementedError
 
     # --- what they have in common ---------------------------------------------------------------------------------
 
     def admit(self, sequence: Sequence, match: Match, tokens: int) -> None:
-        """Give ``sequence`` the cached blocks of ``match`` (or its own), and fresh ones up to ``tokens`` tokens."""
+        """Give ``sequence`` the cached blocks of ``match`` (or its own), and fresh ones up to ``tokens`` tokens.
+
+        Some of the fresh ones are for what comes out of host memory.
+        """
         sequence.blocks = match.blocks
+        if self.host is not None:
+            self._bring_back(sequence, match)
         if match.blocks:
             self._hold(sequence, match)
         elif sequence.own is not None:
@@ -111,13 +125,16 @@ class KvPool:
         return -(-tokens // self.block_size) - sequence.blocks > self.free
 
     def grow(self, sequence: Sequence, tokens: int) -> None:
-        """Give ``sequence`` blocks for ``tokens`` tokens, and name those that are full."""
+        """Give ``sequence`` blocks for ``tokens`` tokens, and name those that are full of tokens that are known.
+
+        Tokens that are only proposed (speculative decoding) take blocks, but may yet be rejected: they name none.
+        """
         need = -(-tokens // self.block_size) - sequence.blocks
         if need > 0:
             self.take(need)
             sequence.blocks += need
         if sequence.hold is not None:
-            self.name(sequence, tokens)
+            self.name(sequence, min(tokens, sequence.length))
 
     def take(self, blocks: int) -> None:
         """Take ``blocks`` blank or least recently used blocks (the caller knows that so many are free)."""
@@ -137,7 +154,7 @@ class KvPool:
             if entry.blocks == 0:
                 idle.remove(entry)
             if type(entry) is not OwnBlocks:
-                self._forget(entry)
+                self._forget(entry, evicted)
         self._forget_front()
 
     def release(self, sequence: Sequence, keep_own: bool = False) -> None:
@@ -147,7 +164,7 @@ class KvPool:
         if hold is not None:
             blank -= self._let_go(hold)
         else:
-            full = sequence.computed // self.block_size if self.caching else 0
+            full = min(sequence.computed, sequence.length) // self.block_size if self.caching else 0
             if full and (keep_own or self.has_idle):
                 blank -= full
                 own = OwnBlocks(full, keep_own)

@@ -17,6 +17,8 @@ from typing import cast
 from gsim.core.lru import Entry
 from gsim.core.prefix_tree import Cursor, PrefixTree, Run
 from gsim.core.request import Content
+from gsim.engine.host_kv import HostKvLimits
+from gsim.engine.host_runs import HostRuns
 from gsim.engine.kv_pool import KvPool, Match
 from gsim.engine.sequence import Hold, Sequence
 
@@ -55,10 +57,12 @@ class RunPool(KvPool):
         block_size: int,
         caching: bool,
         before_match: Callable[[Sequence, int], bool] | None = None,
+        host: HostKvLimits | None = None,
     ) -> None:
         """``before_match`` is told of a prompt that is looked up, and of the piece up to which it was found: it names
         what belongs into the cache by then, and says whether that may be of use to the prompt."""
-        super().__init__(blocks, block_size, caching)
+        self._host = HostRuns(host, block_size) if host is not None else None
+        super().__init__(blocks, block_size, caching, self._host)
         self.tree = PrefixTree(block_size)
         self._before_match = before_match
 
@@ -76,6 +80,8 @@ class RunPool(KvPool):
             if self._before_match is not None and self._before_match(sequence, cursor.index):
                 match = RunMatch()
                 self._walk(cursor, most, match)
+            if self._host is not None:
+                match.host_blocks = self._host.match(cursor.pieces, match.blocks, most)
         return match
 
     def _walk(self, cursor: Cursor, most: int, match: RunMatch) -> None:
@@ -184,5 +190,15 @@ class RunPool(KvPool):
         hold.named = 0
         return named
 
-    def _forget(self, entry: Entry) -> None:
-        self.tree.shortened(cast(Run, entry))
+    def _bring_back(self, sequence: Sequence, match: Match) -> None:
+        host = self._host
+        assert host is not None
+        assert sequence.hold is not None
+        host.looked_up += sequence.length
+        host.bring_back(sequence.hold.pieces, match.blocks, match.blocks + match.host_blocks)
+
+    def _forget(self, entry: Entry, evicted: int) -> None:
+        run = cast(Run, entry)
+        if self._host is not None:
+            self._host.fall(run.node.pieces, run.end, run.end + evicted)
+        self.tree.shortened(run)

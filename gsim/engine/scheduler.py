@@ -45,6 +45,13 @@ class Step:
                 if context > longest:
                     longest = context
             else:
+                drafts = sequence.computed - sequence.length
+                if drafts > 0:
+                    # A decode, which reads the KV, and more tokens behind: docs/memory_and_speculation.md says why.
+                    decodes += 1
+                    context_tokens += context
+                    longest = max(longest, context)
+                    tokens, context = drafts, context + 1
                 chunks.append(Chunk(tokens, context))
         return Batch(tuple(chunks), decodes, context_tokens, longest if needs_max_context else 0)
 
@@ -106,7 +113,7 @@ class Scheduler:
                 break
             if sequence not in self.running:
                 continue
-            tokens = sequence.prompt + sequence.generated - sequence.computed
+            tokens = sequence.prompt + sequence.generated + sequence.drafts - sequence.computed
             if 0 < threshold < tokens:
                 tokens = threshold
             tokens = min(tokens, budget, longest - sequence.computed)
@@ -147,6 +154,7 @@ class Scheduler:
         outgrown = self.limits.blocks_of(victim.length) > self.pool.total
         self.pool.release(victim, keep_own=not outgrown)
         victim.computed = 0
+        victim.drafts = 0
         victim.preemptions += 1
         if outgrown:
             step.rejected.append(victim)
@@ -161,7 +169,7 @@ class Scheduler:
         while waiting and budget > 0 and len(running) < self.max_running:
             sequence = waiting[0]
             match = pool.match(sequence)
-            hit_blocks = match.blocks or pool.own_hit(sequence)
+            hit_blocks = match.blocks + match.host_blocks or pool.own_hit(sequence)
             length = sequence.prompt + sequence.generated
             computed = max(hit_blocks * pool.block_size, min(sequence.kv_tokens, length - 1))
             need = -(-length // pool.block_size) + (self._watermark if running else 0)

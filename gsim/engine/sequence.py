@@ -51,6 +51,7 @@ class Sequence:
         "base",
         "blocks",
         "computed",
+        "drafts",
         "generated",
         "hit_tokens",
         "hold",
@@ -59,6 +60,7 @@ class Sequence:
         "key",
         "kv_tokens",
         "leaves",
+        "luck",
         "number",
         "own",
         "preemptions",
@@ -91,6 +93,10 @@ class Sequence:
         self.computed = 0
         """Tokens whose KV exists, the scheduled iteration's included."""
         self.blocks = 0
+        self.drafts = 0
+        """Tokens that were proposed for it, to be verified in its next iteration (``speculation.py``)."""
+        self.luck: list[float] | None = None
+        """What decides whether they are accepted, where the engine speculates."""
         self.own: OwnBlocks | None = None
         """What the cache still has of it while it is preempted, if its blocks have no names."""
         self.hit_tokens = 0
@@ -138,7 +144,7 @@ def make_sequence(
     if prompt + 1 > limits.max_model_len or limits.blocks_of(prompt) > limits.kv_blocks:
         return None
     hold = None
-    if request.content:
+    if request.content or pool.host is not None:
         pieces = _pieces(job)
         if pool.caching:
             hold = pool.hold_of(pieces, len(pieces) - 1)
@@ -157,7 +163,7 @@ def _pieces(job: Job) -> Content:
     itself can hit it. Traces number their segments from 0, so a negative one belongs to the request alone.
     """
     request = job.request
-    content = request.content
+    content = request.content or ((-1, request.prompt_tokens),)
     plain = True
     length = 0
     for segment, tokens in content:

@@ -9,8 +9,10 @@ from gsim.core.events import EngineEvent, EventKind, Gauges, Progress, StreamCou
 from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
 from gsim.core.request import Job
+from gsim.core.streams import Streams
 from gsim.engine.block_pool import BlockPool
 from gsim.engine.config import EngineConfig, EngineLimits
+from gsim.engine.drafts import Drafts
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
 from gsim.engine.policy_scheduler import make_scheduler
 from gsim.engine.scheduler import Step
@@ -25,10 +27,14 @@ class StepwiseEngine:
     everything that is submitted at t is in it; what comes later waits for the next boundary.
     """
 
-    def __init__(self, latency: LatencyModel, limits: EngineLimits) -> None:
+    def __init__(self, latency: LatencyModel, limits: EngineLimits, streams: Streams | None = None) -> None:
+        """``streams``: the run's random ones, where the engine speculates (None: those of seed 0)."""
         self.limits = limits
-        self.pool = BlockPool(limits.kv_blocks, limits.block_size, limits.prefix_caching)
+        self.pool = BlockPool(limits.kv_blocks, limits.block_size, limits.prefix_caching, limits.host_kv)
+        self._host = self.pool.host
         self.scheduler = make_scheduler(latency, limits, self.pool)
+        self._drafts = Drafts(limits.speculation, streams or Streams(0)) if limits.speculation is not None else None
+        self._gpu = latency
         self._latency = with_scheduling(latency, limits)
         self._needs_max_context = needs_max_context(latency)
         self._submitted = 0
@@ -160,6 +166,11 @@ class StepwiseEngine:
         step = self._step
         return self._power_s + ((now_s - self._boundary_s) * step.power if step is not None else 0.0)
 
+    def counts(self) -> dict[str, int]:
+        """What speculation and host memory did since the engine began; empty without them."""
+        counts = {} if self._drafts is None else self._drafts.counts()
+        return counts if self._host is None else counts | self._host.counts(self.limits.block_size)
+
     def _catch_up(self, to_s: float) -> None:
         while True:
             if self._step is None:
@@ -185,8 +196,14 @@ class StepwiseEngine:
         # A step that only put sequences off takes no time: the next one is formed at once.
         if step.scheduled:
             self._step = step
-            computing_s = self._latency.iteration_s(step.batch(self._needs_max_context)) / self._speed
-            self._end_s = start_s + computing_s / step.speed + step.stall_s
+            batch = step.batch(self._needs_max_context)
+            computing_s = self._latency.iteration_s(batch)
+            if self._drafts is not None:
+                computing_s += self._drafts.drafting_s(step, batch, self._gpu, self._needs_max_context)
+            computing_s = computing_s / self._speed / step.speed
+            if self._host is not None:
+                computing_s = self._host.iteration_s(computing_s)
+            self._end_s = start_s + computing_s + step.stall_s
         elif not step.preempted and not step.rejected:
             self._stalled = True
 
@@ -201,7 +218,11 @@ class StepwiseEngine:
         for sequence in step.scheduled:
             if sequence.computed < sequence.length:
                 continue
-            sequence.generated += 1
+            if self._drafts is None:
+                sequence.generated += 1
+            else:
+                sequence.generated += self._drafts.emitted(sequence)
+                sequence.drafts = self._drafts.tokens
             if not sequence.aborted:
                 self._report(sequence, end_s)
         for sequence in self._released:

@@ -1,6 +1,7 @@
 """Records to tables: goodput, attainment, latency, and how sure one can be of a difference."""
 
 from gsim.metrics.costs import cost_usd, energy_j, run_costs
+from gsim.metrics.counts import count_metrics
 from gsim.metrics.drift import DRIFTS, latency_drift, window_drifts
 from gsim.metrics.intervals import interval_of, positive_interval, share_interval
 from gsim.metrics.objective import Objective
@@ -24,6 +25,7 @@ __all__ = [
     "Window",
     "choose_warmup",
     "cost_usd",
+    "count_metrics",
     "energy_j",
     "instance_usage",
     "interval_of",

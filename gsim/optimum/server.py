@@ -50,7 +50,15 @@ class Server:
         speed: float = 1.0,
         down: tuple[tuple[float, float], ...] = (),
     ) -> Server:
-        """The instance that runs an engine with ``limits``."""
+        """The instance that runs an engine with ``limits``.
+
+        Raises ``ConfigError`` where it speculates: what is said of the optimum counts one token per iteration.
+        """
+        if limits.speculation is not None:
+            raise ConfigError(
+                f"engine.speculation: instance '{name}' may yield several tokens in an iteration, and the upper bound "
+                "and the plan count one; leave out bound=true and router=ilp_plan, or speculation"
+            )
         return cls(
             name,
             latency,

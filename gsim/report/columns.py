@@ -82,6 +82,13 @@ _METRICS = {
     "latency_drift": "the same of the time in the system as a share of the deadline",
     "attainment_first_half": "attainment of what belongs to the window's first half",
     "attainment_second_half": "and to its second half",
+    "tokens_per_verification": "with `engine.speculation`: tokens that an iteration yields to a sequence, over "
+    "the whole run",
+    "accepted_fraction": "and tokens that were accepted, of all that were proposed",
+    "host_hit_fraction": "with `engine.host_kv`: prompt tokens that came out of host memory, of all that were looked "
+    "up, over the whole run",
+    "host_in_gb": "and what was copied from host memory to the cards, GB",
+    "host_out_gb": "and from the cards to host memory, GB",
     "cost_usd": "what the instances cost over the whole run, USD: price times the time from start to stop, booting and "
     "draining included; empty where one has no price",
     "usd_per_million_tokens": "`cost_usd` for a million generated tokens",

@@ -15,6 +15,7 @@ import numpy as np
 from gsim.cluster import RunResult, simulate
 from gsim.core import ConfigError, InputError, Population, Session, Status
 from gsim.metrics import (
+    count_metrics,
     instance_usage,
     latency_drift,
     over_time,
@@ -70,6 +71,7 @@ def summary_of(settings: Settings, result: RunResult, wall_s: float) -> dict[str
     return {
         "metrics": summarise(result.requests, result.sessions, window, settings.objective)
         | migration_metrics(result, window, settings.objective)
+        | count_metrics(instance.counts for instance in result.instances)
         | {"window_start_s": start_s, "window_until_s": until_s}
         | window_drifts(followed, start_s, until_s)
         | {"latency_drift": latency_drift(result.requests, start_s, until_s)}

@@ -14,6 +14,7 @@ from gsim.core import BOTH, ConfigError
 from gsim.core.role import check_role
 from gsim.engine import EngineConfig
 from gsim.latency import Profile, load_profile
+from gsim.run.schema import construct
 
 #: What a request spends in a vLLM server outside the engine: 15 to 20 ms on a quiet server (docs/profiles.md).
 API_S = 0.015
@@ -80,13 +81,9 @@ class PoolConfig:
 
 def _engine(profile: str, own: Mapping[str, Any], engine: EngineConfig) -> EngineConfig:
     """The run's engine with the options that an instance has of its own."""
-    allowed = [f.name for f in dataclasses.fields(EngineConfig)]
-    unknown = sorted(set(own) - set(allowed))
-    if unknown:
-        raise ConfigError(
-            f"pool.instances '{profile}': engine has no field '{unknown[0]}'; its fields are: {', '.join(allowed)}"
-        )
-    return dataclasses.replace(engine, **own)
+    values = {field.name: getattr(engine, field.name) for field in dataclasses.fields(engine)}
+    made: EngineConfig = construct(EngineConfig, {**values, **own}, f"pool.instances '{profile}': engine")
+    return made
 
 
 def instance_specs(

@@ -17,6 +17,7 @@ from gsim.cluster import InstanceSpec, Status
 from gsim.cluster.fault_config import Fault, FaultConfig
 from gsim.core import Job, Request, Session
 from gsim.engine import EngineConfig
+from gsim.engine.host_kv import HostKvConfig
 from gsim.metrics import summarise
 
 ENGINES = ["stepwise", "decode_clock"]
@@ -78,15 +79,16 @@ def test_what_waited_where_an_instance_crashed_was_not_computed_there(engine):
     st.lists(st.tuples(st.floats(0.05, 2), st.integers(0, 2)), max_size=3),
     st.dictionaries(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 13), st.integers(0, 2)), max_size=3)),
     st.sampled_from(["token_ids", "kv_copy", "live_kv_copy"]),
+    st.sampled_from([0, 0, 6, 500]),
 )
-def test_hits_and_computed_are_the_prompts_of_all_legs(requests, shared, kv_blocks, crashes, moves, mechanism):
+def test_hits_and_computed_are_the_prompts_of_all_legs(requests, shared, kv_blocks, crashes, moves, mechanism, host):
     requests = sorted(requests)
     faults = FaultConfig(planned=tuple(Fault("crash", at_s=at, for_s=0.3, instance=i) for at, i in crashes))
     known = {at: [(i, to) for i, to in plan if i < len(requests)] for at, plan in moves.items()}
     rows = []
     for engine in ENGINES:
         router = Follower()
-        config = EngineConfig(name=engine, kv_blocks=kv_blocks)
+        config = EngineConfig(name=engine, kv_blocks=kv_blocks, host_kv=HostKvConfig(blocks=host))
         pool = tuple(replace(spec(name), engine=config) for name in "abc")
         load = sharing(*zip(*requests, strict=True), shared=shared)
         result, run = inside(pool, load, Scripted(known), mechanism, router, faults=faults, max_hold_s=1e6)
