@@ -194,7 +194,8 @@ def test_prompts_that_share_nothing_fill_it_too():
     for number in range(8):
         pair.both("submit", job(number, 1.0 * number, 300, 4), 1.0 * number)
         pair.run_until(1.0 * number + 0.9)
-    pair.finish()
+    for engine in pair.engines:
+        drain(engine)
     assert pair.engines[0].counts() == pair.engines[1].counts()
     assert pair.engines[1].counts()["host_out_bytes"] > 100 * 1000
 
