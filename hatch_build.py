@@ -69,6 +69,7 @@ COMPILED = (
     "gsim.latency.grid",
     "gsim.latency.roofline",
     "gsim.latency.row",
+    "gsim.migration.rescue",
     "gsim.routing.latency",
     "gsim.workload.generate.agent",
     "gsim.workload.generate.draws",

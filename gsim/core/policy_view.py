@@ -32,9 +32,7 @@ class PolicyView(ClusterView):
     It is what the policy is handed, at every call. ``now_s`` is its own: who asks the policy sets it.
     """
 
-    __slots__ = ("_policy",)
-
-    _policy: str
+    __slots__ = ()
 
     @classmethod
     def on(cls, view: ClusterView, policy: str, needs: Collection[str], available: Bools | None = None) -> PolicyView:
@@ -42,23 +40,28 @@ class PolicyView(ClusterView):
 
         ``available``: in the place of the view's own, where roles leave it less to choose from.
         """
-        made = cls.__new__(cls)
-        made._policy = policy
+        # A class of its own, in which reading an undeclared signal is an error. (With ``__getattr__``, which is asked
+        # for what is missing, reading what is there would cost three times as much.)
+        undeclared = {name: _undeclared(name, need, policy) for name, need in _NEED_OF.items() if need not in needs}
+        made: PolicyView = object.__new__(type(cls.__name__, (cls,), {"__slots__": (), **undeclared}))
         for field in dataclasses.fields(ClusterView):
-            if _NEED_OF.get(field.name, "") in ("", *needs):
+            if field.name not in undeclared:
                 setattr(made, field.name, _unwritable(getattr(view, field.name)))
         if available is not None:
             made.available = _unwritable(available)
         return made
 
-    def __getattr__(self, name: str) -> Any:
-        need = _NEED_OF.get(name)
-        if need is None:
-            raise AttributeError(f"the view has no signal '{name}'")
+
+def _undeclared(name: str, need: str, policy: str) -> property:
+    """A signal that a policy did not declare to need."""
+
+    def refuse(_: PolicyView) -> Any:
         raise SimulationError(
-            f"{self._policy} reads view.{name} without declaring it: add '{need}' to its needs "
+            f"{policy} reads view.{name} without declaring it: add '{need}' to its needs "
             f'(needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}}))'
         )
+
+    return property(refuse)
 
 
 def _unwritable(signal: Any) -> Any:

@@ -8,6 +8,8 @@ while nothing is cached that a prompt could hit, only the number of free blocks 
 
 from __future__ import annotations
 
+from typing import Final
+
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
 from gsim.engine.decode_set import DecodeSet
@@ -15,6 +17,9 @@ from gsim.engine.ordering import Ordering
 from gsim.engine.run_pool import RunPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Sequence
+
+# Skips the NamedTuples' Python-level constructors.
+_new: Final = tuple.__new__
 
 #: A sequence and how many of its tokens a step computes.
 Piece = tuple[Sequence, int]
@@ -134,13 +139,13 @@ class Books:
         for sequence, tokens in pieces:
             context = sequence.computed - tokens if advanced else sequence.computed
             if tokens > 1:
-                chunks.append(Chunk(tokens, context))
+                chunks.append(_new(Chunk, (tokens, context)))
             else:
                 count += 1
                 context_tokens += context
                 if self._needs_max_context and context > longest:
                     longest = context
-        return Batch(tuple(chunks), count, context_tokens, longest)
+        return _new(Batch, (tuple(chunks), count, context_tokens, longest))
 
     def _give_back(self, sequence: Sequence) -> None:
         if sequence.hold is not None:

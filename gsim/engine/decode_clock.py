@@ -172,7 +172,7 @@ class DecodeClockEngine:
         if self._begun:
             begun = self._iteration_under_way(now_s)[0] if self._kind is _RUN else 1
         usage = self.clocked.books.used_blocks(begun) / self.clocked.pool.total
-        return Gauges(len(self._running), len(self._waiting), usage)
+        return _new(Gauges, (len(self._running), len(self._waiting), usage))
 
     def progress(self, now_s: float) -> tuple[list[int], list[int]]:
         """Request ids on this engine and output tokens of each by ``now_s``."""

@@ -52,6 +52,9 @@ _COUNTED = (
     *("handovers", "handovers_repeated"),
 )
 
+# Skips the NamedTuple's Python-level constructor.
+_new: Final = tuple.__new__
+
 # Members of an enum are looked up slowly; these are compared at every event.
 _FIRST_TOKEN: Final = EventKind.FIRST_TOKEN
 _FINISHED: Final = EventKind.FINISHED
@@ -262,7 +265,8 @@ class Gateway:
             first_token_s, request = active.instance_first_token_s, active.job.request
             cached = active.cached_tokens if self.backends[instance].tells_cached() else None
             sent_s = active.dispatched_s
-            completion = Completion(request, instance, sent_s, first_token_s, time_s, generated_tokens, cached)
+            row = (request, instance, sent_s, first_token_s, time_s, generated_tokens, cached)
+            completion = _new(Completion, row)
             if self._estimates:
                 self._estimator.finished(completion)
             for policy in self._learners:

@@ -49,7 +49,8 @@ class Scraper:
     def scrape(self, now_s: float) -> None:
         """Read every instance that answers."""
         gateway = self._gateway
-        readable: list[int] = (gateway.view.available & ~self.lost).nonzero()[0].tolist()
+        up, lost = gateway.view.available.tolist(), self.lost.tolist()
+        readable = [index for index in range(len(up)) if up[index] and not lost[index]]
         if not readable:
             return
         for index in readable:

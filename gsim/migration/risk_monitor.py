@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
-from gsim.core.view import Bools, Floats, Ints
+from gsim.core.view import Floats, Ints
+from gsim.migration.rescue import Candidate, Targets, candidates
 from gsim.migration.slots import Slots
 
-#: Cells of the requests x instances matrix that are looked at together: few enough to stay in the processor's cache.
-_CHUNK_CELLS = 1 << 14
 _CHOICES = ("largest_t", "weakest", "fastest")
-
-
-class _Outlook(NamedTuple):
-    """What the monitor expects of the requests that it looks at (arrays of equal length)."""
-
-    row: Ints
-    """Their rows in ``ActiveRequests``."""
-    remaining_tokens: Floats
-    finish_s: Floats
-    """Where they are."""
-    latest_s: Floats
-    """When they must finish at a target to count as saved."""
-
-    def part(self, start: int, stop: int) -> _Outlook:
-        """Some of them."""
-        at = slice(start, stop)
-        return _Outlook(self.row[at], self.remaining_tokens[at], self.finish_s[at], self.latest_s[at])
 
 
 @register("rectifier", "risk_monitor")
@@ -88,125 +70,60 @@ class RiskMonitor:
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
         """The moves that save requests, given what is moving already."""
         remaining = np.maximum(active.predicted_tokens - active.generated_tokens, 1.0)
-        source = active.instance
-        finish_s = view.now_s + remaining * view.tpot_s[source]
+        finish_s = view.now_s + remaining * view.tpot_s.take(active.instance)
         _add_wait(finish_s, active, view)
-        late = finish_s > active.deadline_s - self.margin_s
-        if not late.any():
+        late = (finish_s > active.deadline_s - self.margin_s).nonzero()[0]
+        if not len(late):
             return ()
         self._slots.refresh(active, len(view))
-        able = view.available & self._calm(late, source, len(view))
-        if not (able & (self._slots.free > 0)).any():
+        targets = Targets(view, self._able(late, active.instance, view), self._slots.free.tolist())
+        if not targets.open:
             return ()
-        outlook = self._savable(late, remaining, finish_s, able, active, view)
-        return list(self._rescues(outlook, able, active, view))
-
-    def _calm(self, late: Bools, source: Ints, instances: int) -> Bools:
-        """Which instances have few enough requests at risk to take in others'."""
-        held = np.bincount(source, minlength=instances)
-        risky = np.bincount(source[late], minlength=instances)
-        return risky <= self.max_target_risk * held
-
-    def _savable(
-        self,
-        late: Bools,
-        remaining: Floats,
-        finish_s: Floats,
-        able: Bools,
-        active: ActiveRequests,
-        view: ClusterView,
-    ) -> _Outlook:
-        """The requests at risk that may move and are not beyond rescue, by earliest deadline."""
-        latest_s = active.deadline_s - self.target_margin_s
-        open_ = able & (self._slots.free > 0)
-        # The best that any target could do (its queue and speed taken apart): what misses even so is beyond rescue.
-        best_s = view.now_s + view.queue_s[open_].min() + remaining * view.tpot_s[open_].min()
-        rows = np.flatnonzero(
-            late
-            & (best_s <= np.minimum(latest_s, finish_s - self.min_gain_s))
-            & (active.moves < self.max_moves)
-            & ~active.moving
-            & (self._slots.free[active.instance] > 0)
+        found = candidates(
+            active,
+            late,
+            remaining,
+            finish_s,
+            targets,
+            max_moves=self.max_moves,
+            target_margin_s=self.target_margin_s,
+            min_gain_s=self.min_gain_s,
+            no_return_s=self.no_return_s,
         )
-        rows = rows[np.argsort(active.deadline_s[rows], kind="stable")][: self.max_candidates]
-        return _Outlook(rows, remaining[rows], finish_s[rows], latest_s[rows])
+        return self._rescues(found[: self.max_candidates], targets, view)
 
-    def _rescues(
-        self, outlook: _Outlook, able: Bools, active: ActiveRequests, view: ClusterView
-    ) -> Iterator[Migration]:
-        free = self._slots.free
-        room_tokens = view.static.kv_capacity_tokens * (1.0 - view.kv_usage)
-        rows = max(_CHUNK_CELLS // len(view), 1)
-        for start in range(0, len(outlook.row), rows):
-            part = outlook.part(start, start + rows)
-            open_ = able & (free > 0)
-            if not open_.any():
-                return
-            savers = self._savers(part, open_, room_tokens, active, view)
-            for k in np.flatnonzero(savers.any(axis=1)).tolist():
-                row = int(part.row[k])
-                source = int(active.instance[row])
-                targets = savers[k].nonzero()[0]
-                if free[source] <= 0 or not len(targets):
-                    continue
-                bound_s = min(float(part.latest_s[k]), float(part.finish_s[k]) - self.min_gain_s)
-                target = self._target(row, targets, float(part.remaining_tokens[k]), bound_s, active, view)
-                if target is not None:
-                    request_id = int(active.request_id[row])
-                    self._slots.take(request_id, source, target)
-                    for end in (source, target):
-                        if free[end] <= 0:
-                            savers[:, end] = False
-                    yield Migration(request_id, target, "at risk")
-                    if not able[free > 0].any():
-                        return
+    def _able(self, late: Ints, source: Ints, view: ClusterView) -> list[bool]:
+        """Which instances are up and have few enough requests at risk to take in others'."""
+        held = np.bincount(source, minlength=len(view))
+        risky = np.bincount(source.take(late), minlength=len(view))
+        able: list[bool] = (view.available & (risky <= self.max_target_risk * held)).tolist()
+        return able
 
-    def _savers(
-        self, part: _Outlook, open_: Bools, room_tokens: Floats, active: ActiveRequests, view: ClusterView
-    ) -> Bools:
-        """Which of the open instances would save whom (a row each) by a move that costs nothing but the queue.
+    def _rescues(self, found: list[Candidate], targets: Targets, view: ClusterView) -> list[Migration]:
+        rescues: list[Migration] = []
+        for request in found:
+            if not targets.open:
+                break
+            saving = targets.saving(request)
+            target = self._target(request, saving, targets, view) if saving else None
+            if target is not None:
+                targets.take(request.source, target)
+                self._slots.take(request.request_id, request.source, target)
+                rescues.append(Migration(request.request_id, target, "at risk"))
+        return rescues
 
-        The others need no closer look.
-        """
-        row, source = part.row, active.instance[part.row]
-        reach_s = part.remaining_tokens[:, None] * view.tpot_s
-        reach_s += view.now_s + view.queue_s
-        savers = reach_s <= np.minimum(part.latest_s, part.finish_s - self.min_gain_s)[:, None]
-        savers &= open_
-        context_tokens = active.prompt_tokens[row] + active.generated_tokens[row]
-        savers &= room_tokens >= (context_tokens + part.remaining_tokens)[:, None]
-        savers[np.arange(len(row)), source] = False
-        fresh = (view.now_s - active.moved_s[row] < self.no_return_s).nonzero()[0]
-        savers[fresh, active.previous[row[fresh]]] = False
-        return savers
-
-    def _target(
-        self,
-        row: int,
-        targets: Ints,
-        remaining_tokens: float,
-        bound_s: float,
-        active: ActiveRequests,
-        view: ClusterView,
-    ) -> int | None:
-        """Where one request goes, of some targets: it must finish there by ``bound_s``, its move's cost included. None
-        if it makes it nowhere."""
-        tokens = int(active.prompt_tokens[row] + active.generated_tokens[row])
-        costs_s = view.move_cost_s(tokens, int(active.instance[row]), targets)
-        return self._choose(targets, view.now_s + costs_s + remaining_tokens * view.tpot_s[targets], bound_s, view)
-
-    def _choose(self, targets: Ints, finish_s: Floats, bound_s: float, view: ClusterView) -> int | None:
-        """The just-good-enough of some targets, given when the request would finish there; None if none makes it."""
-        good = finish_s <= bound_s
+    def _target(self, request: Candidate, saving: list[int], targets: Targets, view: ClusterView) -> int | None:
+        """Where one request goes: the just-good-enough of those that save it with its move's cost included, or None."""
+        costs_s = view.move_cost_s(request.context_tokens, request.source, np.array(saving)).tolist()
+        finish_s = {i: targets.finish_s(request, i, cost_s) for i, cost_s in zip(saving, costs_s, strict=True)}
+        good = [i for i in saving if finish_s[i] <= request.bound_s]
         if self.choice == "fastest":
-            best = int(finish_s.argmin())
-        else:
-            finish_s = np.where(good, finish_s, -np.inf)
-            if self.choice == "weakest":
-                tpot_s = np.where(good, view.static.nominal_tpot_s[targets], -np.inf)
-                finish_s = np.where(tpot_s == tpot_s.max(), finish_s, -np.inf)
-            best = int(finish_s.argmax())
-        return int(targets[best]) if good[best] else None
+            return min(good, key=finish_s.__getitem__, default=None)
+        if self.choice == "weakest" and good:
+            nominal_s: list[float] = view.static.nominal_tpot_s.tolist()
+            slowest_s = max(nominal_s[i] for i in good)
+            good = [i for i in good if nominal_s[i] == slowest_s]
+        return max(good, key=finish_s.__getitem__, default=None)
 
 
 def _add_wait(finish_s: Floats, active: ActiveRequests, view: ClusterView) -> None:
@@ -214,9 +131,9 @@ def _add_wait(finish_s: Floats, active: ActiveRequests, view: ClusterView) -> No
 
     Nothing once tokens stream. A request that has waited longer than estimated is expected to need its prefill yet.
     """
-    rows = np.flatnonzero(active.generated_tokens == 0)
+    rows = (active.generated_tokens == 0).nonzero()[0]
     if len(rows):
-        source = active.instance[rows]
-        prefill_s = active.prompt_tokens[rows] * view.prefill_s_per_token[source]
-        due_s = active.dispatched_s[rows] + view.queue_s[source] + prefill_s
+        source = active.instance.take(rows)
+        prefill_s = active.prompt_tokens.take(rows) * view.prefill_s_per_token.take(source)
+        due_s = active.dispatched_s.take(rows) + view.queue_s.take(source) + prefill_s
         finish_s[rows] += np.maximum(due_s - view.now_s, prefill_s)

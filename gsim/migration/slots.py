@@ -22,7 +22,7 @@ class Slots:
     def refresh(self, active: ActiveRequests, instances: int) -> None:
         """Count what is moving now; forget moves that are over."""
         self.free = np.full(instances, self.per_instance, dtype=np.int64)
-        rows = np.flatnonzero(active.moving)
+        rows = active.moving.nonzero()[0]
         targets: dict[int, int] = {}
         for request_id, source in zip(active.request_id[rows].tolist(), active.instance[rows].tolist(), strict=True):
             ends = {source}
