@@ -22,12 +22,12 @@ def test_a_run_tells_where_its_clock_is(tmp_path: Path, monkeypatch: pytest.Monk
     seen: list[float] = []
     look = Guard._look
 
-    def slow_look(self, event) -> None:
+    def slow_look(self) -> None:
         until = time.monotonic() + 5
         while not seen and time.monotonic() < until:
             seen.extend(clocks(runs))
             time.sleep(0.005)
-        look(self, event)
+        look(self)
 
     monkeypatch.setattr(Guard, "_look", slow_look)
     monkeypatch.chdir(tmp_path)
