@@ -43,6 +43,7 @@ class Active:
         "prompt_tokens",
         "recomputed_tokens",
         "request_id",
+        "retries",
         "sent_to",
         "slot",
     )
@@ -79,6 +80,8 @@ class Active:
         """Leading tokens whose KV existed where it was before, and did since it last showed a first token."""
         self.preemptions = 0
         self.migrations = 0
+        self.retries = 0
+        """How often it was sent again because its instance was lost."""
         self.moved_from = -1
         """The instance that it was on before its last move."""
         self.move: Move | None = None

@@ -343,6 +343,7 @@ class Gateway:
             self.set_moving(active, False)
             if retry:
                 self.counters["retries"] += 1
+                active.retries += 1
                 self.place(active)
             else:
                 self.end(active, Status.FAILED, now_s)

@@ -31,6 +31,7 @@ _COLUMNS = (
     ("recomputed_tokens", "q"),
     ("preemptions", "q"),
     ("migrations", "q"),
+    ("retries", "q"),
     ("predicted_tokens", "d"),
 )
 
@@ -72,6 +73,7 @@ class RequestLog:
                 active.recomputed_tokens,
                 active.preemptions,
                 active.migrations,
+                active.retries,
                 active.predicted_tokens,
             )
         )

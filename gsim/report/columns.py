@@ -204,6 +204,7 @@ FILES: Mapping[str, File] = {
             "recomputed_tokens": "of those, computed again after a move, a preemption or a crash",
             "preemptions": "how often it was preempted",
             "migrations": "how often it was moved",
+            "retries": "how often it was sent again because its instance was lost",
             "predicted_tokens": "output tokens that were predicted when it was routed first; empty: nobody asked",
             "e2e_s": "from arrival to the last token, s",
             "good": "finished within its SLO and the further limits",

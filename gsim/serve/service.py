@@ -209,6 +209,7 @@ class Service:
             self.gateway.end(active, Status.FAILED, self.pace.clock.now)
             return
         self.gateway.counters["retries"] += 1
+        active.retries += 1
         self._place(active, exchange)
 
     def _place(self, active: Active, exchange: Exchange) -> None:

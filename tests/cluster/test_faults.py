@@ -31,6 +31,7 @@ def test_a_crash_sends_its_requests_back_through_the_router():
     r = result.requests
     assert r["instance"].tolist() == [1, 1]
     assert result.counters["retries"] == 1
+    assert r["retries"].tolist() == [1, 0]
     # 20 tokens had streamed: with them the prompt has 120 tokens, of which the newest was not computed yet.
     assert r["recomputed_tokens"].tolist() == [119, 0]
     assert r["finished_s"][0] == pytest.approx(0.205 + 0.30, abs=0.02)

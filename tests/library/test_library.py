@@ -111,7 +111,7 @@ def test_misses_have_a_cause_and_are_those_that_were_not_good():
     assert len(missed) > 20
     assert run.misses["request_id"].tolist() == missed["request_id"].tolist()
     assert (run.misses["late_s"] > 0).all()
-    assert set(run.misses["cause"]) <= {"longer than predicted", "waited", "slow card"}
+    assert set(run.misses["cause"]) <= {"longer than predicted", "queue and prefill", "slow card"}
 
 
 def test_an_object_is_copied_for_every_run():
