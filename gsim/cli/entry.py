@@ -101,7 +101,7 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
         return 0
     if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
         return _hydra_itself(words)
-    if words and words[0] in ("explain", "timeline"):
+    if words and words[0] in ("explain", "timeline", "page"):
         return look(words[0], words[1:], _Commands())
     commands, dry = _Commands(), "--dry-run" in words
     overrides = as_given([word for word in words if word not in ("--dry-run", "-m", "--multirun")])

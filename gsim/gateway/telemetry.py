@@ -113,13 +113,13 @@ class Sampler:
         now_s, view = self._gateway.clock.now, self._gateway.view
         for i, backend in enumerate(self._gateway.backends):
             running, waiting, kv_usage = backend.gauges(now_s) or (nan, nan, nan)
-            learned = (view.queue_s[i], view.prefill_s_per_token[i], view.tpot_s[i])
+            learned = (view.queue_s[i], view.prefill_s_per_token[i], view.tpot_s[i], float(view.available[i]))
             self._rows.append((now_s, i, running, waiting, kv_usage, int(view.in_flight[i]), *learned))
         self._alarm.set(self._interval_s)
 
     def columns(self) -> Columns:
-        """The samples, a row per time and instance; the last three are the gateway's estimates."""
+        """A row per time and instance: its state, the gateway's estimates, and whether it was up (1 or 0)."""
         state = ["time_s", "instance", "running", "waiting", "kv_usage", "in_flight"]
-        names = [*state, "queue_s", "prefill_s_per_token", "tpot_s"]
+        names = [*state, "queue_s", "prefill_s_per_token", "tpot_s", "up"]
         table = np.array(self._rows, dtype=np.float64).reshape(-1, len(names))
         return {name: table[:, i] for i, name in enumerate(names)}

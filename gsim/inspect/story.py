@@ -38,12 +38,17 @@ class Story:
     stays: tuple[Stay, ...]
 
 
-def followed(settings: Settings, seed: int, sample_interval_s: float | None = None) -> RunResult:
-    """The run of this seed with every decision logged (and the instances sampled, where an interval is given)."""
+def logged(settings: Settings, sample_interval_s: float | None = None) -> Settings:
+    """The configuration with every decision logged, and the instances sampled where an interval is given."""
     telemetry = settings.plain()["telemetry"] | {"log_decisions": True}
     if sample_interval_s is not None:
         telemetry["sample_interval_s"] = sample_interval_s
-    return run(settings.replace(telemetry=telemetry), seed)
+    return settings.replace(telemetry=telemetry)
+
+
+def followed(settings: Settings, seed: int, sample_interval_s: float | None = None) -> RunResult:
+    """The run of this seed with every decision logged (and the instances sampled, where an interval is given)."""
+    return run(logged(settings, sample_interval_s), seed)
 
 
 def stories(result: RunResult) -> dict[int, Story]:

@@ -77,11 +77,23 @@ def _of_name(group: str, name: str, fields: Mapping[str, Any]) -> Choice:
     option = known[name]
     if option.config is None:
         if fields:
-            raise ConfigError(f"{group}={name} has no field '{next(iter(fields))}'; it has none")
+            raise ConfigError(
+                f"{group}={name} has no field '{next(iter(fields))}'; {_who_has(group, next(iter(fields)))}"
+            )
         return Choice(group, name, {})
     base = {**defaults(option.config), **plain_value(option.values)}
     own = filled(option.config, base, fields, group)
-    return Choice(group, name, {field: value for field, value in own.items() if field != "name"})
+    return Choice(group, name, {key: value for key, value in own.items() if key != "name"})
+
+
+def _who_has(group: str, field: str) -> str:
+    """The options of a group that have a field, for an error about one that has none at all."""
+    having = [o.name for o in options(group).values() if o.config and field in {f.name for f in _all_fields(o.config)}]
+    return f"{group}={', '.join(having)} has: name it with the field" if having else "it has none"
+
+
+def _all_fields(config: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
 
 
 def _of_object(group: str, option: Any) -> Choice:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError
 from gsim.inspect.explain import tell
+from gsim.inspect.missed import missed
+from gsim.inspect.run_page import leave_page
 from gsim.inspect.story import followed, stories
 from gsim.inspect.timeline import sampled, timeline_figure, write_timeline
 from gsim.library.extensions import known_extensions
 from gsim.library.given import Given
-from gsim.metrics.misses import causes, late_s
 from gsim.report.outcome import Outcome
 from gsim.run.cell import Finished, finish
 from gsim.run.settings import read_seeds
@@ -74,11 +75,7 @@ class Run:
 
         ``run.misses.groupby(["instance", "cause"]).size()`` is the breakdown.
         """
-        rows = self.requests
-        missed = (rows["counted"] & ~rows["good"]).to_numpy()
-        columns = {name: values[missed] for name, values in self.finished.result.requests.items()}
-        told = rows.loc[missed, ["request_id", "task", "instance", "status"]].reset_index(drop=True)
-        return told.assign(cause=causes(columns), late_s=late_s(columns))
+        return missed(self.finished)
 
     def explain(self, request_id: int) -> str:
         """One request's story: what the router saw and chose, what happened, and why it was late.
@@ -100,6 +97,15 @@ class Run:
         if path is not None:
             write_timeline(result, Path(path))
         return timeline_figure(result)
+
+    def page(self, path: str | Path, title: str | None = None) -> Path:
+        """Write the run as one HTML file that opens anywhere: attainment by class, who missed and why, every instance
+        over time, the stories of the worst. Simulated once more, logged and sampled.
+        """
+        settings = self.finished.settings
+        router = settings.choices["router"].name
+        leave_page(settings, self.seed, title or f"{router}, seed {self.seed}", "", Path(path))
+        return Path(path)
 
     def __str__(self) -> str:
         return str(Outcome({"name": "run"}, [self._result]))

@@ -113,7 +113,7 @@ class Grid:
         asked = [f"policy=... ({', '.join(labels)})"] if policy is None and len(labels) > 1 else []
         asked += [f"{field}=... ({', '.join(values)})" for field, values in open_fields.items() if len(values) > 1]
         return (
-            f"this sweep has {len(self.cells)} cells; say which one with python -m gsim explain or timeline, and "
+            f"this sweep has {len(self.cells)} cells; say which one with python -m gsim explain, timeline or page, and "
             f"{' and '.join(asked)}"
         )
 

@@ -44,7 +44,7 @@ def composes(words):
 
 
 def on_one_core(words):
-    runs = not any(word.startswith("--") or word in ("explain", "check", "timeline") for word in words)
+    runs = not any(word.startswith("--") or word in ("explain", "check", "timeline", "page") for word in words)
     between = words[:1] == ["compare"] and words[1].startswith("results/")
     return [*words, *HERE] if runs and not between else words
 
