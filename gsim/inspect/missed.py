@@ -23,7 +23,7 @@ def missed(finished: Finished) -> pd.DataFrame:
     rows = finished.rows.to_pandas()
     which = (rows["counted"] & ~rows["good"]).to_numpy()
     columns = {name: values[which] for name, values in finished.result.requests.items()}
-    told = rows.loc[which, list(_COLUMNS)].reset_index(drop=True)
+    told: pd.DataFrame = rows.loc[which, list(_COLUMNS)].reset_index(drop=True)
     return told.assign(cause=causes(columns), late_s=late_s(columns))
 
 

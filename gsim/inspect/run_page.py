@@ -120,7 +120,9 @@ def _reasons(causes: Sequence[tuple[str, pd.DataFrame]], misses: pd.DataFrame) -
     for k, (cause, own) in enumerate(causes):
         swatch = f'<svg width="12" height="12"><rect width="12" height="12" fill="{COLOURS[k % len(COLOURS)]}"/></svg>'
         at = own["instance"].astype(str).replace("", "(nowhere)").value_counts()
-        where = ", ".join(f"{escape(name)} {count}" for name, count in at.head(3).items() if count)
+        where = ", ".join(
+            f"{escape(name)} {count}" for name, count in zip(at.index[:3].astype(str), at, strict=False) if count
+        )
         button = f'<button data-cause="{escape(cause)}">{swatch} {escape(cause)}</button>'
         late = number(float(own["late_s"].median())) if own["late_s"].notna().any() else "-"
         figures = [str(len(own)), f"{len(own) / len(misses):.1%}", late]
@@ -161,16 +163,21 @@ def _worst(told: pd.DataFrame, total: int) -> str:
     if not total:
         return ""
     body = []
-    for row in told.itertuples():
-        shape = [str(row.prompt_tokens), str(row.output_tokens), _or_none(float(row.predicted_tokens))]
-        when = [number(float(row.arrival_s)), number(float(row.slo_s)), _or_none(float(row.late_s))]
-        link = f'<a href="#r{row.request_id}">{row.request_id}</a>'
-        body.append([link, escape(str(row.cause)), escape(str(row.task)), escape(str(row.instance)), *when, *shape])
+    for row in _rows(told):
+        shape = [str(row["prompt_tokens"]), str(row["output_tokens"]), _or_none(row["predicted_tokens"])]
+        when = [number(row["arrival_s"]), number(row["slo_s"]), _or_none(row["late_s"])]
+        link = f'<a href="#r{row["request_id"]}">{row["request_id"]}</a>'
+        who = [escape(str(row[name])) for name in ("cause", "task", "instance")]
+        body.append([link, *who, *when, *shape])
     header = ["request", "cause", "class", "instance", "arrived s", "SLO s", "late s", "prompt", "output", "predicted"]
     return (
         f"<section><h2>The worst</h2><p class='setup'>{len(told)} of {total}: the latest, some of every cause. "
         f"A number leads to the request's story.</p>{table(header, body, 'worst')}</section>"
     )
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _or_none(value: float) -> str:
@@ -182,11 +189,12 @@ def _stories(finished: Finished, told: pd.DataFrame) -> str:
         return ""
     known: dict[int, Any] = stories(finished.result)
     parts = []
-    for row in told.itertuples():
-        late = "" if math.isnan(float(row.late_s)) else f", {number(float(row.late_s))} s late"
-        head = f"request {row.request_id}: {escape(str(row.cause))}{late}"
-        story = escape(tell(known[int(row.request_id)], finished.result))
-        parts.append(f'<details id="r{row.request_id}"><summary>{head}</summary><pre>{story}</pre></details>')
+    for row in _rows(told):
+        request = int(row["request_id"])
+        late = "" if math.isnan(row["late_s"]) else f", {number(row['late_s'])} s late"
+        story = escape(tell(known[request], finished.result))
+        head = f"request {request}: {escape(str(row['cause']))}{late}"
+        parts.append(f'<details id="r{request}"><summary>{head}</summary><pre>{story}</pre></details>')
     return f"<section class='stories'><h2>Their stories</h2>{''.join(parts)}</section>"
 
 
