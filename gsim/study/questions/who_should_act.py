@@ -49,11 +49,11 @@ class WhoShouldAct:
     """Rectifiers, likewise."""
     rates_per_s: tuple[float, ...] = (48.0, 68.0, 88.0)
     """Loads of single requests of the paper's shape, each with 3 times its unloaded latency on an A800."""
-    singles_s: float = 30.0
+    singles_s: float = 20.0
     """How long single requests arrive; the first quarter is not counted."""
     agents: tuple[int, ...] = (90, 130, 170)
     """Closed populations of agents."""
-    agents_s: float = 120.0
+    agents_s: float = 80.0
     """How long their load is simulated; the first half is not counted."""
 
     def __post_init__(self) -> None:
