@@ -17,6 +17,7 @@ from gsim.emulate.config import EmulateConfig
 from gsim.emulate.process import pool_process
 from gsim.gateway.records import Columns
 from gsim.live.load import Load, LoadOptions, Outcome
+from gsim.live.pace import Pace
 from gsim.run.settings import Settings
 from gsim.serve.choices import policies_of, scrape_interval_of
 from gsim.serve.config import ServeConfig
@@ -144,12 +145,19 @@ async def _through_ours(
     gateway.service.on_end = ended
     try:
         model = gateway.service.servers[0].model
+        await _whole_second(gateway.service.pace)
         outcomes = await Load(iter(sessions), LoadOptions(lambda _job: gateway.url, model, options.speed)).run()
     finally:
         await gateway.close()
     columns = _columns(sessions, outcomes, ends)
     served = np.bincount(columns["instance"][columns["instance"] >= 0], minlength=len(urls))
     return LiveRun(columns, _errors(outcomes), tuple(served.tolist()))
+
+
+async def _whole_second(pace: Pace) -> None:
+    """Wait for a whole second of the gateway's clock: what it does again and again (observe, review) then comes up as
+    long after arrivals as in a simulation, where both begin at 0."""
+    await asyncio.sleep((1.0 - pace.now_s() % 1.0) / pace.speed)
 
 
 def _errors(outcomes: list[Outcome]) -> tuple[str, ...]:
