@@ -31,7 +31,7 @@ class ServerProgram(Generic[C]):
     chosen: Sequence[str] = ()
     """``GROUP=NAME`` where nobody chooses, instead of what a simulation has."""
     passes_on: bool = False
-    """It passes on much and times little: it runs on uvloop where that is there (whose timers count in milliseconds)."""
+    """It passes on much and times little: it runs on uvloop where that is there (its timers count in milliseconds)."""
 
     def main(self, words: Sequence[str]) -> int:
         """Run; the exit status is 0 (stopped) or 2 (it cannot be done, and why)."""

@@ -177,7 +177,7 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{policy} at {rate:g}/s: goodput {goodput['simulated']:.4g}/s simulated, {goodput['live']:.4g}/s live "
             f"({goodput['diff_percent']:+.1f} %); E2E mean {e2e['simulated'] / 1e3:.3f} s, {e2e['live'] / 1e3:.3f} s "
-            f"({e2e['diff_percent']:+.2f} %); {same['live']:.1%} on the same instance{drawn}, {same['simulated']:.1%} in "
-            f"a simulation whose requests come {_LATER_S * 1e3:g} ms later; "
+            f"({e2e['diff_percent']:+.2f} %); {same['live']:.1%} on the same instance{drawn}, "
+            f"{same['simulated']:.1%} in a simulation whose requests come {_LATER_S * 1e3:g} ms later; "
             f"moves {moves['simulated']:.0f}, {moves['live']:.0f}"
         )
