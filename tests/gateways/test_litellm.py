@@ -22,6 +22,7 @@ from gsim.serve.for_litellm import use_in_litellm  # noqa: E402
 NAMES = ("v100-llama-3.1-8b", "h800-llama-3.1-8b")
 
 
+@pytest.mark.slow
 def test_every_call_goes_where_the_policy_says_and_is_told_to_it():
     async def main():
         specs = [InstanceSpec(name, load_profile(name), EngineConfig(), 0.0) for name in NAMES]

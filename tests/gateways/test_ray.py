@@ -8,6 +8,7 @@ ray = pytest.importorskip("ray")
 serve = pytest.importorskip("ray.serve")
 
 
+@pytest.mark.slow
 def test_replicas_are_chosen_by_the_policy():
     import asyncio
 

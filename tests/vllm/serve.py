@@ -1,10 +1,12 @@
 """Start a vLLM server on the CPU with a small Llama of random weights, for calibration against a real engine.
 
     python tests/vllm/serve.py [port=8021] [layers=8] [hidden=512] [max_model_len=2048] [folder=DIR] [log=FILE]
+                               [tokenizer=1]
     python tests/vllm/serve.py flags          print the server's limits, as calibration is to keep them
 
 Run it with the interpreter of an environment that holds vLLM (``tests/vllm/run.sh`` makes one). Only a ``config.json``
 is written: weights are drawn at random (``--load-format dummy``) and no tokenizer is read, so nothing is downloaded.
+``tokenizer=1`` writes one (bytes and pairs of ASCII letters), so that answers have text, with characters that are cut.
 The engine computes on core 0, its API server runs on the last core beside the client: the two do not take turns on
 one core while an iteration is being timed. The process prints ``ready PID`` when the server answers, and
 ends the server when it is ended.
@@ -34,7 +36,9 @@ DEFAULTS = {
     "timeout_s": "400",
     "folder": "",
     "log": "",
+    "tokenizer": "",
 }
+VOCABULARY = 4096
 
 
 def model_config(layers: int, hidden: int, max_model_len: int) -> dict[str, object]:
@@ -50,7 +54,7 @@ def model_config(layers: int, hidden: int, max_model_len: int) -> dict[str, obje
         "num_key_value_heads": max(1, heads // 2),
         "head_dim": 64,
         "max_position_embeddings": max_model_len,
-        "vocab_size": 4096,
+        "vocab_size": VOCABULARY,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "hidden_act": "silu",
@@ -59,6 +63,47 @@ def model_config(layers: int, hidden: int, max_model_len: int) -> dict[str, obje
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level BPE: three control tokens, every byte, then pairs of printable ASCII letters."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+    pairs = [(a, b) for a in letters[:94] for b in letters[:94]][: VOCABULARY - 3 - len(letters)]
+    control = ["<pad>", "<s>", "</s>"]
+    words = [*control, *letters, *(a + b for a, b in pairs)]
+    (folder / "tokenizer.json").write_text(
+        json.dumps(
+            {
+                "version": "1.0",
+                "added_tokens": [
+                    {"id": i, "content": word, "single_word": False, "lstrip": False, "rstrip": False}
+                    | {"normalized": False, "special": True}
+                    for i, word in enumerate(control)
+                ],
+                "pre_tokenizer": {
+                    "type": "ByteLevel",
+                    "add_prefix_space": False,
+                    "trim_offsets": True,
+                    "use_regex": True,
+                },
+                "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                "model": {
+                    "type": "BPE",
+                    "vocab": {word: i for i, word in enumerate(words)},
+                    "merges": [[a, b] for a, b in pairs],
+                },
+            }
+        )
+    )
+    named = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
 
 
 def server_environment() -> dict[str, str]:
@@ -78,7 +123,8 @@ def server_environment() -> dict[str, str]:
 def flags(options: dict[str, str]) -> list[str]:
     """The flags that decide how the engine runs."""
     return [
-        *("--load-format", "dummy", "--skip-tokenizer-init", "--dtype", "bfloat16"),
+        *("--load-format", "dummy", "--dtype", "bfloat16"),
+        *(() if options["tokenizer"] else ("--skip-tokenizer-init",)),
         *("--max-model-len", options["max_model_len"]),
         *("--max-num-batched-tokens", options["max_num_batched_tokens"]),
         *("--max-num-seqs", options["max_num_seqs"]),
@@ -121,6 +167,8 @@ def main(arguments: list[str]) -> int:
         folder = Path(options["folder"] or name).resolve()
         config = model_config(int(options["layers"]), int(options["hidden"]), int(options["max_model_len"]))
         (folder / "config.json").write_text(json.dumps(config, indent=1))
+        if options["tokenizer"]:
+            write_tokenizer(folder)
         with open(options["log"] or os.devnull, "w") as log:
             server = subprocess.Popen(
                 command(folder, options), env=server_environment(), stdout=log, stderr=subprocess.STDOUT
