@@ -2,13 +2,13 @@
 
     python -m benchmarks.live engine [instances=8 rate=60 requests=600 speed=1 interval=1]
     python -m benchmarks.live gateway [requests=400 rate=20 tokens=300 policies=round_robin,goodserve+risk_monitor]
-                                      [beside=URL,URL]
+                                      [beside=URL@PID,URL]
 
 ``engine``: the same requests through a simulation and through emulated servers in a process of their own, without a
 gateway: how far TPOT, E2E and TTFT are apart, the servers' CPU per event, and their lateness.
 ``gateway``: streaming chats to four emulated H800, directly and through the gateway under several policies: what the
 gateway adds to TTFT, and its CPU per request and event. ``beside``: other gateways in front of servers on ports 8100 to
-8103 (port=8100 starts them there), measured alike but for their CPU.
+8103 (port=8100 starts them there), with the id of the process whose CPU is counted (without one it is not).
 Both want a machine on which nothing else runs.
 """
 
@@ -146,8 +146,16 @@ async def gateway(words: dict[str, str]) -> None:
             for policy in policies:
                 await _gsim(http, urls, policy, direct, words)
             for url in filter(None, words.get("beside", "").split(",")):
-                await chats(http, [url], words)
-                print(f"{url}: {_added((await chats(http, [url], words))[0], direct)}")
+                await _beside(http, url, direct, words)
+
+
+async def _beside(http: aiohttp.ClientSession, place: str, direct: Any, words: dict[str, str]) -> None:
+    url, _, pid = place.partition("@")
+    await chats(http, [url], words)
+    used_s = cpu_s(int(pid)) if pid else 0.0
+    first, _ = await chats(http, [url], words)
+    used = f"; {_used(cpu_s(int(pid)) - used_s, words)}" if pid else ""
+    print(f"{url}: {_added(first, direct)}{used}")
 
 
 async def _gsim(
@@ -170,9 +178,12 @@ async def _gsim(
     used_s = cpu_s(process.pid) - used_s
     process.terminate()
     await process.wait()
-    n, tokens = len(first), number(words, "tokens", 300)
-    request_us = 1e6 * used_s / n
-    print(f"{policy}: {_added(first, direct)}; CPU {request_us:.0f} us a request, {request_us / tokens:.1f} an event")
+    print(f"{policy}: {_added(first, direct)}; {_used(used_s, words)}")
+
+
+def _used(seconds: float, words: dict[str, str]) -> str:
+    request_us = 1e6 * seconds / number(words, "requests", 400)
+    return f"CPU {request_us:.0f} us a request, {request_us / number(words, 'tokens', 300):.1f} an event"
 
 
 def _added(first: Any, direct: Any) -> str:
