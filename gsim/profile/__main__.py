@@ -1,16 +1,19 @@
 """Profiles from the command line.
 
-    python -m gsim.profile build model=NAME gpu=CARD [tp=4] [dtype=fp8] [kind=tables|roofline] [tables=DIR] [out=DIR]
+    python -m gsim.profile build model=NAME gpu=CARD [tp=4] [dtype=fp8] [kind=tables|roofline] [tables=DIR] [out=PLACE]
+    python -m gsim.profile build model=NAME gpu=h100,h200 tp=2,4        every combination
     python -m gsim.profile check profile=NAME bench="[a.json,b.json,c.json]" [out=FILE.yaml]
     python -m gsim.profile show NAME                 its deployment, its limits and what its iterations take
 
-``build`` writes NAME.yaml into ``out`` (by default ./profiles, where profiles are found by name). ``check`` replays
+``build`` writes NAME.yaml into ``out`` (by default ./profiles, where profiles are found by name), or the file ``out``
+where that ends in .yaml; of several, those that cannot be built are told, and the others are built. ``check`` replays
 results of ``vllm bench serve --save-result --save-detailed``: one factor on iterations and one constant per request are
 fitted to the first two, the others judge; ``out`` takes the profile with that factor.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if words else 2
     try:
         if words[0] == "build":
-            print(build(words[1:]))
-        elif words[0] == "check":
+            return _build_all(words[1:])
+        if words[0] == "check":
             print(check(words[1:]))
         elif words[0] == "show":
             print(show(words[1:]))
@@ -49,14 +52,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @dataclass(frozen=True)
 class _Build(BuildOptions):
     out: str = "profiles"
-    """Folder that the profile is written into."""
+    """Folder that the profile is written into, or the file where it ends in .yaml."""
+
+
+def _build_all(words: Sequence[str]) -> int:
+    """Build every combination of the values given; the exit status: 1 where one of them could not be built."""
+    asked = combinations(words)
+    if len(asked) > 1 and any(word.startswith("out=") and word.endswith(".yaml") for word in words):
+        raise ConfigError("out: several profiles go into a folder, not into one file")
+    refused = 0
+    for one in asked:
+        try:
+            print(build(one))
+        except GsimError as error:
+            refused += 1
+            which = f"{' '.join(one)}: " if len(asked) > 1 else ""
+            print(f"error: {which}{error}", file=sys.stderr)
+    return min(refused, 1)
+
+
+def combinations(words: Sequence[str]) -> list[list[str]]:
+    """Every combination of ``key=a,b`` words, the last key changing fastest."""
+    keys = [word.partition("=")[0] for word in words]
+    values = [word.partition("=")[2].split(",") if "=" in word else [word] for word in words]
+    return [
+        [f"{key}={value}" if "=" in word else word for key, value, word in zip(keys, picked, words, strict=True)]
+        for picked in itertools.product(*values)
+    ]
 
 
 def build(words: Sequence[str]) -> str:
     """Write a profile; what was written, in a line."""
     options = read_options(_Build, words)
     name, text = build_profile(options)
-    file = Path(options.out) / f"{name}.yaml"
+    place = Path(options.out)
+    file = place if place.suffix == ".yaml" else place / f"{name}.yaml"
     _write(file, text)
     profile = load_profile(file)
     what = f"{profile.deployment.cards} x {profile.gpu}, {profile.kv_tokens:,} KV tokens"

@@ -113,3 +113,18 @@ def test_an_older_engine_adds_its_own_time(tmp_path: Path) -> None:
     more = [[a - b for a, b in zip(times[name], times["kernels"])] for name in ("vllm-0.21", "vllm-0.6")]
     assert more[0] == pytest.approx([0.2e-3, 0.2e-3])
     assert more[1] == pytest.approx([1.03e-3, 1.96e-3])
+
+
+def test_every_combination_is_built_and_what_cannot_be_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["build", "model=llama-3.1-8b", "gpu=a40,a30,v100", "kind=roofline"]
+    assert main([*words, f"out={tmp_path}"]) == 1
+    said = capsys.readouterr()
+    assert sorted(file.stem for file in tmp_path.iterdir()) == ["a40-llama-3.1-8b", "v100-llama-3.1-8b"]
+    assert len(said.out.splitlines()) == 2
+    assert said.err.startswith("error: model=llama-3.1-8b gpu=a30 kind=roofline")
+    assert main([*words, f"out={tmp_path / 'one.yaml'}"]) == 1
+    assert "several profiles go into a folder" in capsys.readouterr().err
+    assert main(["build", "model=llama-3.1-8b", "gpu=a40", "kind=roofline", f"out={tmp_path / 'one.yaml'}"]) == 0
+    assert load_profile(tmp_path / "one.yaml").gpu == "A40"
