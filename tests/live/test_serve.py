@@ -48,7 +48,14 @@ def policies(router: str = "round_robin", predictor: str = "history", **more: An
     return Policies(build("router", router), build("predictor", predictor), build("estimator", "ema"), **more)
 
 
-def served(test: Test, *names: str, by: Callable[[], Policies] = policies, speed: float = 20.0, **options: Any) -> None:
+def served(
+    test: Test,
+    *names: str,
+    by: Callable[[], Policies] = policies,
+    speed: float = 20.0,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    **options: Any,
+) -> None:
     """Run a test with a gateway over emulated servers; nothing may take longer than 20 s."""
 
     async def inner() -> None:
@@ -60,7 +67,8 @@ def served(test: Test, *names: str, by: Callable[[], Policies] = policies, speed
             finally:
                 await gateway.close()
 
-    asyncio.run(asyncio.wait_for(inner(), 20.0))
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(inner(), 20.0))
 
 
 def moving(moves: int = 2) -> Policies:
@@ -98,8 +106,10 @@ def test_an_answer_is_that_of_the_server():
     served(test)
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_move_is_not_seen(chat):
+def test_a_move_is_not_seen(chat, loop):
+    factory = None if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
     path = CHAT if chat else COMPLETE
     prompt = {"messages": [{"role": "user", "content": "tell me"}]} if chat else {"prompt": "some words of a prompt"}
 
@@ -118,7 +128,7 @@ def test_a_move_is_not_seen(chat):
         _, whole = await post(http, gateway.url + path, {k: v for k, v in body.items() if k != "stream_options"})
         assert whole["choices"][0]["token_ids"] == still[0]
 
-    served(test, by=moving)
+    served(test, by=moving, loop=factory)
 
 
 def test_none_of_a_hundred_moved_streams_is_broken():

@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_cases import post, run
 
+from gsim.live.bodies import read_asked
 from gsim.live.outlet import Outbox
+from gsim.serve.exchange import Exchange
 from gsim.serve.frame import Frame
+from gsim.serve.sender import Sender
+from gsim.serve.writer import Writer
 
 COMPLETE = "/v1/completions"
 
@@ -99,6 +103,44 @@ def test_writes_of_a_round_go_together():
         assert one.data[2:] == [b"d"]
 
     asyncio.run(main())
+
+
+def test_what_a_slow_client_has_not_taken_is_gathered():
+    class Outlet:
+        def __init__(self):
+            self.free, self.sent = True, []
+
+        def send(self, data):
+            self.sent.append(data)
+
+    body = {"prompt": [1], "max_tokens": 9, "temperature": 0, "stream": True}
+    exchange = Exchange(read_asked(body, chat=False), body, {}, "r", "greedy")
+    outlet, sender = Outlet(), Sender(exchange, Writer(exchange, "cmpl-r", 0, "m"))
+    exchange.news = lambda: sender.send_on(outlet)
+    exchange.add([7], " one", last=False)
+    outlet.free = False
+    exchange.add([8], " two", last=False)
+    exchange.add([9], " three", last=False)
+    assert len(outlet.sent) == 1
+    assert json.loads(sender.take()[6:])["choices"][0]["text"] == " two three"
+    # The last is not sent by itself, and comes with the reason of the end.
+    outlet.free = True
+    exchange.add([10], " four", last=True)
+    exchange.end("length")
+    assert len(outlet.sent) == 1
+    choice = json.loads(sender.take()[6:])["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == (" four", "length")
+    assert sender.take() == b""
+
+
+def test_an_end_without_a_token_is_told():
+    body = {"prompt": [1], "max_tokens": 9, "temperature": 0, "stream": True}
+    exchange = Exchange(read_asked(body, chat=False), body, {}, "r", "greedy")
+    sender = Sender(exchange, Writer(exchange, "cmpl-r", 0, "m"))
+    exchange.add([7], " one", last=False)
+    assert b'"finish_reason":null' in sender.take()
+    exchange.end("stop")
+    assert b'"finish_reason":"stop"' in sender.take()
 
 
 @pytest.mark.parametrize("stays", [False, True])
