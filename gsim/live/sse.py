@@ -21,6 +21,9 @@ class Events:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that are complete by now, in order; raises ``EventError``."""
+        if not self._rest and data.startswith(b"data: ") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+            # Most often it is one event, whole.
+            return [data[6:-2]]
         if self._rest:
             data = self._rest + data
         if b"\r" in data:

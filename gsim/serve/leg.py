@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from gsim.core import EventKind, Job
@@ -31,7 +32,10 @@ class ServerFailureError(Exception):
 class Leg:
     """A request's stay on one server."""
 
-    __slots__ = ("closed", "events", "exchange", "first", "frame", "held", "index", "job", "task", "ticket", "tokens")
+    __slots__ = (
+        *("closed", "events", "exchange", "first", "frame", "heard_s", "held", "index", "job", "silent", "task"),
+        *("ticket", "tokens"),
+    )
 
     def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
         self.index = index
@@ -45,8 +49,26 @@ class Leg:
         self.first = False
         self.closed = False
         self.task: asyncio.Task[None] | None = None
+        self.heard_s = time.monotonic()
+        """When the server has sent something last."""
+        self.silent = False
+        """It was given up because the server said nothing."""
         self.events = Events()
         self.frame = Frame()
+
+    def watch(self, silence_s: float) -> None:
+        """Cancel its task when the server has sent nothing for so long.
+
+        One timer that looks when something came last: setting it anew at every event would cost a fifth of an event.
+        """
+        left_s = self.heard_s + silence_s - time.monotonic()
+        if self.closed or self.task is None or self.task.done():
+            return
+        if left_s > 0:
+            asyncio.get_running_loop().call_later(left_s, self.watch, silence_s)
+        else:
+            self.silent = True
+            self.task.cancel()
 
     def read_on(self) -> None:
         """The answer is over: read what is left of the stream, so that its connection can be used again."""

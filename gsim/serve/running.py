@@ -43,7 +43,8 @@ async def start_gateway(
 ) -> RunningGateway:
     """Ask the servers what they are, then listen; raises ``ConfigError`` for what cannot be served."""
     config.validate()
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=config.silence_s)
+    # Servers that are silent are noticed by whoever waits for them (``Leg.watch``).
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
     http = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 18)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ class ServerBackend(Backend):
         exchanges: dict[int, Exchange],
         failed: Failed,
         broken: Broken,
+        silence_s: float,
     ) -> None:
         self.index = index
         self.url = url
@@ -51,6 +53,7 @@ class ServerBackend(Backend):
         self._exchanges = exchanges
         self._failed = failed
         self._broken = broken
+        self._silence_s = silence_s
         self._here: dict[int, Leg] = {}
         self._changed: dict[int, Leg] = {}
 
@@ -64,6 +67,7 @@ class ServerBackend(Backend):
         leg = Leg(self.index, job, ticket, exchange)
         self._here[request_id] = leg
         leg.task = asyncio.get_running_loop().create_task(self._serve(leg))
+        leg.watch(self._silence_s)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """See ``Backend``: the connection is closed, and the server drops the request."""
@@ -128,8 +132,12 @@ class ServerBackend(Backend):
             self._fail(leg, str(error), error.gone)
         except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
             self._fail(leg, f"no connection ({type(error).__name__})", True)
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not leg.silent:
+                raise
             self._fail(leg, "silent for too long", False)
+        except TimeoutError:
+            self._fail(leg, "no connection in time", True)
         except (aiohttp.ClientError, OSError, EventError) as error:
             self._fail(leg, f"the answer broke off ({type(error).__name__})", False)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -143,6 +151,7 @@ class ServerBackend(Backend):
         exchange = leg.exchange
         path, body = exchange.leg(self.max_model_len)
         async with self._http.post(self.url + path, json=body, headers=exchange.headers) as response:
+            leg.heard_s = time.monotonic()
             if response.status != 200:
                 await self._refused(leg, response)
             elif not exchange.stays:
@@ -170,6 +179,7 @@ class ServerBackend(Backend):
             raise ServerFailureError("the stream ended before the answer did")
 
     def _feed(self, leg: Leg, tell: Callable[[Leg, bytes], None], data: bytes) -> None:
+        leg.heard_s = time.monotonic()
         for event in leg.events.feed(data):
             # What comes behind the end is nobody's.
             if leg.closed:

@@ -128,6 +128,7 @@ class Service:
             self.exchanges,
             self.failed,
             self._policy_failed,
+            self.config.silence_s,
         )
         self.backends.append(backend)
         return backend
