@@ -30,8 +30,6 @@ class ServerProgram(Generic[C]):
     """Serves until somebody says stop."""
     chosen: Sequence[str] = ()
     """``GROUP=NAME`` where nobody chooses, instead of what a simulation has."""
-    passes_on: bool = False
-    """It passes on much and times little: it runs on uvloop where that is there (its timers count in milliseconds)."""
 
     def main(self, words: Sequence[str]) -> int:
         """Run; the exit status is 0 (stopped) or 2 (it cannot be done, and why)."""
@@ -41,8 +39,7 @@ class ServerProgram(Generic[C]):
         try:
             config, others = self._read(words)
             _need_aiohttp()
-            with asyncio.Runner(loop_factory=_uvloop() if self.passes_on else None) as runner:
-                runner.run(self.serve(settings_of(others), config))
+            asyncio.run(self.serve(settings_of(others), config))
         except GsimError as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             return 2
@@ -66,12 +63,3 @@ def _need_aiohttp() -> None:
         import aiohttp  # noqa: F401
     except ImportError:
         raise ConfigError("servers need one more package: pip install 'gsim[live]'") from None
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """An event loop that costs less per event; None where it is not installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop

@@ -40,7 +40,7 @@ async def serve(settings: Settings, config: ServeConfig) -> None:
     await gateway.close()
 
 
-main = ServerProgram(__doc__ or "", ServeConfig, _GROUPS, serve, ("predictor=history",), passes_on=True).main
+main = ServerProgram(__doc__ or "", ServeConfig, _GROUPS, serve, ("predictor=history",)).main
 
 
 if __name__ == "__main__":

@@ -53,7 +53,6 @@ def served(
     *names: str,
     by: Callable[[], Policies] = policies,
     speed: float = 20.0,
-    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
     **options: Any,
 ) -> None:
     """Run a test with a gateway over emulated servers; nothing may take longer than 20 s."""
@@ -67,8 +66,7 @@ def served(
             finally:
                 await gateway.close()
 
-    with asyncio.Runner(loop_factory=loop) as runner:
-        runner.run(asyncio.wait_for(inner(), 20.0))
+    asyncio.run(asyncio.wait_for(inner(), 20.0))
 
 
 def moving(moves: int = 2) -> Policies:
@@ -106,10 +104,8 @@ def test_an_answer_is_that_of_the_server():
     served(test)
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("chat", [False, True])
-def test_a_move_is_not_seen(chat, loop):
-    factory = None if loop == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+def test_a_move_is_not_seen(chat):
     path = CHAT if chat else COMPLETE
     prompt = {"messages": [{"role": "user", "content": "tell me"}]} if chat else {"prompt": "some words of a prompt"}
 
@@ -128,7 +124,7 @@ def test_a_move_is_not_seen(chat, loop):
         _, whole = await post(http, gateway.url + path, {k: v for k, v in body.items() if k != "stream_options"})
         assert whole["choices"][0]["token_ids"] == still[0]
 
-    served(test, by=moving, loop=factory)
+    served(test, by=moving)
 
 
 def test_none_of_a_hundred_moved_streams_is_broken():
