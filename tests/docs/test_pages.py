@@ -79,7 +79,7 @@ def few(words):
     return on_one_core([*kept, *extra])
 
 
-@pytest.mark.parametrize("page", ["docs/howto.md", "docs/studies.md", "docs/library.md"])
+@pytest.mark.parametrize("page", ["docs/howto.md", "docs/studies.md", "docs/library.md", "docs/scaling.md"])
 def test_the_commands_and_snippets_of_the_pages_for_users_run(page, empty_folder, monkeypatch, capsys):
     monkeypatch.setattr(figure, "save", lambda drawn, stem: [])
     names = {"__name__": "__main__"}
