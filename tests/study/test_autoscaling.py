@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from gsim.cli.compose import compose, hydra_session, plain, register_schema
+from gsim.cli.compose import compose, groups, hydra_session, plain, register_schema
 from gsim.core import ConfigError, Dependency, Job, Request
 from gsim.engine import EngineConfig
 from gsim.latency import load_profile
 from gsim.optimum import BoundConfig, Server, upper_bound
 from gsim.optimum.cheapest import Offer, cheapest_pool
 from gsim.run.settings import Settings
+from gsim.study.experiments import read_experiment
+from gsim.study.literal import literal
 from gsim.study.questions.autoscaling import Autoscaling, compared, notes
 from gsim.study.study import Context
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = BoundConfig(rounds=4, gap=1.0, max_nodes=1, grid=20)
 SMALL = ("trace.duration_s=60", "trace.rate_per_s=8", "dynamics.over_s=60")
 
@@ -42,6 +46,16 @@ def test_a_short_day_is_measured_and_bounded(tmp_path):
     assert found.tables["lower_bound"]["usd_per_hour"].mean() * 24 < table.loc["fixed 4+4+2", "usd_per_day"]
     assert len(found.notes) == 3
     assert set(found.figures) == {"autoscaling"}
+
+
+def test_the_small_version_is_one():
+    values = read_experiment(ROOT / "experiments" / "autoscaling.yaml", set(groups())).values
+    words = [f"{field}={literal(value)}" for field, value in values["small"].items() if "." in field]
+    settings = settings_of(*words)
+    own = {field: value for field, value in values["small"].items() if "." not in field and field != "seeds"}
+    study = Autoscaling(**{name: tuple(map(tuple, v)) if name == "fixed" else v for name, v in own.items()})
+    assert settings.choices["dynamics"].fields["over_s"] * study.compressed == 86_400.0
+    assert [policy for policy, _, _ in study._policies(settings)] == ["fixed 2+1+0", "fixed 4+2+0", *study.scalers]
 
 
 def test_times_of_scalers_are_compressed_and_boots_too():
