@@ -112,13 +112,23 @@ def test_jitserve_takes_those_of_alike_prompts_where_not_all_fit():
 
 
 def test_slice_gives_everybody_the_rate_that_its_deadline_needs():
-    one = engine("slice", policy_fields={"headroom": 1.0})
+    one = engine("slice", policy_fields={"headroom": 1.0, "always": True})
     # A second per iteration. 20 tokens in 20 s, and 20 tokens in 100 s: every fifth iteration would do.
     jobs = [(20, {"slo_s": 24.0, "forecast": Forecast(20.0)}), (20, {"slo_s": 110.0, "forecast": Forecast(20.0)})]
     times = finish_times(served(one, *jobs))
     assert times[0] <= 24.0
     # Without pauses both would end at 20 s.
     assert 24.0 < times[1] < 60.0
+
+
+def test_slice_lets_nobody_pause_where_a_batch_of_all_is_fast_enough():
+    # 9 tokens per second each, 20 ms for a batch of two; then 60 per second.
+    for deadline_s, pausing in ((20.0, 0), (11.5, 1)):
+        running = [request(i, generated=1, tokens=91.0, deadline_s=deadline_s) for i in range(2)]
+        policy = build("scheduler", "slice", headroom=1.0)
+        policy.plan(view(running))
+        assert len(policy.plan(view(running)).pause) >= pausing
+        assert pausing or not policy.plan(view(running)).pause
 
 
 def test_slice_takes_the_least_demanding_as_far_as_the_cycle_goes():
@@ -192,6 +202,7 @@ def test_power_cap_takes_a_tenth_off_where_requests_are_preempted():
         ("jitserve", {"gain": 0.5}),
         ("slice", {"cycle_s": 0.0}),
         ("slice", {"headroom": 0.5}),
+        ("slice", {"quantile": 1.0}),
         ("rotary", {"link_gb_per_s": 0.0}),
         ("rotary", {"host_gb": math.inf}),
         ("rotary", {"ahead_s": -1.0}),
