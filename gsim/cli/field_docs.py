@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -49,4 +50,4 @@ def _told(value: Any) -> str:
     made = plain_value(value)
     text = "mandatory" if made == "???" else literal(made)
     # So that a long list can be broken into lines.
-    return text.replace(",", ", ") if isinstance(made, dict | list) else text
+    return re.sub(r",(?! )", ", ", text) if isinstance(made, dict | list) else text
