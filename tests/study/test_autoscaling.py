@@ -16,8 +16,10 @@ from gsim.optimum import BoundConfig, Server, upper_bound
 from gsim.optimum.cheapest import Offer, cheapest_pool
 from gsim.run.settings import Settings
 from gsim.study.experiments import read_experiment
+from gsim.study.figure import save
 from gsim.study.literal import literal
 from gsim.study.questions.autoscaling import Autoscaling, compared, notes
+from gsim.study.questions.autoscaling_figure import figure
 from gsim.study.study import Context
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +47,33 @@ def test_a_short_day_is_measured_and_bounded(tmp_path):
     assert (found.tables["lower_bound"]["usd_per_hour"] > 0).all()
     assert found.tables["lower_bound"]["usd_per_hour"].mean() * 24 < table.loc["fixed 4+4+2", "usd_per_day"]
     assert len(found.notes) == 3
-    assert set(found.figures) == {"autoscaling"}
+    (png, _) = save(found.figures["autoscaling"], tmp_path / "autoscaling")
+    assert png.stat().st_size > 20_000
+
+
+def test_the_figure_has_every_policy_once(tmp_path):
+    """All scalers, slow boots and a row of fixed pools, of numbers that are made up."""
+    points = {
+        **{f"fixed 2+{n}+0": ("fixed", 20.0 + 30.0 * n, 0.7 + 0.07 * n) for n in range(1, 5)},
+        **{name: ("scaler", 70.0 + 9.0 * i, 0.91 + 0.015 * i) for i, name in enumerate(Autoscaling().scalers)},
+        "forecast, boots x10": ("slow", 92.0, 0.86),
+        "feasible_supply, boots x10": ("slow", 99.0, 0.9),
+    }
+    rows = [
+        (policy, kind, seed, usd + seed, share + 0.01 * seed)
+        for policy, (kind, usd, share) in points.items()
+        for seed in range(3)
+    ]
+    runs = pd.DataFrame(rows, columns=["policy", "kind", "seed", "usd_per_day", "attainment"])
+    table = compared(runs.assign(starts=2.0, joule_per_token=0.5), 48.0, 0.95)
+    hours = range(24)
+    bound = pd.DataFrame({"usd_per_hour": [1 + h % 3 for h in hours], "rate_per_s": [10 + h for h in hours]})
+    over_time = {name: [(h / 2, 2.0 + i + h % 4) for h in range(48)] for i, name in enumerate(Autoscaling().scalers)}
+    drawn = figure(table, bound, over_time, 0.95)
+    labels = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert len(labels) == len(set(labels)) == 5 + 2 + 1 + 1
+    (png, _) = save(drawn, tmp_path / "autoscaling")
+    assert png.stat().st_size > 20_000
 
 
 def test_the_small_version_is_one():
