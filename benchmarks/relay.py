@@ -1,10 +1,11 @@
-"""What passing on one event costs the gateway: CPU of its own part, in one process, with nothing else at work.
+"""What one event costs the gateway and an emulated server: CPU, in one process, with nothing else at work.
 
-    python -m benchmarks.relay [streams=40 events=250]
+    python -m benchmarks.relay [streams=40 events=250 servers=8]
 
 A mute server writes the same events to all streams in one burst, a mute client counts them: once directly, once through
-the gateway. The difference is the gateway's, receiving and sending included. Two seconds, so that two versions can be
-compared on a machine that others use; on asyncio's loop, and on uvloop where it is installed.
+the gateway. The difference is the gateway's, receiving and sending included; on asyncio's loop, and on uvloop where it
+is installed. Then emulated H800 stream twice as many answers to the mute client, which is counted with them.
+Seconds, so that two versions can be compared on a machine that others use.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ import sys
 import time
 from collections.abc import Callable
 
+from gsim.cluster import InstanceSpec
 from gsim.core import build
+from gsim.emulate.config import EmulateConfig
+from gsim.emulate.pool import start_pool
+from gsim.engine import EngineConfig
 from gsim.gateway.policies import Policies
 from gsim.gateway.telemetry_config import TelemetryConfig
+from gsim.latency import load_profile
 from gsim.serve.config import ServeConfig
 from gsim.serve.running import start_gateway
 
@@ -71,7 +77,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
         self.events += data.count(b"data: ")
-        if b"[DONE]" in data:
+        if b"[DONE]" in data and not self.done.done():
             self.done.set_result(self.events)
 
 
@@ -120,6 +126,25 @@ async def measured(streams: int, events: int) -> str:
     )
 
 
+async def emulated(streams: int, servers: int) -> str:
+    """An emulated server's events, in words."""
+    specs = [InstanceSpec(str(i), load_profile("h800-llama-3.1-8b"), EngineConfig()) for i in range(servers)]
+    pool = await start_pool(specs, EmulateConfig(port=0))
+    loop, clients = asyncio.get_running_loop(), []
+    body = json.dumps({"prompt": list(range(300, 400)), "max_tokens": 400, "ignore_eos": True, "stream": True}).encode()
+    for i in range(2 * streams):
+        transport, client = await loop.create_connection(Client, "127.0.0.1", int(pool.urls[i % servers][17:]))
+        transport.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        clients.append(client)
+    await asyncio.sleep(0.5)
+    before, began_s, used_s = sum(client.events for client in clients), time.monotonic(), time.process_time()
+    await asyncio.sleep(1.0)
+    used_s, span_s = time.process_time() - used_s, time.monotonic() - began_s
+    events = sum(client.events for client in clients) - before
+    await pool.close()
+    return f"{1e6 * used_s / events:.1f} us of CPU an event, {events / span_s:.0f} events/s"
+
+
 def main(words: dict[str, str]) -> None:
     """Measure on each kind of loop."""
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop] | None] = {"asyncio": None}
@@ -133,6 +158,8 @@ def main(words: dict[str, str]) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
             told = runner.run(measured(int(words.get("streams", 40)), int(words.get("events", 250))))
         print(f"{name}: {told}")
+    told = asyncio.run(emulated(int(words.get("streams", 40)), int(words.get("servers", 8))))
+    print(f"emulated servers and their client: {told}")
 
 
 if __name__ == "__main__":
