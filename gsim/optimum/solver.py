@@ -49,25 +49,26 @@ def solve(problem: pulp.LpProblem, limits: Limits, *, relaxed: bool = False, use
 
 @functools.cache
 def _highs_is_there() -> bool:
-    """Whether HiGHS can be used. Its first object of a process writes a banner to stdout, which is for results."""
+    """Whether HiGHS can be used. Its first object of a process writes a banner to stdout, whatever it is told."""
     if not pulp.HiGHS().available():
         return False
-    with _stdout_to_stderr():
+    with _no_stdout():
         pulp.HiGHS(msg=False).createAndConfigureSolver(pulp.LpProblem())
     return True
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Whatever native code writes to stdout goes to stderr for a moment."""
+def _no_stdout() -> Iterator[None]:
+    """Whatever native code writes to stdout goes nowhere for a moment."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(2, 1)
+        os.dup2(nowhere, 1)
         yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)
 
 
 def _highs(problem: pulp.LpProblem, limits: Limits, relaxed: bool) -> tuple[float, float, bool]:

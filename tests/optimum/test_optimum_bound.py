@@ -173,6 +173,17 @@ def test_both_solvers_agree():
     assert (by_highs.solver, by_cbc.solver) == ("HiGHS", "CBC")
 
 
+def test_a_solver_says_nothing_by_itself():
+    # In a process of its own: HiGHS writes its banner once in a process, past Python.
+    script = (
+        "import pulp; from gsim.optimum.solver import Limits, solve\n"
+        "program = pulp.LpProblem('x', pulp.LpMaximize); program += pulp.LpVariable('x', 0, 2.5)\n"
+        "print(solve(program, Limits(), use='HiGHS').found)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("2.5\n", "")
+
+
 def test_later_turns_of_a_closed_loop_count_if_eligible_and_take_no_room():
     first, second = job(0, 0.0, 20, 10, 1.0), job(1, math.nan, 20, 10, 1.0)
     later = second._replace(after=(Dependency(0, 0.1),))
