@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError
+from gsim.library.experiment import Asked, experiment_of
 from gsim.library.extensions import Registered, known_extensions, unsaid
 from gsim.library.given import Given
 from gsim.library.grid import grid_of
@@ -32,14 +33,16 @@ Done = tuple[Mapping[str, Any], "pa.Table"]
 
 
 def sweep(
-    grid: Mapping[str, Sequence[Any]],
+    grid: Mapping[str, Sequence[Any]] | None = None,
     values: Mapping[str, Any] | None = None,
     *,
-    seeds: int | Sequence[int] = 5,
+    experiment: str | None = None,
+    small: bool = False,
+    seeds: int | Sequence[int] | None = None,
     workers: int = 1,
     out: str | Path | None = None,
-    name: str = "sweep",
-    compare: Sequence[str] = COMPARED,
+    name: str | None = None,
+    compare: Sequence[str] | None = None,
     figure: Mapping[str, Any] | None = None,
     **further: Any,
 ) -> Results:
@@ -48,19 +51,28 @@ def sweep(
     ``grid`` maps a group or field to its values, as ``sweep`` in an experiment file: ``{"trace.rate_per_s": [40, 70],
     "router": ["goodserve", MyRouter(), {"label": "careful", "router": "goodserve", "rectifier": "none"}]}``. A labelled
     entry is one policy; ``compare`` names the fields that make a policy where there is no label. ``values`` and further
-    keywords are what all runs share (see ``simulate``). ``seeds`` is how many, or which. ``figure`` is the ``x`` and
-    ``y`` of the figure. ``workers`` processes compute (-1: one per processor).
+    keywords are what all runs share (see ``simulate``). ``seeds`` is how many (5), or which. ``figure`` is the ``x``
+    and ``y`` of the figure. ``workers`` processes compute (-1: one per processor).
+
+    ``experiment`` names one of gsim's or of ``./experiments`` that is a grid of runs. What is not said here is as it
+    says (``small``: as its quick version does); an axis of ``grid`` takes the place of its axis of that name.
 
     Nothing is printed, and nothing written unless ``out`` names a results folder: what is stored there is not computed
     again, as on the command line. Objects without a registered name have no place in a folder; they are refused there.
     """
     known = known_extensions()
-    base = Given().but(values or {}).but(further)
-    made = grid_of(grid, base, read_seeds(seeds if isinstance(seeds, int) else list(seeds)), compare)
+    asked = Asked({}, {}, 5, COMPARED, {}) if experiment is None else experiment_of(experiment, small)
+    if small and experiment is None:
+        raise ConfigError("small=True: only an experiment has a small version; name one with experiment=")
+    base = Given().but(asked.values).but(values or {}).but(further)
+    chosen = asked.seeds if seeds is None else seeds
+    compared = [str(item) for item in compare or asked.compare]
+    axes = {**asked.grid, **(grid or {})}
+    made = grid_of(axes, base, read_seeds(chosen if isinstance(chosen, int) else list(chosen)), compared)
     told = {
-        "name": name,
-        "compare": [str(item) for item in compare],
-        "figure": dict(figure or {}),
+        "name": name or experiment or "sweep",
+        "compare": compared,
+        "figure": dict(figure or asked.figure),
         "bound": False,
     }
     for cell in made.cells:

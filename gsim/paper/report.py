@@ -12,7 +12,7 @@ import yaml
 from gsim.metrics import interval_of
 from gsim.paper.claims import Claim
 from gsim.paper.gains import GOODSERVE, gain_rows
-from gsim.report.loading import Results, load
+from gsim.report.loading import ResultsFolder, load
 from gsim.report.table import interval_text
 from gsim.report.wording import known, level, number, title
 from gsim.study.steadiness import has_no_level
@@ -41,7 +41,7 @@ class Section:
     figures: Sequence[Path]
     tables: Sequence[Table]
     findings: Sequence[str]
-    results: Results | None = None
+    results: ResultsFolder | None = None
     """Of a sweep: to be drawn anew where a page can be asked."""
 
 

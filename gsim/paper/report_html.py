@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gsim.paper.chart import charts
 from gsim.paper.claims import Claim
+from gsim.paper.points import runs_of_points
 from gsim.paper.report import Report, Section, Table
 from gsim.report.page import document, table
 
@@ -19,10 +20,18 @@ _STYLE = """
 .claims td, .claims th { text-align: left; white-space: normal; vertical-align: top; line-height: 1.4 }
 .claims td:nth-child(1), .claims td:nth-child(3) { white-space: nowrap } .claims td:nth-child(3) { font-weight: 600 }
 .seen { color: var(--yes) } .not { color: var(--no) } .left { color: var(--soft) }
+.runs td:nth-last-child(-n+2), .runs th:nth-last-child(-n+2) { text-align: left; white-space: normal }
+details.runs { margin: .3rem 0 .3rem 1rem } details:target > summary { outline: 2px solid var(--link) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem }
 """
 
 _SCRIPT = """
+// A point leads to its runs, which are folded.
+const unfold = () => {
+  for (let part = document.getElementById(location.hash.slice(1)); part; part = part.parentElement)
+    if (part.tagName === "DETAILS") part.open = true
+}
+addEventListener("hashchange", unfold); unfold()
 for (const box of document.querySelectorAll(".legend input")) box.addEventListener("change", () => {
   for (const line of box.closest(".chart").querySelectorAll(`g[data-policy="${box.dataset.policy}"]`))
     line.style.display = box.checked ? "" : "none"
@@ -62,12 +71,16 @@ def _section(section: Section) -> str:
     parts.append(f'<p class="question">{escape(section.question)}</p>')
     if section.paper:
         parts.append(f'<p class="paper">The paper: {escape(section.paper)}</p>')
-    drawn = "" if section.results is None else charts(section.results)
+    links, runs = (
+        ({}, "") if section.results is None else runs_of_points(section.results, section.name, section.command)
+    )
+    drawn = "" if section.results is None else charts(section.results, links)
     images = "".join(_image(path, section.question) for path in section.figures)
     # The drawing that can be asked stands for the figure, which is kept for papers.
     parts.append(
         f"{drawn}<details><summary>The figure</summary>{images}</details>" if drawn and images else drawn + images
     )
+    parts.append(runs)
     if section.findings:
         parts.append("<p>What we find:</p><ul>" + "".join(f"<li>{escape(f)}</li>" for f in section.findings) + "</ul>")
     for i, told in enumerate(section.tables):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, InputError
 from gsim.metrics import paired_difference
-from gsim.report.loading import load
-from gsim.report.table import render
+from gsim.report.loading import LoadedCell, load
+from gsim.report.table import level_notes, level_sign, render
 from gsim.report.wording import known, level, number
 from gsim.run.options import RUN_GROUPS, options
 from gsim.study.literal import escaped, literal, quoted
@@ -43,11 +43,12 @@ def compare_command(words: Sequence[str]) -> str:
     pairs, apart = _pairs(first, second)
     if not pairs:
         raise ConfigError(_no_pair(first, second))
-    rows = [row for metric in metrics for pair in pairs for row in _row(pair, metric)]
+    signs = {id(cell): _sign(cell) for pair in pairs for cell in pair}
+    rows = [row for metric in metrics for pair in pairs for row in _row(pair, metric, signs)]
     if not rows:
         raise ConfigError(f"{words[0]} and {words[1]} have no seed in common")
     header = ["point", "metric", "A", "B", "A - B", "95 % interval", "p", "seeds", ""]
-    notes = [*_system_notes(first, second, pairs), *apart]
+    notes = [*level_notes(text for row in rows for text in row[2:4]), *_system_notes(first, second, pairs), *apart]
     return "\n".join([f"A = {words[0]}", f"B = {words[1]}", render(header, rows), *notes])
 
 
@@ -220,7 +221,12 @@ def _flat_swept(runs: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
     return {field: runs[field].iloc[0] for field in fields}
 
 
-def _row(pair: tuple[_Cell, _Cell], metric: str) -> Iterator[list[str]]:
+def _sign(cell: _Cell) -> str:
+    """What the cell's runs say of a level (all of its seeds, not only those that the other side has too)."""
+    return level_sign(LoadedCell(cell.label, cell.point, cell.runs))
+
+
+def _row(pair: tuple[_Cell, _Cell], metric: str, signs: Mapping[int, str]) -> Iterator[list[str]]:
     a, b = (cell.runs.set_index("seed")[metric] for cell in pair)
     seeds = [seed for seed in a.index if seed in b.index]
     if not seeds:
@@ -231,5 +237,6 @@ def _row(pair: tuple[_Cell, _Cell], metric: str) -> Iterator[list[str]]:
     at = ", ".join([*labels, *(level(value) for value in pair[0].point.values())]) or "all"
     verdict = "" if not result.significant else "A higher" if result.mean > 0 else "B higher"
     bounds = f"{number(result.low)} .. {number(result.high)}"
-    row = [at, metric, number(first.mean()), number(second.mean()), number(result.mean), bounds]
+    means = [number(values.mean()) + signs[id(cell)] for values, cell in zip((first, second), pair, strict=True)]
+    row = [at, metric, *means, number(result.mean), bounds]
     yield [*row, f"{result.p_value:.2g}", str(result.pairs), verdict]

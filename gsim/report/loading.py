@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,9 @@ import numpy as np
 import yaml
 
 from gsim.core import ConfigError, InputError
+from gsim.study.knees import knees
 from gsim.study.policies import without_field
+from gsim.study.steadiness import standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,15 +97,41 @@ class Results(ABC):
 
     def table(self, metric: str = "goodput_rps") -> pd.DataFrame:
         """Means over seeds: a row per policy, a column per grid point (its value, if one field was swept)."""
+        self._check([metric])
+        return self._by_point(lambda cell: float(np.nanmean(cell.metric(metric))))
+
+    @property
+    def levels(self) -> pd.DataFrame:
+        """Whether there is a level, as ``table`` is laid out: ``level``, ``no level`` (beyond capacity, or not steady),
+        ``undecided``, or ``unknown`` where the runs recorded nothing over time."""
+        return self._by_point(standing)
+
+    @property
+    def knees(self) -> pd.DataFrame:
+        """Where each policy stops to carry the load, a row each (columns of ``knees.csv``); empty where the axis is no
+        load with several values."""
         import pandas as pd
 
-        self._check([metric])
-        rows: dict[str, dict[Any, float]] = {}
+        axis = self._axis(None)
+        name = str(self.config.get("name", ""))
+        cells = [cell.along(axis) for cell in self.cells]
+        return pd.DataFrame([one.row(name, str(axis)) for one in knees(cells, axis)])
+
+    def _by_point(self, value: Callable[[LoadedCell], Any]) -> pd.DataFrame:
+        import pandas as pd
+
+        rows: dict[str, dict[Any, Any]] = {}
         for cell in self.cells:
             values = [*cell.point.values()]
             at = values[0] if len(values) == 1 else ", ".join(str(value) for value in values) or "all"
-            rows.setdefault(cell.label, {})[at] = float(np.nanmean(cell.metric(metric)))
+            rows.setdefault(cell.label, {})[at] = value(cell)
         return pd.DataFrame.from_dict(rows, orient="index")
+
+    def _axis(self, x: str | None) -> str | None:
+        """The field of a figure's horizontal axis: ``x``, the experiment's own, or the first of the grid in numbers."""
+        numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
+        asked = x or (self.config.get("figure") or {}).get("x") or next(iter(numeric), None)
+        return None if asked is None else str(asked)
 
     def figure(self, *metrics: str, x: str | None = None) -> Figure:
         """The metrics (default: the experiment's own) against ``x`` (default: the experiment's own axis)."""
@@ -111,8 +139,7 @@ class Results(ABC):
 
         shown = list(metrics) or self.shown
         self._check(shown)
-        numeric = [field for field in self.points if self.runs[field].dtype.kind in "if"]
-        axis = x or (self.config.get("figure") or {}).get("x") or next(iter(numeric), None)
+        axis = self._axis(x)
         return sweep_figure([cell.along(axis) for cell in self.cells], axis, shown)
 
     @property

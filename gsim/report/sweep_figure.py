@@ -15,11 +15,12 @@ import numpy as np
 
 from gsim.metrics import interval_of
 from gsim.report.knee_figure import knee_panel
+from gsim.report.policy_colours import colour_places
 from gsim.report.wording import known, place, title
 from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
 from gsim.study.knees import TARGET, PolicyKnee, knees
 from gsim.study.measured import Measured
-from gsim.study.steadiness import steadiness
+from gsim.study.steadiness import standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +35,13 @@ _ALL = "All that is offered in time"
 #: How marks are filled: what has a level, what has none, and where that cannot be said.
 _FACES: Mapping[str, Mapping[str, Any]] = {
     "level": {},
-    "none": {"markerfacecolor": "white", "markeredgewidth": 1.1},
-    "unsaid": {"fillstyle": "left", "markerfacecoloralt": "white", "markeredgewidth": 0.8},
+    "unknown": {},
+    "no level": {"markerfacecolor": "white", "markeredgewidth": 1.1},
+    "undecided": {"fillstyle": "left", "markerfacecoloralt": "white", "markeredgewidth": 0.8},
 }
 _MEANINGS = {
-    "none": "hollow: no level (beyond capacity, or not steady)",
-    "unsaid": "half: whether there is a level cannot be said",
+    "no level": "hollow: no level (beyond capacity, or not steady)",
+    "undecided": "half: whether there is a level cannot be said",
 }
 #: Before a label, whose underscore at the start would hide it from the legend otherwise.
 _UNHIDDEN = "\u200b"
@@ -70,11 +72,13 @@ def _styles(labels: Sequence[str]) -> dict[str, _Style]:
     parts = [label.partition(" + ") for label in labels]
     heads, rests = (list(dict.fromkeys(part[i] for part in parts)) for i in (0, 2))
     if len(heads) * len(rests) == len(labels) and 1 < len(rests) <= len(DASHES) and 1 < len(heads) < len(COLOURS):
-        looks = [(heads.index(head), rests.index(rest)) for head, _, rest in parts]
+        places = colour_places(heads)
+        looks = [(places[head], rests.index(rest)) for head, _, rest in parts]
         return {label: _Style(COLOURS[i], MARKERS[j], DASHES[j]) for label, (i, j) in zip(labels, looks, strict=True)}
     n = len(COLOURS)
     return {
-        label: _Style(COLOURS[i % n], MARKERS[i % n], DASHES[(i // n) % len(DASHES)]) for i, label in enumerate(labels)
+        label: _Style(COLOURS[i % n], MARKERS[i % n], DASHES[(i // n) % len(DASHES)])
+        for label, i in colour_places(labels).items()
     }
 
 
@@ -84,7 +88,7 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
     each = len(metrics) + bool(found)
     columns = 2 if each >= 4 and len(rows) == 1 else each
     figure, axes = new_figure(each * len(rows), height=2.9 if len(rows) == 1 else 2.5, columns=columns)
-    faces = {id(result): _face(result) for result in results}
+    faces = {id(result): standing(result) for result in results}
     for i, (facet, here) in enumerate(rows.items()):
         own = axes[i * each : (i + 1) * each]
         for axis, metric in zip(own, metrics, strict=False):
@@ -100,13 +104,6 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
 def _knees(axis: Axes, found: Sequence[PolicyKnee], x: str, beside: Axes, styles: Mapping[str, _Style]) -> None:
     looks = {label: {"color": style.colour, "marker": style.marker} for label, style in styles.items()}
     knee_panel(axis, found, x, beside.get_xlim(), looks)
-
-
-def _face(result: Measured) -> str:
-    """How the cell's mark is filled; full where nothing was recorded over time."""
-    told = steadiness(result)
-    recorded = bool(np.isfinite(result.metric("latency_drift")).any())
-    return {True: "level", False: "none", None: "unsaid" if recorded else "level"}[told.stationary]
 
 
 def _facets(results: Sequence[Measured], x: str) -> dict[str, list[Measured]]:
@@ -213,12 +210,14 @@ def _dots(results: Sequence[Measured], metrics: Sequence[str]) -> Figure:
     """A dot and its interval per cell."""
     labels = list(dict.fromkeys(result.label for result in results))
     names = [", ".join(filter(None, (result.label, *map(str, known(result.point).values())))) for result in results]
-    colours = [COLOURS[labels.index(result.label) % len(COLOURS)] for result in results]
+    places = colour_places(labels)
+    colours = [COLOURS[places[result.label] % len(COLOURS)] for result in results]
     figure, axes = _dot_chart(names, metrics)
     for axis, metric in zip(axes, metrics, strict=True):
         for i, (result, colour) in enumerate(zip(results, colours, strict=True)):
             _dot(axis, result, metric, float(i), colour)
         axis.set_xlim(left=max(0.0, axis.get_xlim()[0]))
+    _dot_legend(figure, results, {})
     return figure
 
 
@@ -237,12 +236,27 @@ def _ranked(results: Sequence[Measured], metrics: Sequence[str]) -> Figure:
         for point, value in _bounds(results, metric):
             axis.plot([value], [len(labels)], "|", color=colours[repr(point)], markersize=9)
         axis.set_xlim(left=0)
-    if len(points) > 1:
-        for key, point in points.items():
-            axes[0].plot([], [], "o", color=colours[key], markersize=4, label=place([point]))
-        handles, told = axes[0].get_legend_handles_labels()
-        figure.legend(handles, told, loc="outside upper center", ncols=len(points), frameon=False)
+    _dot_legend(figure, results, {place([p]): colours[key] for key, p in points.items()} if len(points) > 1 else {})
     return figure
+
+
+def _dot_legend(figure: Figure, results: Sequence[Measured], colours: Mapping[str, str]) -> None:
+    """What colours stand for, and what marks say of levels, above the panels, as many in a row as there is room for."""
+    from matplotlib.lines import Line2D
+
+    look: dict[str, Any] = {"marker": "o", "linestyle": "", "markersize": 4}
+    lines = {name: Line2D([], [], color=colour, **look) for name, colour in colours.items()}
+    there = {standing(result) for result in results}
+    for face, meaning in _MEANINGS.items():
+        if face in there:
+            lines[meaning] = Line2D([], [], color="#444444", **look, **_FACES[face])
+    if lines:
+        widest = 0.4 + 0.062 * max(map(len, lines))
+        columns = max(1, min(len(lines), int(figure.get_figwidth() / widest)))
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(lines) // columns))
+        where: dict[str, Any] = {"loc": "outside upper center", "ncols": columns, "frameon": False}
+        for text in figure.legend(list(lines.values()), list(lines), **where).get_texts():
+            text.set_parse_math(False)
 
 
 def _dot_chart(names: Sequence[str], metrics: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -263,5 +277,5 @@ def _dot_chart(names: Sequence[str], metrics: Sequence[str]) -> tuple[Figure, li
 def _dot(axis: Axes, result: Measured, metric: str, at: float, colour: str) -> None:
     mean, low, high = interval_of(result, metric)
     bars = None if math.isnan(low) else [[mean - low], [high - mean]]
-    face = _FACES[_face(result)]
+    face = _FACES[standing(result)]
     axis.errorbar([mean], [at], xerr=bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1.1, **face)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gsim.metrics import Interval, interval_of
 from gsim.report.wording import known, level, number
 from gsim.study.measured import Measured, by_point
-from gsim.study.steadiness import has_no_level
+from gsim.study.steadiness import standing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +51,24 @@ def sweep_table(results: Sequence[Measured], metric: str) -> str:
         rows = [[label, *(found.get((label, repr(p)), "") for p in shown)] for label in labels]
         blocks.append(render(["", *(_point(p) for p in shown)], rows))
     fields = ", ".join(points[0]) if points and points[0] else "all"
-    mark = "; * no level: beyond capacity, or not steady" if any(text.endswith("*") for text in found.values()) else ""
-    return f"{metric} by {fields} (mean ± half-width of the 95 % interval{mark})\n" + "\n\n".join(blocks)
+    marks = "".join(f"; {note}" for note in level_notes(found.values()))
+    return f"{metric} by {fields} (mean ± half-width of the 95 % interval{marks})\n" + "\n\n".join(blocks)
+
+
+#: Signs behind a mean, and what they say.
+_SIGNS = {"no level": "*", "undecided": "?"}
+_NOTES = {"*": "* no level: beyond capacity, or not steady", "?": "? whether there is a level cannot be said"}
+
+
+def level_sign(result: Measured) -> str:
+    """The sign behind a mean of the cell: ``*`` no level, ``?`` undecided, nothing where it has one."""
+    return _SIGNS.get(standing(result), "")
+
+
+def level_notes(texts: Iterable[str]) -> list[str]:
+    """What the signs say that end any of the texts."""
+    ends = {text[-1:] for text in texts}
+    return [note for sign, note in _NOTES.items() if sign in ends]
 
 
 def _point(point: Mapping[str, Any]) -> str:
@@ -60,8 +76,7 @@ def _point(point: Mapping[str, Any]) -> str:
 
 
 def _cell(result: Measured, metric: str) -> str:
-    mark = "*" if has_no_level(result) else ""
-    return interval_text(*interval_of(result, metric)) + mark
+    return interval_text(*interval_of(result, metric)) + level_sign(result)
 
 
 def interval_text(mean: float, low: float, high: float, joint: str = " ±") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,17 @@ def steadiness(cell: Measured) -> Stationarity:
     stay_ms = cell.metric("mean_makespan_ms")
     columns["stay_s"] = (stay_ms if np.isfinite(stay_ms).any() else cell.metric("mean_e2el_ms")) / 1e3
     return judge(columns)
+
+
+Standing = Literal["level", "no level", "undecided", "unknown"]
+
+
+def standing(cell: Measured) -> Standing:
+    """Whether the cell has a level, in a word; ``unknown`` where nothing was recorded over time."""
+    told = steadiness(cell).stationary
+    if told is None:
+        return "undecided" if np.isfinite(cell.metric("latency_drift")).any() else "unknown"
+    return "level" if told else "no level"
 
 
 def has_no_level(cell: Measured) -> bool:

@@ -32,6 +32,23 @@ class SessionSloRule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OfSession:
+    """What every rule can say of a whole session, too."""
+
+    session_s: float | None = field(default=None, kw_only=True)
+    """For a whole session of several requests, from its first arrival to its last token; null: its longest chain of
+    request objectives and gaps (with ``slo=trace``: as it was recorded, else that)."""
+
+    def __post_init__(self) -> None:
+        if self.session_s is not None:
+            _positive("session_s", self.session_s)
+
+    def session_slo_s(self, recorded_s: float, path_s: float) -> float:
+        """``session_s``, or the session's longest chain."""
+        return path_s if self.session_s is None else self.session_s
+
+
 def _positive(name: str, value: float) -> None:
     if not (isfinite(value) and value > 0):
         raise ConfigError(f"slo.{name} must be a positive number, not {value}")
@@ -39,32 +56,24 @@ def _positive(name: str, value: float) -> None:
 
 @register("slo", "fixed")
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(OfSession):
     """The same number of seconds for every request."""
 
     seconds: float = 6.0
     """From arrival to last token."""
-    session_s: float | None = None
-    """For a whole session of several requests, from its first arrival to its last token; null: its longest chain of
-    request objectives and gaps."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive("seconds", self.seconds)
-        if self.session_s is not None:
-            _positive("session_s", self.session_s)
 
     def slo_s(self, request: Request, output_tokens: int, rng: np.random.Generator) -> float:
         """``seconds``."""
         return self.seconds
 
-    def session_slo_s(self, recorded_s: float, path_s: float) -> float:
-        """``session_s``, or the session's longest chain."""
-        return path_s if self.session_s is None else self.session_s
-
 
 @register("slo", "scaled")
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(OfSession):
     """A multiple of the request's unloaded latency on a reference GPU."""
 
     scale: float = 2.0
@@ -75,6 +84,7 @@ class Scaled:
     """No objective is tighter than this."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive("scale", self.scale)
         if not (isfinite(self.floor_s) and self.floor_s >= 0):
             raise ConfigError(f"slo.floor_s must be 0 or more, not {self.floor_s}")
@@ -101,7 +111,7 @@ class Scaled:
 
 @register("slo", "per_class")
 @dataclass(frozen=True)
-class PerClass:
+class PerClass(OfSession):
     """Fixed seconds per task class."""
 
     seconds: dict[str, float] = field(
@@ -123,6 +133,7 @@ class PerClass:
     """For classes that are not listed."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value in self.seconds.items():
             _positive(f"seconds.{name}", value)
         _positive("other_s", self.other_s)
@@ -134,7 +145,7 @@ class PerClass:
 
 @register("slo", "drawn")
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(OfSession):
     """Drawn from a lognormal distribution, independently of the request."""
 
     median_s: float = 5.7
@@ -145,6 +156,7 @@ class Drawn:
     """No objective is tighter than this."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _positive("median_s", self.median_s)
         _positive("floor_s", self.floor_s)
         if not (isfinite(self.p90_s) and self.p90_s >= self.median_s):
@@ -158,13 +170,14 @@ class Drawn:
 
 @register("slo", "trace")
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(OfSession):
     """As the trace recorded it."""
 
     other_s: float | None = None
     """For requests without a recorded objective; None: they are refused."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.other_s is not None:
             _positive("other_s", self.other_s)
 
@@ -179,5 +192,5 @@ class Recorded:
         return self.other_s
 
     def session_slo_s(self, recorded_s: float, path_s: float) -> float:
-        """The recorded objective of the session, else its longest chain."""
-        return recorded_s if recorded_s < inf else path_s
+        """The recorded objective of the session, else ``session_s``, else its longest chain."""
+        return recorded_s if recorded_s < inf else super().session_slo_s(recorded_s, path_s)
