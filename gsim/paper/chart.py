@@ -161,6 +161,7 @@ def _drawn(label: str, line: Sequence[_Point], place: int, i: int, at: Place, ax
         (_, y1), (_, y2) = at(p.x, p.low), at(p.x, p.high)
         told = f"{label}\n{title(axis)} {level(p.x)}: {interval_text(p.mean, p.low, p.high)}"
         told += f"\n{_SAID[p.standing]}" if p.standing in _SAID else ""
+        told += "\n(press for its runs)" if p.runs else ""
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" {colour}/>')
         fill = "var(--paper)" if p.standing in _SAID else colour.partition('"')[2].rstrip('"')
         mark = (

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.core import Status
+from gsim.inspect.missed import by_cause
 from gsim.metrics.misses import causes, late_s
 from gsim.report.loading import LoadedCell, ResultsFolder
 from gsim.report.page import table
-from gsim.report.wording import known, level, number
+from gsim.report.wording import known, level, number, place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +32,7 @@ def runs_of_points(results: ResultsFolder, name: str, command: str) -> tuple[dic
     links, parts = {}, []
     for i, cell in enumerate(results.cells):
         links[i] = f"{name}-{i}"
-        at = ", ".join(f"{field} {level(value)}" for field, value in known(cell.point).items())
-        head = escape(f"{cell.label}: {at}" if at else cell.label)
+        head = escape(": ".join(filter(None, (cell.label, place([cell.point])))))
         body = _runs(cell, results, misses, command)
         parts.append(f'<details class="runs" id="{links[i]}"><summary>{head}</summary>{body}</details>')
     return links, f"<details><summary>Runs of every point</summary>{''.join(parts)}</details>"
@@ -46,8 +46,7 @@ def _runs(cell: LoadedCell, results: ResultsFolder, misses: pd.DataFrame, comman
     for _, run in cell.runs.iterrows():
         seed = int(run["seed"])
         late = own[own["seed"] == seed]
-        counts = late["cause"].value_counts()
-        why = ", ".join(f"{cause} {count}" for cause, count in zip(counts.index.astype(str), counts, strict=True))
+        why = ", ".join(f"{cause} {len(of_it)}" for cause, of_it in by_cause(late))
         worst = late.sort_values("late_s", ascending=False, na_position="last").head(_WORST)
         told = ", ".join(f"{row['request_id']} ({row['cause']})" for row in worst.to_dict("records"))
         body.append([str(seed), *(number(float(run[metric])) for metric in metrics), str(len(late)), why, told])

@@ -16,7 +16,7 @@ import numpy as np
 from gsim.metrics import interval_of
 from gsim.report.knee_figure import knee_panel
 from gsim.report.policy_colours import colour_places
-from gsim.report.wording import known, place, title
+from gsim.report.wording import known, level, place, title
 from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
 from gsim.study.knees import TARGET, PolicyKnee, knees
 from gsim.study.measured import Measured
@@ -209,7 +209,7 @@ def _bound_line(axis: Axes, results: Sequence[Measured], x: str, metric: str) ->
 def _dots(results: Sequence[Measured], metrics: Sequence[str]) -> Figure:
     """A dot and its interval per cell."""
     labels = list(dict.fromkeys(result.label for result in results))
-    names = [", ".join(filter(None, (result.label, *map(str, known(result.point).values())))) for result in results]
+    names = [", ".join(filter(None, (result.label, *map(level, known(result.point).values())))) for result in results]
     places = colour_places(labels)
     colours = [COLOURS[places[result.label] % len(COLOURS)] for result in results]
     figure, axes = _dot_chart(names, metrics)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from gsim.paper.chart import charts
 from gsim.paper.claims import Claim, Verdict, claims
 from gsim.paper.gains import gain_rows, gains, largest
+from gsim.paper.points import runs_of_points
 from gsim.paper.report import Report, Section, Table
 from gsim.paper.report_html import html_report
 from gsim.paper.report_markdown import section_page, verdicts_page
@@ -157,3 +159,25 @@ def test_a_sweep_is_drawn_so_that_it_can_be_asked(tmp_path):
     assert page.count('type="checkbox"') == 2
     assert "&lt;Good&gt;\nOffered load (requests/s) 70: 75.0 ±2.48" in page
     assert "<Good>" not in page
+
+
+def test_a_point_leads_to_its_runs_and_a_run_to_its_story(tmp_path):
+    goodput = {"<Good>": [[10.0, 10.1], [75.0, 76.0]], "fastest": [[10.0, 10.1], [60.0, 61.0]]}
+    (tmp_path / "config.yaml").write_text("figure: {x: trace.rate_per_s, y: [goodput_rps]}")
+    late = {"status": "finished", "counted": True, "good": False, "arrival_s": 0.0, "dispatched_s": 0.0, "slo_s": 1.0}
+    late |= {"first_token_s": 1.8, "finished_s": 2.0, "generated_tokens": 3, "predicted_tokens": np.nan}
+    late |= {"migrations": 0, "preemptions": 0, "trace.rate_per_s": 70.0, "policy": "fastest", "seed": 1}
+    rows = [late | {"request_id": 7}, late | {"request_id": 8, "migrations": 1, "finished_s": 9.0}]
+    rows += [late | {"request_id": 9, "seed": 0}, late | {"request_id": 10, "good": True}]
+    pd.DataFrame(rows).to_parquet(runs(tmp_path, goodput) / "requests.parquet")
+    results = load(tmp_path)
+    links, told = runs_of_points(results, "x", "python -m gsim experiment=x trace.rate_per_s=10,70")
+    assert list(links.values()) == ["x-0", "x-1", "x-2", "x-3"]
+    own = told[told.index('id="x-3"') :]
+    assert "fastest: offered load 70 requests/s" in own
+    why = "<td>moved 1, queue and prefill 1</td><td>8 (moved), 7 (queue and prefill)</td>"
+    assert f"<td>1</td><td>61.0</td><td>2</td>{why}" in own
+    assert "python -m gsim page experiment=x policy=fastest trace.rate_per_s=70 seed=SEED" in own
+    assert "<td>2</td>" not in told[: told.index('id="x-3"')]
+    page = charts(results, links)
+    assert [page.count(f'href="#x-{i}"') for i in range(4)] == [1, 1, 1, 1]
