@@ -21,7 +21,8 @@ _STYLE = """
 .claims td:nth-child(1), .claims td:nth-child(3) { white-space: nowrap } .claims td:nth-child(3) { font-weight: 600 }
 .seen { color: var(--yes) } .not { color: var(--no) } .left { color: var(--soft) }
 .runs td:nth-last-child(-n+2), .runs th:nth-last-child(-n+2) { text-align: left; white-space: normal }
-.chart a { cursor: pointer } details.runs { margin: .3rem 0 .3rem 1rem } details:target > summary { outline: 2px solid var(--link) }
+.chart a { cursor: pointer } details.runs { margin: .3rem 0 .3rem 1rem }
+details:target > summary { outline: 2px solid var(--link) }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem }
 """
 
