@@ -75,7 +75,7 @@ def _misses(results: ResultsFolder) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame({"policy": [], "seed": [], "cause": [], "late_s": [], "request_id": []})
     found = pd.read_parquet(path, filters=[("counted", "==", True), ("good", "==", False)])
-    columns: dict[str, Any] = {name: found[name].to_numpy() for name in found if name != "status"}
+    columns: dict[str, Any] = {str(name): found[name].to_numpy() for name in found if name != "status"}
     columns["status"] = found["status"].astype(str).map(_CODES).to_numpy()
     columns.setdefault("retries", np.zeros(len(found), dtype=int))
     return found.assign(cause=causes(columns), late_s=late_s(columns))
