@@ -34,11 +34,12 @@ def new_figure(
     To be drawn inside ``with house_style():``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from gsim.study.shown import ShownFigure
 
     columns = columns or panels
     rows = -(-panels // columns)
-    figure = Figure(figsize=(width * columns + 0.3, height * rows), layout="constrained")
+    figure = ShownFigure(figsize=(width * columns + 0.3, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
     for axis in axes[panels:]:

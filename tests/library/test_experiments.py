@@ -16,6 +16,7 @@ from gsim.report.loading import ResultsFolder
 from gsim.report.policy_colours import colour_places
 from gsim.report.table import sweep_table
 from gsim.run.settings import read_seeds
+from gsim.study.figure import new_figure
 
 OWN = """
 trace: {requests: 30, rate_per_s: 40}
@@ -117,3 +118,12 @@ def test_a_policy_has_its_colour_whoever_is_beside_it():
     places = colour_places(many)
     assert sorted(places.values()) == list(range(14))
     assert list(places) == many
+
+
+def test_a_notebook_shows_a_figure_without_pyplot():
+    from IPython.core.formatters import DisplayFormatter
+
+    figure, axes = new_figure(2)
+    axes[0].plot([0, 1], [0, 1])
+    shown, _ = DisplayFormatter().format(figure)
+    assert shown["image/png"].startswith(b"\x89PNG")
