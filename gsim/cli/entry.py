@@ -16,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.launch import launch_cells, launch_study, place_rates, results_folder
-from gsim.cli.listing import group_help, listing, option_help
+from gsim.cli.listing import COMMANDS, group_help, listing, option_help
 from gsim.cli.look import look
 from gsim.cli.words import as_given, unknown_key
 from gsim.core import ConfigError, GsimError
@@ -82,6 +82,9 @@ def message_of(error: Exception) -> str:
 
 def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     """Run a command line; raises what goes wrong. ``more_to_come``: its workers are kept for the next command."""
+    if words and words[0] in COMMANDS and words[1:2] in (["--help"], ["-h"]):
+        print(f"python -m gsim {COMMANDS[words[0]]}")  # noqa: T201
+        return 0
     if words and words[0] == "compare":
         return _compare(words[1:])
     if words and words[0] == "tune":

@@ -35,6 +35,28 @@ python -m gsim --help experiment     the experiments and what each of them asks
 python -m gsim --help fields         seeds, warmup_s, out ...: fields beside the groups
 python -m gsim reference             all of it on one page        (also docs/reference.md)
 Own files: ./extensions/*.py (imported by every command), ./experiments/*.yaml, ./profiles/*.yaml"""
+_ONE_RUN = (
+    "policy=LABEL and values of the grid choose one cell of a sweep, seed=N one of its runs (else the first seed);\n"
+    "GROUP=NAME and GROUP.FIELD=VALUE are as in any other command"
+)
+#: Command -> its usage, and what it does.
+COMMANDS = {
+    "explain": f"""explain request=ID [policy=LABEL] [seed=N] [...]
+one request's story: what the router saw and chose, what happened, why it was late
+{_ONE_RUN}""",
+    "page": f"""page [policy=LABEL] [seed=N] [file=NAME] [...]
+one run as an HTML file (run.html in the results folder): who missed and why, every instance over time, stories
+{_ONE_RUN}""",
+    "timeline": f"""timeline [policy=LABEL] [seed=N] [...]
+one run as timeline.json, for Perfetto, and as a figure
+{_ONE_RUN}""",
+    "compare": """compare DIR[:POLICY] DIR[:POLICY] [METRIC ...]
+two results, paired by seed; with two routers (ROUTER[+RECTIFIER]) in place of folders, both are run first""",
+    "check": """check NAME, or check GROUP=NAME
+whether a policy keeps to what every policy of its group must""",
+    "reference": """reference [options|seams|results]
+a page of the documentation, made from the code""",
+}
 _HIDDEN = ("name", "question", "paper", "sweep", "figure", "small")
 
 

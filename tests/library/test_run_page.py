@@ -69,3 +69,11 @@ def test_times_stand_in_order_inside_the_drawing():
     assert places == sorted(places)
     assert places[0] == places[1]
     assert places[3] == places[4]
+
+
+@pytest.mark.parametrize("command", ["explain", "page", "timeline", "compare", "check", "reference"])
+def test_a_command_says_what_it_does(command, capsys):
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"python -m gsim {command} ")
+    assert "unknown" not in said
