@@ -59,8 +59,10 @@ def _in_time(record: Mapping[str, Any]) -> bool:
 
 def _asked(record: Mapping[str, Any]) -> str:
     session = f" (turn {record['turn']} of session {record['session_id']})" if record["turn"] > 0 else ""
+    never = math.isnan(record["arrival_s"])
+    arrived = "had not arrived when the run stopped," if never else f"arrived at {record['arrival_s']:.3f} s"
     return (
-        f"request {record['request_id']}{session}, class {record['task']}: arrived at {record['arrival_s']:.3f} s with "
+        f"request {record['request_id']}{session}, class {record['task']}: {arrived} with "
         f"{record['prompt_tokens']} prompt tokens, due {record['slo_s']:.3f} s later. It was to generate "
         f"{record['output_tokens']} tokens, which the router could not know."
     )

@@ -20,7 +20,8 @@ pre { overflow-x: auto; font-size: .8rem; line-height: 1.4; background: var(--ti
 .setup pre { max-height: 24rem; overflow: auto }
 details:target { outline: 2px solid var(--link); outline-offset: 4px }
 @media print { details.setup { display: none } figure, pre { overflow: visible } pre { white-space: pre-wrap }
-  svg[viewBox] { min-width: 0 } .worst, .causes { font-size: .7rem } .causes td, .worst td { padding: .2rem .35rem } }
+  svg[viewBox] { min-width: 0 } table { font-size: .7rem } td, th { padding: .2rem .35rem; white-space: normal }
+  .causes td:last-child { min-width: 0 } meter { display: none } }
 """
 
 SCRIPT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ import pytest
 
 import gsim
 from gsim.cli.entry import main
+from gsim.core import Status
+from gsim.inspect.explain import tell
 from gsim.inspect.missed import by_cause, worst
 from gsim.inspect.run_drawing import across
+from gsim.inspect.story import Story
 
 CRASH = {"name": "injected", "planned": [{"kind": "crash", "at_s": 0.5, "for_s": 1.0, "instance": 3}]}
 FEW = {"requests": 60, "rate_per_s": 60}
@@ -62,6 +66,14 @@ def test_where_nobody_missed_the_page_says_so(capsys, tmp_path):
     page = (tmp_path / "here" / "mine.html").read_text()
     assert "Nobody" in page
     assert "python -m gsim explain request=ID trace.requests=5 out=here seed=2<" in page
+
+
+def test_who_never_arrived_has_a_story_without_a_time():
+    record = {"request_id": 3, "turn": 1, "session_id": 0, "task": "chat", "arrival_s": np.nan, "slo_s": 2.0}
+    record |= {"prompt_tokens": 7, "output_tokens": 9, "status": int(Status.CUT)}
+    said = tell(Story(record, (), (), ()), types.SimpleNamespace(instances=()))
+    assert "class chat: had not arrived when the run stopped, with 7 prompt tokens" in said
+    assert said.endswith("It was cut: a miss.")
 
 
 def test_times_stand_in_order_inside_the_drawing():
