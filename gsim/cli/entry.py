@@ -89,6 +89,9 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
         return _compare(words[1:])
     if words and words[0] == "tune":
         words = ["experiment=tune", *words[1:]]
+    if words and words[0] == "report":
+        print(_report(words[1:]))  # noqa: T201
+        return 0
     experiments = register_schema()
     if words and words[0] == "check":
         return _check(words[1:])
@@ -116,6 +119,12 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
             made = grid(hydra, config, overrides) if multirun else single(plain(config))
             return launch_cells(hydra, config, made, words, multirun, dry, more_to_come)
     return launch_study(config, words, commands, dry)
+
+
+def _report(words: list[str]) -> str:
+    from gsim.cli.folder_report import report_command
+
+    return f"{report_command(words)}: figure, tables, findings, and the runs of every point"
 
 
 def _reference(words: list[str], experiments: Mapping[str, Experiment]) -> str:

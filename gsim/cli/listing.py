@@ -20,8 +20,8 @@ gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodp
   python -m gsim compare ROUTER ROUTER [...]                        two routers on the same seeds
   python -m gsim explain request=ID [...]                           one request's story
   python -m gsim page [...]                                         one run: who missed, and why (HTML)
-  python -m gsim timeline [...]                                     one run, for Perfetto
   python -m gsim tune router=NAME [...]                             search a policy's fields
+  python -m gsim report DIR                                         a results folder as a page (HTML)
   ... --dry-run                                                     what would run, how long
   python -m gsim check NAME                                         does a policy keep its promises
 
@@ -52,6 +52,8 @@ one run as timeline.json, for Perfetto, and as a figure
 {_ONE_RUN}""",
     "compare": """compare DIR[:POLICY] DIR[:POLICY] [METRIC ...]
 two results, paired by seed; with two routers (ROUTER[+RECTIFIER]) in place of folders, both are run first""",
+    "report": """report DIR
+a results folder as one HTML file (report.html in it): figure, tables, findings, and the runs of every point""",
     "check": """check NAME, or check GROUP=NAME
 whether a policy keeps to what every policy of its group must""",
     "reference": """reference [options|seams|results]

@@ -56,6 +56,11 @@ def _runs(cell: LoadedCell, results: ResultsFolder, misses: pd.DataFrame, comman
 
 def _again(cell: LoadedCell, command: str) -> str:
     """What must be run for a story: nothing of that is kept in a results folder."""
+    if not command.startswith("python -m gsim "):
+        return (
+            '<p class="command">A story needs the run again: <code>gsim.simulate(...)</code> with what is said here '
+            "and its seed, then <code>.page(FILE)</code> or <code>.explain(ID)</code>.</p>"
+        )
     at = known(cell.point)
     words = [word for word in shlex.split(command.removeprefix("python -m gsim")) if word.partition("=")[0] not in at]
     point = [f"{field}={level(value)}" for field, value in at.items()]

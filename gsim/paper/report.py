@@ -13,9 +13,8 @@ from gsim.metrics import interval_of
 from gsim.paper.claims import Claim
 from gsim.paper.gains import GOODSERVE, gain_rows
 from gsim.report.loading import ResultsFolder, load
-from gsim.report.table import interval_text
+from gsim.report.table import interval_text, level_notes, level_sign
 from gsim.report.wording import known, level, number, title
-from gsim.study.steadiness import has_no_level
 
 _MOST_ROWS = 60
 
@@ -86,7 +85,7 @@ def _setup(config: dict[str, Any]) -> str:
         f"Trace: {config['trace']['name']} ({', '.join(f'{k} {level(v)}' for k, v in trace.items() if v != '')}).",
         f"SLO: {config['slo']['name']} ({', '.join(f'{k} {level(v)}' for k, v in slo.items())}).",
         f"Predictor: {config['predictor']['name']}.",
-        f"Seeds: {config['seeds']}; warm-up cut {config['warmup_s']:g} s.",
+        f"Seeds: {config['seeds']}; warm-up cut {level(config['warmup_s'])} s.",
     ]
     return " ".join([*parts, f"Swept: {swept}."] if swept else parts)
 
@@ -115,13 +114,14 @@ def _sweep_tables(folder: Path, config: dict[str, Any]) -> list[Table]:
     for metric in [*([asked] if isinstance(asked, str) else asked), *regret]:
         pivot: dict[str, dict[str, str]] = {}
         for cell in results.cells:
-            text = interval_text(*interval_of(cell, metric), joint=" ± ") + ("*" if has_no_level(cell) else "")
+            text = interval_text(*interval_of(cell, metric), joint=" ± ") + level_sign(cell)
             at = ", ".join(level(value) for value in known(cell.point).values())
             pivot.setdefault(cell.label, {})[at or "all"] = text
         columns = list(dict.fromkeys(column for row in pivot.values() for column in row))
         rows = [[policy, *(row.get(column, "") for column in columns)] for policy, row in pivot.items()]
         by = ", ".join(title(point) for point in results.points) or "policy"
-        tables.append(Table(f"{title(metric)} by {by}", ["policy", *columns], rows))
+        notes = level_notes(text for row in rows for text in row[1:])
+        tables.append(Table("; ".join([f"{title(metric)} by {by}", *notes]), ["policy", *columns], rows))
     return tables
 
 

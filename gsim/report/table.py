@@ -51,8 +51,9 @@ def sweep_table(results: Sequence[Measured], metric: str) -> str:
         rows = [[label, *(found.get((label, repr(p)), "") for p in shown)] for label in labels]
         blocks.append(render(["", *(_point(p) for p in shown)], rows))
     fields = ", ".join(points[0]) if points and points[0] else "all"
-    marks = "".join(f"; {note}" for note in level_notes(found.values()))
-    return f"{metric} by {fields} (mean ± half-width of the 95 % interval{marks})\n" + "\n\n".join(blocks)
+    notes = level_notes(found.values())
+    head = [f"{metric} by {fields} (mean ± half-width of the 95 % interval)", *(["; ".join(notes)] if notes else [])]
+    return "\n".join([*head, "\n\n".join(blocks)])
 
 
 #: Signs behind a mean, and what they say.

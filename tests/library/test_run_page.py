@@ -83,7 +83,7 @@ def test_times_stand_in_order_inside_the_drawing():
     assert places[3] == places[4]
 
 
-@pytest.mark.parametrize("command", ["explain", "page", "timeline", "compare", "check", "reference"])
+@pytest.mark.parametrize("command", ["explain", "page", "timeline", "compare", "report", "check", "reference"])
 def test_a_command_says_what_it_does(command, capsys):
     assert main([command, "--help"]) == 0
     said = capsys.readouterr().out
