@@ -19,9 +19,9 @@ gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodp
   python -m gsim router=random,goodserve trace.rate_per_s=40,80     a grid of your own
   python -m gsim compare ROUTER ROUTER [...]                        two routers on the same seeds
   python -m gsim explain request=ID [...]                           one request's story
-  python -m gsim page [...]                                         one run: who missed, and why (HTML)
+  python -m gsim page [...]                                         one run as a page: who was late
   python -m gsim tune router=NAME [...]                             search a policy's fields
-  python -m gsim report DIR                                         a results folder as a page (HTML)
+  python -m gsim report DIR                                         a results folder as a page
   ... --dry-run                                                     what would run, how long
   python -m gsim check NAME                                         does a policy keep its promises
 
