@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, register
@@ -21,8 +21,8 @@ class Wva:
     instance less would leave at least that much spare. Ties by name. No state.
 
     Source: llm-d-incubation/workload-variant-autoscaler, docs/saturation-analyzer.md (V1, its recommended thresholds).
-    Simplified: usage is what was scraped last, not the largest of a minute; scale to zero and per-variant bounds are
-    left out; requests that wait at the gateway count as waiting at the instances.
+    Simplified: usage is what was scraped last, not the largest of a minute; scale to zero and bounds per
+    variant from above are left out; requests that wait at the gateway count as waiting at the instances.
     """
 
     kv_threshold: float = 0.8
@@ -32,6 +32,8 @@ class Wva:
     min_instances: int = 1
     max_instances: int | None = None
     """None: as many as there are slots."""
+    min_replicas: dict[str, int] = field(default_factory=dict)
+    """By card, what its variant does not shrink below (``{A800-80G: 1}``); others may go to none."""
     interval_s: float = 30.0
     needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
 
@@ -46,6 +48,10 @@ class Wva:
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """At most one step."""
+        unknown = sorted(set(self.min_replicas) - set(view.static.gpu))
+        if unknown:
+            there = ", ".join(dict.fromkeys(view.static.gpu))
+            raise ConfigError(f"scaler.min_replicas: the pool has no card '{unknown[0]}'; it has: {there}")
         coming = int(slots.coming.sum())
         most = len(slots) if self.max_instances is None else min(self.max_instances, len(slots))
         ready = view.available
@@ -79,7 +85,7 @@ class Wva:
 
     def _less(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         for variant in sorted(variants_of(view.static), key=_by_price, reverse=True):
-            if any(slots.up[slot] for slot in variant.slots):
+            if sum(bool(slots.up[slot]) for slot in variant.slots) > self.min_replicas.get(variant.name, 0):
                 return emptiest(slots, view, [slot for slot in variant.slots if slots.up[slot]], 1)
         return ()
 

@@ -121,6 +121,13 @@ def test_wva_adds_the_cheapest_and_takes_the_dearest(up, kv, waiting, steps):
     assert list(build("scaler", "wva").review(slots, view)) == steps
 
 
+def test_wva_keeps_the_least_of_a_variant_and_names_cards_that_are_not_there():
+    slots, view = pool("1110")
+    assert list(build("scaler", "wva", min_replicas={"fast": 1}).review(slots, view)) == [Drain(1)]
+    with pytest.raises(ConfigError, match="the pool has no card 'faster'; it has: slow, fast"):
+        build("scaler", "wva", min_replicas={"faster": 1}).review(slots, view)
+
+
 # ------------------------------------------------------------------------------------------------ allocation programs
 @pytest.mark.parametrize(
     ("loads", "counts"),

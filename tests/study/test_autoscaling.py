@@ -44,6 +44,8 @@ def test_a_short_day_is_measured_and_bounded(tmp_path):
     assert (own["cost_usd"] / 2.3 * 3600).between(60.0, 75.0).all()
     assert table.loc["fixed 2+1+0", "instances_up"] == 3.0
     assert 0 < table.loc["wva", "usd_per_day"] < table.loc["fixed 4+4+2", "usd_per_day"]
+    # Neither KV nor queue fills before requests are late: it shrinks to the cheapest card, where they are.
+    assert table.loc["wva", "attainment"] < table.loc["fixed 2+1+0", "attainment"] - 0.3
     assert (found.tables["lower_bound"]["usd_per_hour"] > 0).all()
     assert found.tables["lower_bound"]["usd_per_hour"].mean() * 24 < table.loc["fixed 4+4+2", "usd_per_day"]
     assert len(found.notes) == 3
