@@ -49,6 +49,8 @@ class Speculation:
                 raise ConfigError(f"{name} must be 2 or more, not {getattr(self, name)}")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError(f"batch_sizes must be numbers from 1, not {list(self.batch_sizes)}")
+        if not self.profiles or not self.acceptances:
+            raise ConfigError("profiles must name a card, and acceptances a chance: there is nothing to compare")
         for acceptance in self.acceptances:
             self.config(acceptance)
 
