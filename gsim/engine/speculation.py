@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from gsim.core.errors import ConfigError
 
 _WHERE = "engine.speculation"
 _EAGLE_SHARE: Final = 0.1
+#: Where chances are given per task class: that of the others.
+OTHER: Final = "other"
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,12 @@ class SpeculationConfig:
 
     num_speculative_tokens: int = 0
     """Tokens proposed for a sequence in each iteration (k); 0: speculation is off."""
-    acceptance: float | None = None
-    """Chance that a proposed token is accepted, given that those before it were; None: ``curve`` says it."""
+    acceptance: float | Mapping[str, float] | None = None
+    """Chance that a proposed token is accepted, given that those before it were: one number, or one per task class
+    with ``other`` for the rest (``{code_agent: 0.85, other: 0.6}``). None, or no ``other``: ``curve`` says it."""
     curve: tuple[float, ...] = ()
     """Measured instead: shares of all proposals whose first, second, ... token was accepted, never rising (vLLM's
     ``spec_decode_num_accepted_tokens_per_pos`` divided by ``spec_decode_num_drafts``); k of them or more."""
-    by_task: Mapping[str, float] = field(default_factory=dict)
-    """``acceptance`` of classes of requests that differ from the others: ``{code_agent: 0.85}``."""
     draft_share: float = _EAGLE_SHARE
     """What a pass of the drafter takes, as a share of an iteration of the model over the same tokens. 0.1: weights that
     an EAGLE head reads beside Llama-3.1-8B (a layer of 32, the output head: 0.78 of 8.0 billion); 0: n-grams."""
@@ -45,17 +46,20 @@ class SpeculationConfig:
             raise ConfigError(f"{_WHERE}.num_speculative_tokens must be 0 (off) or more, not {k}")
         if k == 0:
             said = {"acceptance": self.acceptance is not None, "curve": bool(self.curve)}
-            said |= {"by_task": bool(self.by_task), "draft_s": self.draft_s != 0.0}
-            said["draft_share"] = self.draft_share != _EAGLE_SHARE
+            said |= {"draft_share": self.draft_share != _EAGLE_SHARE, "draft_s": self.draft_s != 0.0}
             refuse_idle(_WHERE, "num_speculative_tokens", said)
             return
-        if (self.acceptance is None) == (not self.curve):
-            given = "neither" if self.acceptance is None else "both"
-            raise ConfigError(f"{_WHERE}: give acceptance (one chance) or curve (measured shares), not {given}")
-        _check_shares("acceptance", () if self.acceptance is None else (self.acceptance,))
-        _check_shares("curve", self.curve)
-        for task, chance in self.by_task.items():
-            _check_shares(f"by_task.{task}", (chance,))
+        chances = self._by_task
+        if (OTHER in chances) == bool(self.curve):
+            given = "both" if self.curve else "neither"
+            raise ConfigError(
+                f"{_WHERE}: give acceptance (one chance, or one per task class and {OTHER}) or curve (measured shares) "
+                f"for tasks without a chance of their own, not {given}"
+            )
+        for task, chance in chances.items():
+            _check_share("acceptance" if task == OTHER else f"acceptance.{task}", chance)
+        for share in self.curve:
+            _check_share("curve", share)
         if self.curve and len(self.curve) < k:
             raise ConfigError(f"{_WHERE}.curve must have {k} shares or more (num_speculative_tokens), not {self.curve}")
         if any(later > earlier for earlier, later in zip(self.curve, self.curve[1:])):
@@ -69,10 +73,18 @@ class SpeculationConfig:
         """Whether anything is proposed."""
         return self.num_speculative_tokens > 0
 
+    @property
+    def _by_task(self) -> Mapping[str, float]:
+        """The chances of task classes, and of the others."""
+        if self.acceptance is None:
+            return {}
+        return self.acceptance if isinstance(self.acceptance, Mapping) else {OTHER: self.acceptance}
+
     def chances(self, task: str) -> tuple[float, ...]:
         """Per token proposed to a class of requests: the chance to be accepted, given that those before it were."""
         k = self.num_speculative_tokens
-        constant = self.by_task.get(task, self.acceptance)
+        chances = self._by_task
+        constant = chances.get(task, chances.get(OTHER))
         if constant is not None:
             return (constant,) * k
         before = (1.0, *self.curve)
@@ -93,7 +105,6 @@ def refuse_idle(where: str, switch: str, said: Mapping[str, bool]) -> None:
             raise ConfigError(f"{where}.{name} says nothing while {switch} is 0 (off); allowed: above 0")
 
 
-def _check_shares(name: str, shares: tuple[float, ...]) -> None:
-    for share in shares:
-        if not 0.0 <= share <= 1.0:
-            raise ConfigError(f"{_WHERE}.{name} must lie in [0, 1], not {share}")
+def _check_share(name: str, share: object) -> None:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{_WHERE}.{name} must be a number in [0, 1], not {share!r}")

@@ -52,6 +52,10 @@ def test_a_measured_curve_is_met_at_every_position():
     config = speculating(acceptance=None, curve=(0.8, 0.5, 0.4, 0.1))
     assert config.tokens_per_iteration() == pytest.approx(2.7)
     assert_measured(config, 2.7)
+    # Classes may have a chance of their own beside it.
+    beside = speculating(acceptance={"code": 0.9}, curve=(0.8, 0.5, 0.4))
+    assert beside.chances("code") == (0.9, 0.9, 0.9)
+    assert beside.chances("prose") == pytest.approx((0.8, 0.625, 0.8))
 
 
 def assert_measured(config: SpeculationConfig, expected: float) -> None:
@@ -69,7 +73,7 @@ def assert_measured(config: SpeculationConfig, expected: float) -> None:
 
 
 def test_classes_of_requests_have_their_own_chances():
-    config = speculating(acceptance=0.0, by_task={"code": 1.0})
+    config = speculating(acceptance={"code": 1.0, "other": 0.0})
     here = engine(config)
     here.submit(job(0, 0.0, 10, 9, task="code"), 0.0)
     here.submit(job(1, 0.0, 10, 9, task="prose"), 0.0)
@@ -217,14 +221,16 @@ def test_who_cannot_speculate_says_so():
     [
         ({"num_speculative_tokens": -1}, r"num_speculative_tokens must be 0 \(off\) or more, not -1"),
         ({"num_speculative_tokens": 0}, "acceptance says nothing while num_speculative_tokens is 0"),
-        ({"acceptance": 1.2}, r"acceptance must lie in \[0, 1\], not 1.2"),
-        ({"acceptance": float("nan")}, r"acceptance must lie in \[0, 1\], not nan"),
-        ({"acceptance": None}, r"give acceptance \(one chance\) or curve \(measured shares\), not neither"),
+        ({"acceptance": 1.2}, r"acceptance must be a number in \[0, 1\], not 1.2"),
+        ({"acceptance": float("nan")}, r"acceptance must be a number in \[0, 1\], not nan"),
+        ({"acceptance": None}, "give acceptance .* or curve .* for tasks without a chance of their own, not neither"),
+        ({"acceptance": {"code": 0.5}}, "give acceptance .* not neither"),
         ({"curve": (0.8, 0.5, 0.3)}, "give acceptance .* not both"),
+        ({"acceptance": "abc"}, r"acceptance must be a number in \[0, 1\], not 'abc'"),
         ({"acceptance": None, "curve": (0.8, 0.5)}, r"curve must have 3 shares or more .* not \(0.8, 0.5\)"),
         ({"acceptance": None, "curve": (0.5, 0.8, 0.3)}, "curve must never rise"),
-        ({"acceptance": None, "curve": (0.5, 0.4, -0.3)}, r"curve must lie in \[0, 1\], not -0.3"),
-        ({"by_task": {"code": 2.0}}, r"by_task.code must lie in \[0, 1\], not 2.0"),
+        ({"acceptance": None, "curve": (0.5, 0.4, -0.3)}, r"curve must be a number in \[0, 1\], not -0.3"),
+        ({"acceptance": {"code": 2.0, "other": 0.5}}, r"acceptance.code must be a number in \[0, 1\], not 2.0"),
         ({"draft_share": -0.1}, "draft_share must be a finite number, 0 or more, not -0.1"),
         ({"draft_s": math.inf}, "draft_s must be a finite number, 0 or more, not inf"),
     ],

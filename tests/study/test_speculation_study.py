@@ -47,7 +47,7 @@ def test_the_turning_point_is_interpolated_by_logarithms(gains, at):
     [
         ({"prompt_tokens": 1}, "prompt_tokens must be 2 or more, not 1"),
         ({"batch_sizes": (0, 4)}, r"batch_sizes must be numbers from 1, not \[0, 4\]"),
-        ({"acceptances": (1.5,)}, r"acceptance must lie in \[0, 1\], not 1.5"),
+        ({"acceptances": (1.5,)}, r"acceptance must be a number in \[0, 1\], not 1.5"),
         ({"profiles": ()}, "profiles must name a card"),
     ],
 )
