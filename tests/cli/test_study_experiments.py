@@ -29,7 +29,7 @@ def small(name):
     words.append("router=goodserve,random" if pair == "router" else f"{pair}={axes[pair][0]},{axes[pair][1]}")
     if values.get("until_s") is not None:
         # Long enough that something ends: what closed populations get done is counted by completion.
-        words += ["until_s=40" if name == "heavy_agents" else "until_s=4", "drain_s=2"]
+        words += ["until_s=40" if name in ("heavy_agents", "kv_offload") else "until_s=4", "drain_s=2"]
     return [*words, "trace.requests=40"] if "requests" in values.get("trace", {}) else words
 
 
