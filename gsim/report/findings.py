@@ -102,6 +102,9 @@ def _verdict(group: Sequence[Measured], comparisons: Sequence[Comparison], metri
         and c.first in known
         and c.second in known
     ]
+    if not here:
+        # Paired are only the metrics that policies are judged by; of others the tables tell.
+        return ""
     tied = [c.second if c.first == best else c.first for c in here if not c.result.significant]
     if len(tied) == len(known) - 1:
         return "no policy can be told from another"
