@@ -44,7 +44,9 @@ def composes(words):
 
 
 def on_one_core(words):
-    runs = not any(word.startswith("--") or word in ("explain", "check", "timeline", "page", "report") for word in words)
+    runs = not any(
+        word.startswith("--") or word in ("explain", "check", "timeline", "page", "report") for word in words
+    )
     between = words[:1] == ["compare"] and words[1].startswith("results/")
     return [*words, *HERE] if runs and not between else words
 
@@ -70,7 +72,11 @@ def test_readme_and_tutorial_work_as_they_are_typed(empty_folder, capsys):
 
 def few(words):
     """The command with less to do."""
-    if (words[:1] == ["compare"] and words[1].startswith("results/")) or words[:1] in (["--help"], ["check"], ["report"]):
+    if (words[:1] == ["compare"] and words[1].startswith("results/")) or words[:1] in (
+        ["--help"],
+        ["check"],
+        ["report"],
+    ):
         return words
     kept = [word for word in words if word.partition("=")[0] not in ("seeds", "trace.requests", "trace.duration_s")]
     extra = [f"{name}={value}" for name, value in FEW.items()]
