@@ -5,6 +5,7 @@ Few requests are at risk at a time, of however many are in flight: numbers cost 
 
 from __future__ import annotations
 
+from math import inf
 from typing import final
 
 from gsim.core import ActiveRequests, ClusterView
@@ -35,7 +36,17 @@ class Candidate:
 class Targets:
     """The instances as targets of moves at one review."""
 
-    __slots__ = ("_queue_s", "_room_tokens", "_tpot_s", "free", "least_tpot_s", "least_wait_s", "now_s", "open")
+    __slots__ = (
+        "_nominal_s",
+        "_queue_s",
+        "_room_tokens",
+        "_tpot_s",
+        "free",
+        "least_tpot_s",
+        "least_wait_s",
+        "now_s",
+        "open",
+    )
 
     def __init__(self, view: ClusterView, able: list[bool], free: list[int]) -> None:
         """``able``: who may take requests in; ``free``: moves that each can still take part in."""
@@ -45,6 +56,7 @@ class Targets:
         """Those that can take one in."""
         self._queue_s: list[float] = view.queue_s.tolist()
         self._tpot_s: list[float] = view.tpot_s.tolist()
+        self._nominal_s: list[float] = view.static.nominal_tpot_s.tolist()
         self._room_tokens: list[float] = (view.static.kv_capacity_tokens * (1.0 - view.kv_usage)).tolist()
         self.least_wait_s = self.now_s + min([self._queue_s[i] for i in self.open], default=0.0)
         self.least_tpot_s = min([self._tpot_s[i] for i in self.open], default=0.0)
@@ -71,9 +83,26 @@ class Targets:
                 found.append(i)
         return found
 
-    def finish_s(self, request: Candidate, target: int, cost_s: float) -> float:
-        """When a request would finish at a target, if its move costs ``cost_s``."""
-        return self.now_s + cost_s + request.remaining_tokens * self._tpot_s[target]
+    def just_enough(self, request: Candidate, saving: list[int], costs_s: list[float], choice: str) -> int | None:
+        """Which of some targets a request goes to, given what its move to each would cost; None: none saves it so.
+
+        ``choice``: see ``RiskMonitor``. Ties: the earlier target.
+        """
+        now_s, bound_s, remaining_tokens = self.now_s, request.bound_s, request.remaining_tokens
+        tpot_s, nominal_s = self._tpot_s, self._nominal_s
+        fastest, weakest = choice == "fastest", choice == "weakest"
+        best = None
+        best_slowness_s = best_preference = -inf
+        for k in range(len(saving)):
+            target = saving[k]
+            finish_s = now_s + costs_s[k] + remaining_tokens * tpot_s[target]
+            if not finish_s <= bound_s:
+                continue
+            slowness_s = nominal_s[target] if weakest else 0.0
+            preference = -finish_s if fastest else finish_s
+            if slowness_s > best_slowness_s or (slowness_s == best_slowness_s and preference > best_preference):
+                best, best_slowness_s, best_preference = target, slowness_s, preference
+        return best
 
 
 def candidates(
@@ -92,30 +121,29 @@ def candidates(
 
     ``remaining_tokens`` and ``finish_s`` (where it is): of every active request.
     """
-    request_id: list[int] = active.request_id.take(late).tolist()
-    source: list[int] = active.instance.take(late).tolist()
-    context_tokens: list[int] = (active.prompt_tokens.take(late) + active.generated_tokens.take(late)).tolist()
-    remaining: list[float] = remaining_tokens.take(late).tolist()
-    stays_s: list[float] = finish_s.take(late).tolist()
-    deadline_s: list[float] = active.deadline_s.take(late).tolist()
-    moves: list[int] = active.moves.take(late).tolist()
-    moving: list[bool] = active.moving.take(late).tolist()
-    previous: list[int] = active.previous.take(late).tolist()
-    moved_s: list[float] = active.moved_s.take(late).tolist()
+    rows: list[int] = late.tolist()
+    source: list[int] = active.instance[late].tolist()
+    remaining: list[float] = remaining_tokens[late].tolist()
+    stays_s: list[float] = finish_s[late].tolist()
+    deadline_s: list[float] = active.deadline_s[late].tolist()
     free, now_s = targets.free, targets.now_s
     # The best that any target could do (its queue and speed taken apart): what misses even so is beyond rescue.
     least_wait_s, least_tpot_s = targets.least_wait_s, targets.least_tpot_s
     found: list[Candidate] = []
-    for k in range(len(request_id)):
-        if moving[k] or moves[k] >= max_moves or free[source[k]] <= 0:
-            continue
+    for k in range(len(rows)):
         bound_s = min(deadline_s[k] - target_margin_s, stays_s[k] - min_gain_s)
-        if least_wait_s + remaining[k] * least_tpot_s <= bound_s:
-            one = Candidate(request_id[k], source[k], context_tokens[k], remaining[k], deadline_s[k])
-            one.bound_s = bound_s
-            if now_s - moved_s[k] < no_return_s:
-                one.barred = previous[k]
-            found.append(one)
+        if free[source[k]] <= 0 or not least_wait_s + remaining[k] * least_tpot_s <= bound_s:
+            continue
+        # They are few by now, so the rest is looked up one by one.
+        row = rows[k]
+        if active.moving[row] or active.moves[row] >= max_moves:
+            continue
+        context_tokens = int(active.prompt_tokens[row]) + int(active.generated_tokens[row])
+        one = Candidate(int(active.request_id[row]), source[k], context_tokens, remaining[k], deadline_s[k])
+        one.bound_s = bound_s
+        if now_s - float(active.moved_s[row]) < no_return_s:
+            one.barred = int(active.previous[row])
+        found.append(one)
     found.sort(key=_deadline)
     return found
 

@@ -70,7 +70,7 @@ class RiskMonitor:
     def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
         """The moves that save requests, given what is moving already."""
         remaining = np.maximum(active.predicted_tokens - active.generated_tokens, 1.0)
-        finish_s = view.now_s + remaining * view.tpot_s.take(active.instance)
+        finish_s = view.now_s + remaining * view.tpot_s[active.instance]
         _add_wait(finish_s, active, view)
         late = (finish_s > active.deadline_s - self.margin_s).nonzero()[0]
         if not len(late):
@@ -95,7 +95,7 @@ class RiskMonitor:
     def _able(self, late: Ints, source: Ints, view: ClusterView) -> list[bool]:
         """Which instances are up and have few enough requests at risk to take in others'."""
         held = np.bincount(source, minlength=len(view))
-        risky = np.bincount(source.take(late), minlength=len(view))
+        risky = np.bincount(source[late], minlength=len(view))
         able: list[bool] = (view.available & (risky <= self.max_target_risk * held)).tolist()
         return able
 
@@ -114,16 +114,8 @@ class RiskMonitor:
 
     def _target(self, request: Candidate, saving: list[int], targets: Targets, view: ClusterView) -> int | None:
         """Where one request goes: the just-good-enough of those that save it with its move's cost included, or None."""
-        costs_s = view.move_cost_s(request.context_tokens, request.source, np.array(saving)).tolist()
-        finish_s = {i: targets.finish_s(request, i, cost_s) for i, cost_s in zip(saving, costs_s, strict=True)}
-        good = [i for i in saving if finish_s[i] <= request.bound_s]
-        if self.choice == "fastest":
-            return min(good, key=finish_s.__getitem__, default=None)
-        if self.choice == "weakest" and good:
-            nominal_s: list[float] = view.static.nominal_tpot_s.tolist()
-            slowest_s = max(nominal_s[i] for i in good)
-            good = [i for i in good if nominal_s[i] == slowest_s]
-        return max(good, key=finish_s.__getitem__, default=None)
+        costs_s: list[float] = view.move_cost_s(request.context_tokens, request.source, np.array(saving)).tolist()
+        return targets.just_enough(request, saving, costs_s, self.choice)
 
 
 def _add_wait(finish_s: Floats, active: ActiveRequests, view: ClusterView) -> None:
@@ -133,7 +125,7 @@ def _add_wait(finish_s: Floats, active: ActiveRequests, view: ClusterView) -> No
     """
     rows = (active.generated_tokens == 0).nonzero()[0]
     if len(rows):
-        source = active.instance.take(rows)
-        prefill_s = active.prompt_tokens.take(rows) * view.prefill_s_per_token.take(source)
-        due_s = active.dispatched_s.take(rows) + view.queue_s.take(source) + prefill_s
+        source = active.instance[rows]
+        prefill_s = active.prompt_tokens[rows] * view.prefill_s_per_token[source]
+        due_s = active.dispatched_s[rows] + view.queue_s[source] + prefill_s
         finish_s[rows] += np.maximum(due_s - view.now_s, prefill_s)
