@@ -10,7 +10,7 @@ from typing import Any
 
 from gsim.cluster import InstanceSpec
 from gsim.cluster.slot_config import SlotConfig
-from gsim.core import BOTH, ConfigError
+from gsim.core import BOTH, DECODE, PREFILL, ConfigError
 from gsim.core.role import check_role
 from gsim.engine import EngineConfig
 from gsim.latency import Profile, load_profile
@@ -125,6 +125,15 @@ POOLS: Mapping[str, tuple[str, PoolConfig]] = {
         _pool("v100-llama-3.1-8b", "a40-llama-3.1-8b", "a800-llama-3.1-8b", "h800-llama-3.1-8b"),
     ),
     "uniform": ("Four A800 with Llama-3.1-8B: a control without any heterogeneity.", _pool(("a800-llama-3.1-8b", 4))),
+    "split": (
+        "Four A800 with Llama-3.1-8B, one of which computes prompts and three generate outputs.",
+        PoolConfig(
+            (
+                InstanceGroup("a800-llama-3.1-8b", 1, role=PREFILL),
+                InstanceGroup("a800-llama-3.1-8b", 3, role=DECODE),
+            )
+        ),
+    ),
     "large": (
         "Llama-3.1-70B on two H800 instances of 4 cards, four A800 of 4 and two A40 of 8.",
         _pool(("h800-llama-3.1-70b-tp4", 2), ("a800-llama-3.1-70b-tp4", 4), ("a40-llama-3.1-70b-tp8", 2)),

@@ -11,10 +11,11 @@ from gsim.core import ConfigError, build, entries
 from gsim.migration.llumnix import Llumnix, freeness_blocks
 from gsim.migration.risk_monitor import RiskMonitor
 from gsim.migration.slo_rebalance import SloRebalance
+from gsim.migration.star import Star, _Outlook
 
 
 def test_the_group_lists_the_rectifiers():
-    assert {"none", "risk_monitor", "llumnix", "slo_rebalance"} <= set(entries("rectifier"))
+    assert {"none", "risk_monitor", "llumnix", "slo_rebalance", "star"} <= set(entries("rectifier"))
 
 
 def test_none_never_reviews(pool, requests):
@@ -295,3 +296,62 @@ def test_the_objective_follows_the_requests_where_none_is_given(pool, requests):
 def test_thresholds_must_be_in_order():
     with pytest.raises(ConfigError, match="target_below"):
         SloRebalance(target_below=0.99)
+
+
+# ------------------------------------------------------------------------------------------------------------- STAR
+def test_star_moves_what_will_be_long_from_where_it_gathers(pool, requests):
+    """Two instances have the same context now; on one of them it will go on growing."""
+    view = pool(3, tpot_s=0.02, kv_tokens=10_000)
+    on = [0, 0, 1, 1, 2]
+    to_come = [1000.0, 990.0, 1.0, 1.0, 1.0]
+    active = requests(5, instance=on, prompt_tokens=[900] * 4 + [1700], predicted_tokens=10 + np.array(to_come))
+    (move,) = Star(threshold=0.05).review(active, view)
+    assert (move.request_id, move.target) == (0, 1)
+    # The present alone is even enough.
+    assert list(Star(threshold=0.05, steps=0).review(active, view)) == []
+
+
+def test_star_says_what_its_formula_says(pool, requests):
+    """By hand: two instances, three requests, now and one step of 2 s (100 tokens)."""
+    view = pool(2, tpot_s=0.02, kv_tokens=1000)
+    active = requests(3, prompt_tokens=[90, 190, 290], generated_tokens=10, predicted_tokens=[510.0, 510.0, 60.0])
+    loads = np.array([[600, 500], [0, 0]]) / 1000
+    weights = np.array([1.0, 0.5])
+    outlook = _Outlook(Star(horizon_s=2.0, steps=1, decay=0.5), np.arange(3), active, view)
+    assert outlook.imbalance() == pytest.approx(loads.var(axis=0) @ weights)
+    moved = [np.array([[500, 300], [100, 200]]), np.array([[400, 200], [200, 300]]), np.array([[300, 500], [300, 0]])]
+    after = [(each / 1000).var(axis=0) @ weights for each in moved]
+    assert outlook.imbalance_after(np.arange(3), 0, 1) == pytest.approx(after)
+    outlook.move(1, 0, 1)
+    assert outlook.imbalance() == pytest.approx(after[1])
+    # The best of the three, if it pays: 0.1 s of standstill against 50 tokens (1 s), or 500 (10 s).
+    assert [move.request_id for move in Star(horizon_s=2.0, steps=1, decay=0.5).review(active, view)] == [1]
+    assert list(Star(horizon_s=2.0, steps=1, decay=0.5, amortise=1000.0).review(active, view)) == []
+
+
+def test_star_spares_whom_it_must(pool, requests):
+    view = pool(2, tpot_s=0.02, kv_tokens=10_000)
+    busy = {"predicted_tokens": 1000.0, "prompt_tokens": 500}
+    rule = Star(threshold=0.05)
+    assert len(list(rule.review(requests(4, **busy), view))) == 1
+    for kept in ({"moving": True}, {"moves": 2}, {"generated_tokens": 0}, {"previous": 1, "moved_s": -5.0}):
+        assert list(rule.review(requests(4, **busy, **kept), view)) == [], kept
+    view.available[1] = False
+    assert list(rule.review(requests(4, **busy), view)) == []
+    full = pool(2, tpot_s=0.02, kv_tokens=2000)
+    on = [0, 0, 0, 1, 1]
+    assert list(rule.review(requests(5, instance=on, **{**busy, "predicted_tokens": 400.0}), full)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": -1}, "rectifier.steps must be 0 or more, not -1"),
+        ({"decay": 0.0}, r"rectifier.decay must be in \(0, 1\], not 0.0"),
+        ({"horizon_s": 0.0}, "rectifier.horizon_s must be a finite number greater than 0, not 0.0"),
+        ({"threshold": -0.1}, "rectifier.threshold must be 0 or more, not -0.1"),
+    ],
+)
+def test_star_refuses_what_it_cannot_keep(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Star(**fields)
