@@ -19,7 +19,15 @@ def jobs_of(settings: Settings, seed: int) -> list[Job]:
 
 
 def servers_of(scenario: Scenario) -> list[Server]:
-    """The pool as the integer program sees it. Faults only take capacity away, so a bound may leave them out."""
+    """The pool as the integer program sees it. Faults only take capacity away, so a bound may leave them out.
+
+    Raises ``ConfigError`` for a pool with roles: bound and plan take a request to be served where it is sent.
+    """
+    if scenario.has_roles:
+        raise ConfigError(
+            "pool.instances has roles: the upper bound and the plan know requests that one instance serves from their "
+            "prompt to their end; leave bound=true and router=ilp_plan out, or let all instances be role=both"
+        )
     return [Server.of(spec.name, spec.profile.latency, spec.limits) for spec in scenario.instances]
 
 

@@ -51,6 +51,12 @@ class CheapestPool:
         """Pools from the cheapest on, a batch at a time, until enough of them hold."""
         import pandas as pd
 
+        if context.settings.scenario().has_roles:
+            raise ConfigError(
+                "cheapest_pool tries mixtures of `profiles` that serve whole requests, and the pool has roles; compare "
+                "splits with a sweep over pool.instances (experiment=disaggregation)"
+            )
+
         pools = self._pools()
         rows: list[dict[str, Any]] = []
         batch = max(4, 2 * abs(context.n_jobs))
