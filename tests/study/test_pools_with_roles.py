@@ -29,7 +29,7 @@ def test_a_role_is_part_of_an_instances_name():
     instances = on({"profile": CARD, "role": "prefill"}, {"profile": CARD, "count": 2, "role": "decode"}, copies=2)
     names = [spec.name for spec in instances.scenario().instances]
     assert names == [
-        f"A800-{name}" for name in ("prefill-0", "decode-0", "decode-1", "prefill-1", "decode-2", "decode-3")
+        f"A800-80G-{name}" for name in ("prefill-0", "decode-0", "decode-1", "prefill-1", "decode-2", "decode-3")
     ]
     assert [spec.role for spec in settings(pool={"name": "split"}).scenario().instances] == ["prefill"] + ["decode"] * 3
 
@@ -54,7 +54,7 @@ def test_the_choice_of_a_handover_changes_a_run_and_its_fields_are_checked():
                 {"profile": "h800-llama-3.1-70b-tp4", "role": "prefill"},
                 {"profile": "a40-llama-3.1-70b-tp8", "role": "decode"},
             ],
-            r"one KV layout, not 2 \(.*H800-prefill: llama-3.1-70b/bf16/tp4.*\)",
+            r"one KV layout, not 2 \(.*.*-prefill: llama-3.1-70b/bf16/tp4.*\)",
         ),
     ],
 )
