@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from gsim.core import ConfigError
+from gsim.engine import EngineConfig
 from gsim.run.options import RUN_GROUPS
 from gsim.run.planning import servers_of
+from gsim.run.pool import POOLS
 from gsim.run.settings import Settings
 from gsim.study.questions.cheapest_pool import CheapestPool
 
@@ -23,6 +25,7 @@ def on(*instances: dict[str, Any], **fields: Any) -> Settings:
 
 
 CARD = "a800-llama-3.1-8b"
+SPLIT = ({"profile": CARD, "role": "prefill"}, {"profile": CARD, "count": 3, "role": "decode"})
 
 
 def test_a_role_is_part_of_an_instances_name():
@@ -31,17 +34,18 @@ def test_a_role_is_part_of_an_instances_name():
     assert names == [
         f"A800-80G-{name}" for name in ("prefill-0", "decode-0", "decode-1", "prefill-1", "decode-2", "decode-3")
     ]
-    assert [spec.role for spec in settings(pool={"name": "split"}).scenario().instances] == ["prefill"] + ["decode"] * 3
+    shipped = POOLS["split"][1].build(EngineConfig())
+    assert [spec.role for spec in shipped] == ["prefill"] + ["decode"] * 3
 
 
 def test_the_choice_of_a_handover_changes_a_run_and_its_fields_are_checked():
-    split = {"pool": {"name": "split"}}
-    basis = [settings(**split, handover={"name": name}).basis() for name in ("least_kv", "least_tpot")]
+    split = on(*SPLIT)
+    basis = [split.replace(handover={"name": name}).basis() for name in ("least_kv", "least_tpot")]
     assert basis[0] != basis[1]
     with pytest.raises(ConfigError, match="unknown handover 'most_kv'; there are: dynamo, least_kv, least_tpot"):
-        settings(**split, handover={"name": "most_kv"})
+        split.replace(handover={"name": "most_kv"})
     with pytest.raises(ConfigError, match="handover.overlap: .* say when=arrival"):
-        settings(**split, handover={"name": "least_kv", "overlap": True}).scenario()
+        split.replace(handover={"name": "least_kv", "overlap": True}).scenario()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def test_a_pool_with_roles_is_not_scaled():
 
 
 def test_bound_plan_and_the_cheapest_pool_refuse_roles():
-    split = settings(pool={"name": "split"})
+    split = on(*SPLIT)
     with pytest.raises(
         ConfigError, match="pool.instances has roles: the upper bound and the plan know requests that one"
     ):
