@@ -63,6 +63,10 @@ def _word(cell: Named, field: str, shown: Sequence[str]) -> list[str]:
         return []
     if isinstance(value, str) and "." not in field:
         return [value]
+    if isinstance(value, Mapping) and "name" in value:
+        # An option that is chosen in a field, with fields of its own.
+        own = ", ".join(f"{name}={item}" for name, item in value.items() if name != "name")
+        value = f"{value['name']}({own})" if own else value["name"]
     short = field.rpartition(".")[2]
     alike = Counter(other.rpartition(".")[2] for other in set(shown))[short] > 1
     return [f"{field if alike else short}={value}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 
 from gsim.cluster import InstanceSpec, Scenario, simulate
@@ -120,4 +121,17 @@ def test_policies_are_swept_and_compared_on_the_command_line():
         "edf",
         {"name": "shortest_predicted", "ageing": 2},
     ]
-    assert len({cell.label for cell in made.cells}) == 3
+    labels = ["policy=fcfs", "policy=edf", "policy=shortest_predicted(ageing=2)"]
+    assert [cell.label for cell in made.cells] == labels
+
+
+def test_a_sweep_of_policies_with_and_without_fields_is_run_and_written(tmp_path, monkeypatch):
+    from gsim.cli.entry import main
+
+    monkeypatch.chdir(tmp_path)
+    few = ["trace.requests=12", "seeds=2", "rectifier=none", "name=some", "hydra.launcher.n_jobs=1"]
+    assert main(["engine.policy=fcfs,{name: shortest_predicted, ageing: 2}", "compare=[engine.policy]", *few]) == 0
+    table = pd.read_csv(tmp_path / "results" / "some" / "results.csv")
+    assert table["policy"].tolist() == ["policy=fcfs", "policy=shortest_predicted(ageing=2)"]
+    rows = pd.read_parquet(tmp_path / "results" / "some" / "requests.parquet")
+    assert rows.groupby("policy").size().tolist() == [24, 24]
