@@ -12,6 +12,7 @@ from gsim.core import ConfigError
 from gsim.library.experiment import experiment_of
 from gsim.library.given import Given
 from gsim.library.grid import grid_of
+from gsim.report.comparing import compare_command
 from gsim.report.loading import ResultsFolder
 from gsim.report.policy_colours import colour_places
 from gsim.report.table import sweep_table
@@ -110,6 +111,15 @@ def test_a_level_is_a_word_and_a_sign(tmp_path, drift, word, sign):
     knees = results.knees.set_index("policy")["knee"]
     assert knees["steady"] == 20.0
     assert (knees["other"] == 20.0) == (word != "no level")
+
+
+def test_two_that_are_compared_have_their_signs(tmp_path):
+    results_of(tmp_path, (0.5, 0.6, 0.55))
+    said = compare_command([f"{tmp_path}:steady", f"{tmp_path}:other", "attainment"])
+    row = next(line for line in said.splitlines() if line.startswith("10 "))
+    assert row.split()[2:4] == ["0.990", "0.990*"]
+    assert "* no level: beyond capacity, or not steady" in said.splitlines()
+    assert "? whether" not in said
 
 
 def test_a_policy_has_its_colour_whoever_is_beside_it():
