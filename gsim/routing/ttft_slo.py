@@ -18,7 +18,7 @@ class TtftSlo:
 
     TTFT_i = q_i + p_i * L_in (learned, S6), the objective for the first token counted from the arrival. GoodServe's
     just-enough rule for a prefill leg, whose E2E latency is not the instance's own; ``handover=slo`` is its counterpart
-    on the decode leg. Source: this project.
+    on the decode leg. State: none. Source: this project.
     """
 
     ttft_slo_s: float | None = None

@@ -35,13 +35,17 @@ class FeasibleSupply:
     slack: float = 1.3
     """A request takes so many times as long as alone, in a batch with others."""
     utilisation: float = 0.6
+    """Share of its nominal throughput that an instance is to carry, so that requests do not queue."""
     window_s: float = 60.0
+    """The load is that of the last so many seconds."""
     stabilisation_s: float = 180.0
     """For so long a variant waits before it shrinks."""
     min_instances: int = 1
+    """At least so many are up or booting."""
     max_instances: int | None = None
     """None: as many as there are slots."""
     interval_s: float = 15.0
+    """Seconds between reviews."""
     needs: ClassVar[frozenset[str]] = frozenset()
     _seen: LoadSeen = field(init=False, repr=False, compare=False)
     _wanted: deque[tuple[float, list[int]]] = field(default_factory=deque, init=False, repr=False, compare=False)

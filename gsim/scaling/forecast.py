@@ -32,8 +32,11 @@ class Forecast:
     """
 
     bin_s: float = 60.0
+    """Width of a bin."""
     smoothing: float = 0.5
+    """Weight of the newest bin in the level, 0 to 1."""
     trend: float = 0.2
+    """Weight of the newest change in the slope, 0 to 1."""
     season_s: float | None = None
     """Length of a day; None: only level and trend are carried on."""
     buffer: float = 0.1
@@ -41,9 +44,11 @@ class Forecast:
     utilisation: float = 0.6
     """Share of its nominal throughput that an instance is to carry, so that requests do not queue."""
     min_instances: int = 1
+    """At least so many are up or booting."""
     max_instances: int | None = None
     """None: as many as there are slots."""
     interval_s: float = 60.0
+    """Seconds between reviews."""
     needs: ClassVar[frozenset[str]] = frozenset()
     _counts: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
     _tokens: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0], init=False, repr=False, compare=False)

@@ -51,12 +51,17 @@ class Melange:
     mix: tuple[Bucket, ...] = ()
     """``[{rate_per_s: 20, prompt_tokens: 100, output_tokens: 300, slo_s: 6}, ...]``; empty: what was seen."""
     slices: int = 8
+    """Parts that a bucket may be spread in."""
     utilisation: float = 0.6
+    """Share of its nominal throughput that an instance is to carry, so that requests do not queue."""
     window_s: float = 120.0
+    """The load is that of the last so many seconds."""
     min_instances: int = 1
+    """At least so many are up or booting."""
     max_instances: int | None = None
     """None: as many as there are slots."""
     interval_s: float = 60.0
+    """Seconds between reviews."""
     needs: ClassVar[frozenset[str]] = frozenset()
     _seen: LoadSeen = field(init=False, repr=False, compare=False)
     _static: list[int] = field(default_factory=list, init=False, repr=False, compare=False)

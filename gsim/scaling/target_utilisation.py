@@ -42,9 +42,11 @@ class TargetUtilisation:
     stabilisation_s: float = 300.0
     """For so long the pool waits before it shrinks."""
     min_instances: int = 1
+    """At least so many are up or booting."""
     max_instances: int | None = None
     """None: as many as there are slots."""
     interval_s: float = 15.0
+    """Seconds between reviews."""
     needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
     _wanted: deque[tuple[float, int]] = field(default_factory=deque, init=False, repr=False, compare=False)
 

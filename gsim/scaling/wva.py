@@ -26,15 +26,21 @@ class Wva:
     """
 
     kv_threshold: float = 0.8
+    """Share of KV in use from which an instance is saturated."""
     queue_threshold: float = 5.0
+    """Waiting requests from which an instance is saturated."""
     kv_spare: float = 0.1
+    """Share of KV that is to be spare on average."""
     queue_spare: float = 3.0
+    """Waiting requests that there is to be room for on average."""
     min_instances: int = 1
+    """At least so many are up or booting."""
     max_instances: int | None = None
     """None: as many as there are slots."""
     min_replicas: dict[str, int] = field(default_factory=dict)
     """By card, what its variant does not shrink below (``{A800-80G: 1}``); others may go to none."""
     interval_s: float = 30.0
+    """Seconds between reviews."""
     needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
 
     def __post_init__(self) -> None:

@@ -105,7 +105,7 @@ def permuted(view: ClusterView, order: np.ndarray) -> ClusterView:
         if isinstance(value, np.ndarray)
         else value
         if key == "block_size"
-        else tuple(value[i] for i in order)
+        else tuple(value[i] for i in order if value)
         for key, value in static.items()
     }
     other = ClusterView.of(type(view.static)(**static))

@@ -431,3 +431,16 @@ def test_goodserve_decides_alike_by_plain_numbers_and_by_arrays(name, weakest, i
         assert both[0] == both[1]
         decisions.append(both[0])
     assert len(set(decisions)) > 2
+
+
+def test_ttft_slo_takes_the_latest_first_token_that_is_in_time():
+    view = idle_view(3)
+    view.queue_s[:] = [0.1, 0.4, 0.9]
+    view.prefill_s_per_token[:] = 0.0
+    one = request(0, arrival_s=0.0, slo_s=2.0)
+    assert build("router", "ttft_slo", ttft_slo_s=0.5).route(one, view) == 1
+    assert build("router", "ttft_slo", ttft_share=0.5).route(one, view) == 2
+    assert build("router", "ttft_slo", ttft_slo_s=0.05).route(one, view) == 0
+    for wrong, said in (({"ttft_slo_s": 0.0}, "must be greater than 0"), ({"ttft_share": 1.5}, r"must be in \(0, 1\]")):
+        with pytest.raises(ConfigError, match=said):
+            build("router", "ttft_slo", **wrong)

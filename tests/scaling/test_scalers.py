@@ -121,6 +121,13 @@ def test_wva_adds_the_cheapest_and_takes_the_dearest(up, kv, waiting, steps):
     assert list(build("scaler", "wva").review(slots, view)) == steps
 
 
+def test_wva_is_saturated_where_its_thresholds_say():
+    slots, view = pool("1100")
+    view.waiting[:2] = 4
+    assert list(build("scaler", "wva", queue_threshold=8.0, queue_spare=2.0).review(slots, view)) == []
+    assert len(build("scaler", "wva", queue_threshold=3.0, queue_spare=2.0).review(slots, view)) == 1
+
+
 def test_wva_keeps_the_least_of_a_variant_and_names_cards_that_are_not_there():
     slots, view = pool("1110")
     assert list(build("scaler", "wva", min_replicas={"fast": 1}).review(slots, view)) == [Drain(1)]
@@ -245,6 +252,11 @@ def test_feasible_supply_waits_before_it_shrinks():
         ("wva", {"min_instances": 0}, "min_instances must be 1 or more, not 0"),
         ("forecast", {"min_instances": 3, "max_instances": 2}, "max_instances must be min_instances (3) or more"),
         ("target_utilisation", {"metric": "luck"}, "scaler.metric must be one of queue, kv, in_flight, not 'luck'"),
+        (
+            "wva",
+            {"queue_threshold": 4.0, "queue_spare": 5.0},
+            "scaler.queue_spare must be above 0 and below queue_threshold (4.0), not 5.0",
+        ),
         ("wva", {"kv_spare": 0.9}, "scaler.kv_spare must be above 0 and below kv_threshold (0.8), not 0.9"),
         ("forecast", {"season_s": 60.0}, "scaler.season_s must be at least two bins of 60.0 s, not 60.0"),
         ("melange", {"slices": 0}, "scaler.slices must be 1 or more, not 0"),
