@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from gsim.core.errors import ConfigError, InputError, ProfileError
+from gsim.core.json_text import parsed_json
 from gsim.latency import ModelShape, model_shape
 from gsim.latency.models.hf_config import shape_of_config
 
@@ -27,5 +27,5 @@ def served_dtype(config: str | None) -> str:
     """The dtype of the weights: 16 bit, unless a ``config`` says 32."""
     if config is None:
         return "fp16"
-    values = json.loads(Path(config).read_text(encoding="utf-8"))
+    values = parsed_json(Path(config).read_text(encoding="utf-8"))
     return "fp32" if values.get("torch_dtype", values.get("dtype")) == "float32" else "fp16"

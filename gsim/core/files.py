@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gsim.core import InputError
+
+#: What reading a table or a text from a file raises where the file is damaged, packed ones that were cut off included.
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
 
 
 def check_regular(path: Path | str) -> None:

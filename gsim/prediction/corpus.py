@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gsim.core import ConfigError, Request, TraceError
+from gsim.core.files import UNREADABLE
+from gsim.core.json_text import parsed_json
 
 _FIELDS = ("task", "session", "turn", "context_tokens", "prompt", "output_tokens")
 
@@ -33,10 +34,13 @@ def read_corpus(path: Path | str) -> list[Sample]:
         raise ConfigError(f"train.path: no file '{path}'")
     sessions: dict[str, int] = {}
     samples: list[Sample] = []
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
-        for row, line in enumerate(lines, start=1):
-            if line.strip():
-                samples.append(_sample(file, row, line, len(samples), sessions))
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+            for row, line in enumerate(lines, start=1):
+                if line.strip():
+                    samples.append(_sample(file, row, line, len(samples), sessions))
+    except UNREADABLE as error:
+        raise TraceError(file, len(samples) + 1, f"cannot be read: {error}") from None
     if not samples:
         raise TraceError(file, None, "holds no request")
     return samples
@@ -67,9 +71,9 @@ def tasks_of(samples: Iterable[Sample]) -> list[str]:
 
 def _sample(file: Path, row: int, line: str, request_id: int, sessions: dict[str, int]) -> Sample:
     try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise TraceError(file, row, f"not JSON: {error.msg}") from error
+        values = parsed_json(line)
+    except ValueError as error:
+        raise TraceError(file, row, f"not JSON: {error}") from error
     if not isinstance(values, dict):
         raise TraceError(file, row, f"must be an object with the fields {', '.join(_FIELDS)}")
     missing = [name for name in _FIELDS if name not in values]

@@ -7,11 +7,11 @@ and holds fewer blocks; without the contents a replay cannot know.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from gsim.core.errors import InputError
+from gsim.core.json_text import parsed_json
 from gsim.core.request import Content
 
 
@@ -38,7 +38,7 @@ def read_contents(path: Path, prompt_tokens: Sequence[int]) -> list[Content]:
 
 def _token_ids(path: Path, number: int, line: str) -> list[int]:
     try:
-        ids = json.loads(line)["input_tok_ids"]
+        ids = parsed_json(line)["input_tok_ids"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}, line {number}: input_tok_ids cannot be read: {error!r}") from None
     if not isinstance(ids, list) or not ids or not all(isinstance(token, int) for token in ids):

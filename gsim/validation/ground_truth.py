@@ -9,7 +9,6 @@ are interpolated linearly. Both follow from the file: they reproduce that summar
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gsim.core.errors import InputError
+from gsim.core.files import UNREADABLE
+from gsim.core.json_text import parsed_json
 from gsim.core.request import Content, Job, Request
 from gsim.engine import EngineConfig, EngineLimits
 from gsim.latency import OperatorModel, Profile
@@ -85,7 +86,7 @@ def read_ground_truth(folder: str | Path, workload: str | Path | None = None) ->
 
 def _meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     if not isinstance(meta, dict):
@@ -96,7 +97,7 @@ def _meta(path: Path) -> dict[str, Any]:
 def _requests(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing or frame.empty:

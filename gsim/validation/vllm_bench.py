@@ -6,7 +6,6 @@ profile does not.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from gsim.core.errors import InputError
+from gsim.core.json_text import parsed_json
 
 _LISTS = ("input_lens", "output_lens", "start_times", "ttfts", "itls")
 _MOST_TOKENS = 10_000_000
@@ -26,10 +26,13 @@ def read_bench(path: Path) -> pd.DataFrame:
     the server is not in the file.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     lists = _detailed(path, result)
+    answers = [gaps for output, gaps in zip(lists[1], lists[4], strict=True) if isinstance(output, int) and output > 1]
+    if answers and not any(answers):
+        raise InputError(f"{path}: itls has no time between tokens though answers have several: nothing was streamed")
     rows = []
     for i, (prompt, output, start, ttft, gaps) in enumerate(zip(*lists, strict=True)):
         if not output or not isinstance(gaps, list):

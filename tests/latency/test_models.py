@@ -135,6 +135,9 @@ def test_a_config_gives_the_catalogues_shape(name: str, tmp_path: Path) -> None:
     assert model_shape(str(file)) == CATALOGUE[name] == model_shape(str(tmp_path))
 
 
+EXPERTS = {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -144,6 +147,13 @@ def test_a_config_gives_the_catalogues_shape(name: str, tmp_path: Path) -> None:
         ({"vocab_size": "many"}, "vocab_size must be a whole number of 0 or more, not 'many'"),
         ({"num_key_value_heads": 5}, r"heads \(32\) must be a multiple of kv_heads \(5\)"),
         ({"model_type": "qwen3_moe"}, "needs num_experts"),
+        ({**EXPERTS, "num_experts_per_tok": 9}, "num_experts_per_tok is 9, but there are 8 experts"),
+        ({**EXPERTS, "decoder_sparse_step": 0}, "decoder_sparse_step must be at least 1, not 0"),
+        ({**EXPERTS, "mlp_only_layers": 5}, "mlp_only_layers must be a list of whole numbers, not 5"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings must be true or false, not 'false'"),
+        ({"attention_bias": 1}, "attention_bias must be true or false, not 1"),
+        ({"sliding_window": 4096, "layer_types": ["sliding_attention"] * 99}, "layer_types names 99 layers"),
+        ({"hidden_size": 10**30}, "has 31 digits; allowed: 18"),
     ],
 )
 def test_a_config_that_is_not_known_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -159,12 +169,22 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ProfileError, match=r"config.json: not JSON"):
         model_shape(str(tmp_path))
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ProfileError, match=r"config.json: not JSON \(nested too deeply\)"):
+        model_shape(str(tmp_path))
 
 
 def test_a_shape_without_a_number_of_weights_is_refused() -> None:
     with pytest.raises(ProfileError, match="state parameters, or vocabulary with intermediate"):
         ModelShape("x", 2, 8, 2, 2, 4, 16)
     assert ModelShape("x", 2, 8, 2, 2, 4, 16, stated_parameters=7).parameters == 7
+
+
+def test_a_shape_that_contradicts_itself_is_refused() -> None:
+    with pytest.raises(ProfileError, match=r"experts.active \(5\) must be at most count \(4\)"):
+        ModelShape("x", 2, 8, 2, 2, 4, 16, vocabulary=10, experts=Experts(4, 5, 6))
+    with pytest.raises(ProfileError, match=r"windowed_layers \(3\) must be at most layers \(2\)"):
+        ModelShape("x", 2, 8, 2, 2, 4, 16, stated_parameters=7, window=4, windowed_layers=3)
 
 
 def test_experts_count_with_their_router() -> None:

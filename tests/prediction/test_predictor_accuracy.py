@@ -74,6 +74,16 @@ def test_refuses_what_is_no_corpus(tmp_path):
     broken.write_text("{no json")
     with pytest.raises(TraceError, match="row 1: not JSON"):
         read_corpus(broken)
+    broken.write_text("[" * 100_000)
+    with pytest.raises(TraceError, match=r"row 1: not JSON: nested too deeply"):
+        read_corpus(broken)
+    broken.write_bytes(b"\xff")
+    with pytest.raises(TraceError, match="row 1: cannot be read: 'utf-8'"):
+        read_corpus(broken)
+    torn = tmp_path / "torn.jsonl.gz"
+    torn.write_bytes(gzip.compress(b"{}" * 9)[:-9])
+    with pytest.raises(TraceError, match="row 1: cannot be read: Compressed file ended"):
+        read_corpus(torn)
     broken.write_text("[1]")
     with pytest.raises(TraceError, match="row 1: must be an object"):
         read_corpus(broken)

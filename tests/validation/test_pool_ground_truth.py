@@ -141,11 +141,37 @@ def test_ratios_are_of_the_means() -> None:
         (lambda rows: rows.drop(columns="hit_percent_1"), "column hit_percent_1 is missing"),
         (lambda rows: rows.assign(instance=9), "row 2: instance must be a whole number below 7, not 9"),
         (lambda rows: rows.assign(input_tokens=0), "holds no request that was served"),
+        (lambda rows: rows.assign(input_tokens=3.5), "input_tokens must be a whole number below 10000000, not 3.5"),
+        (lambda rows: rows.assign(hit_percent_1="x"), "hit_percent_1 must be a number, 0 or more, not x"),
+        (lambda rows: rows.assign(e2e_ms=1, ttft_ms=2), r"e2e_ms \(1\) must be at least ttft_ms \(2\)"),
     ],
 )
 def test_bad_files_are_told_by_name(folder: Path, tmp_path: Path, change, said: str) -> None:  # type: ignore[no-untyped-def]
     change(pd.read_csv(folder / "own-random.csv")).to_csv(tmp_path / "own-random.csv", index=False)
     with pytest.raises(InputError, match=said):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"own-random.csv": 0, "own-random.csv.gz": 0}, "a router has two files"),
+        ({"own-random.csv": 0, "own-prefix.csv": 1000}, "no request_id in common"),
+        ({"-random.csv": 0}, "must be named timed-NAME.csv or SET-ROUTER.csv"),
+    ],
+)
+def test_a_set_is_runs_of_the_same_requests(folder: Path, tmp_path: Path, files: dict[str, int], said: str) -> None:
+    rows = pd.read_csv(folder / "own-random.csv")
+    for name, later in files.items():
+        rows.assign(request_id=rows.request_id + later).to_csv(tmp_path / name, index=False)
+    with pytest.raises(InputError, match=said):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:30] + bytes([255] * 40) + b[70:]])
+def test_a_damaged_packed_file_is_told(folder: Path, tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "timed-own.csv.gz").write_bytes(damage((folder / "timed-own.csv.gz").read_bytes()))
+    with pytest.raises(InputError, match=r"timed-own.csv.gz: cannot be read"):
         read_pool(tmp_path)
 
 

@@ -56,6 +56,8 @@ def test_a_benchmark_of_the_profile_itself_shows_no_difference(tmp_path: Path) -
     [
         ({"itls": None}, "itls is missing: run vllm bench serve with --save-detailed"),
         ({"ttfts": [0.1]}, "lists of one length"),
+        ({"itls": [[]] * 20}, "nothing was streamed"),
+        ({"ttfts": [10**400] * 20}, "has 401 digits; allowed: 18"),
         ({"output_lens": [0] * 20}, "request 0 failed"),
         ({"ttfts": [float("nan")] * 20}, "request 0: ttfts must be a finite number"),
         ({"ttfts": [None] * 20}, "request 0: ttfts must be a finite number of seconds, not negative; not None"),

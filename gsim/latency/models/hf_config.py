@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from gsim.core.errors import ProfileError
 from gsim.core.files import check_regular
+from gsim.core.json_text import parsed_json
 from gsim.latency.models.shape import Experts, ModelShape
 
 #: Architectures whose layers are what gsim knows: attention with grouped queries, a gated MLP or experts.
@@ -36,6 +36,25 @@ class _Config:
             raise ProfileError(f"{self.path}: {key} must be a whole number of 0 or more, not {value!r}")
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false; null counts as missing."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise ProfileError(f"{self.path}: {key} must be true or false, not {value!r}")
+        return value
+
+    def by_layer(self, key: str, kind: type[str] | type[int]) -> list[Any]:
+        """A list of texts or of whole numbers; nothing where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return []
+        if not (isinstance(value, list) and all(type(one) is kind for one in value)):
+            what = "texts" if kind is str else "whole numbers"
+            raise ProfileError(f"{self.path}: {key} must be a list of {what}, not {str(value)[:80]}")
+        return value
+
     def text(self, key: str) -> str:
         """Text, or nothing where there is none."""
         value = self.values.get(key)
@@ -49,7 +68,7 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
     """
     try:
         check_regular(path)
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parsed_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror}") from None
     except ValueError as error:
@@ -67,6 +86,7 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
     heads, hidden = config.integer("num_attention_heads"), config.integer("hidden_size")
     layers = config.integer("num_hidden_layers")
     window, windowed = _window(config, kind, layers)
+    biased = config.flag("attention_bias", False)
     gpt_oss = kind == "gpt_oss"
     experts = _experts(config, kind, layers) if kind in MOE else None
     return ModelShape(
@@ -81,10 +101,10 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
         if experts is None or experts.dense_layers
         else 0,
         vocabulary=config.integer("vocab_size"),
-        tied=bool(values.get("tie_word_embeddings", kind in _TIED_BY_DEFAULT)),
+        tied=config.flag("tie_word_embeddings", kind in _TIED_BY_DEFAULT),
         qk_norm=kind in _NORMALISED,
-        qkv_bias=bool(values.get("attention_bias", False)) or kind in ("qwen2", "qwen2_moe"),
-        output_bias=gpt_oss or (bool(values.get("attention_bias", False)) and kind == "llama"),
+        qkv_bias=biased or kind in ("qwen2", "qwen2_moe"),
+        output_bias=gpt_oss or (biased and kind == "llama"),
         norms=4 if kind in ("gemma2", "gemma3_text") else 2,
         experts=experts,
         window=window,
@@ -110,10 +130,12 @@ def _refuse(config: _Config, kind: str) -> None:
 def _window(config: _Config, kind: str, layers: int) -> tuple[int, int]:
     """Sliding window, and the number of layers that have it."""
     window = config.integer("sliding_window", 0)
-    if not window or config.values.get("use_sliding_window") is False:
+    if not window or not config.flag("use_sliding_window", True):
         return 0, 0
-    kinds = config.values.get("layer_types")
-    if isinstance(kinds, list):
+    kinds = config.by_layer("layer_types", str)
+    if kinds:
+        if len(kinds) != layers:
+            raise ProfileError(f"{config.path}: layer_types names {len(kinds)} layers, num_hidden_layers {layers}")
         return window, sum(layer == "sliding_attention" for layer in kinds)
     if kind == "gemma2":
         return window, layers // 2
@@ -131,8 +153,12 @@ def _experts(config: _Config, kind: str, layers: int) -> Experts:
         raise ProfileError(
             f"{config.path}: model_type '{kind}' needs num_experts (or num_local_experts) and num_experts_per_tok"
         )
+    if active > count:
+        raise ProfileError(f"{config.path}: num_experts_per_tok is {active}, but there are {count} experts")
     step = config.integer("decoder_sparse_step", 1)
-    only = config.values.get("mlp_only_layers") or []
+    if step < 1:
+        raise ProfileError(f"{config.path}: decoder_sparse_step must be at least 1, not {step}")
+    only = config.by_layer("mlp_only_layers", int)
     sparse = sum((i + 1) % step == 0 and i not in only for i in range(layers))
     return Experts(
         count=count,

@@ -70,6 +70,16 @@ class ModelShape:
             raise ProfileError(
                 f"model {self.name}: heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
             )
+        if self.windowed_layers > self.layers:
+            raise ProfileError(
+                f"model {self.name}: windowed_layers ({self.windowed_layers}) must be at most layers ({self.layers})"
+            )
+        experts = self.experts
+        if experts is not None and (experts.active > experts.count or experts.dense_layers > self.layers):
+            raise ProfileError(
+                f"model {self.name}: experts.active ({experts.active}) must be at most count ({experts.count}), "
+                f"experts.dense_layers ({experts.dense_layers}) at most layers ({self.layers})"
+            )
         if not self.stated_parameters and not (self.vocabulary and (self.intermediate or self.experts)):
             raise ProfileError(
                 f"model {self.name}: state parameters, or vocabulary with intermediate (dense) or experts: the number "

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
-from gsim.core.files import check_regular
+from gsim.core.files import UNREADABLE, check_regular
 from gsim.latency.operators.experts import ExpertTable
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         check_regular(path)
         frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ProfileError(f"{path}: cannot be read: {error}") from None
     missing = [column for column in columns if column not in frame.columns]
     if missing:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsim.core.errors import ProfileError
-from gsim.core.files import check_regular
+from gsim.core.files import UNREADABLE, check_regular
 from gsim.latency.deployment import Deployment
 from gsim.latency.models import Experts, ModelShape
 
@@ -230,7 +230,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         check_regular(path)
         frame = pd.read_csv(path, low_memory=False)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise ProfileError(f"{path}: cannot be read: {error}") from None
     missing = [column for column in columns if column not in frame.columns]
     if missing:

@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gsim.core.errors import InputError
+from gsim.core.files import UNREADABLE
 from gsim.core.request import Content
 from gsim.latency import Profile
 from gsim.validation.ground_truth import GroundTruth, start_replay
@@ -76,7 +78,10 @@ def read_states(truth: GroundTruth) -> list[Recorded]:
     path = Path(truth.folder) / "timeseries.csv"
     if not path.is_file():
         return []
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path)
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     if not {"t", "prompt_throughput", "running", "waiting", "kv_cache_pct"} <= set(frame.columns) or len(frame) < 2:
         return []
     first = truth.requests.sort_values("first_token_s", kind="stable")

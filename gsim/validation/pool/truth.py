@@ -24,11 +24,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsim.core.errors import InputError
+from gsim.core.files import UNREADABLE
 
 Floats = NDArray[np.float64]
 
 LATENCIES = ("ttft_ms", "tpot_ms", "e2e_ms")
 STATES = ("hit_percent", "in_flight", "running", "waiting", "kv_usage")
+_WHOLE = ("request_id", "input_tokens", "output_tokens", "instance")
+_MOST_TOKENS = 10_000_000
 _COLUMNS = ("request_id", "instance", "input_tokens", "output_tokens", *LATENCIES)
 
 
@@ -85,10 +88,12 @@ def read_pool(folder: str | Path) -> PoolTruth:
     for path in files:
         stem = path.name.removesuffix(".gz").removesuffix(".csv")
         is_timed = stem.startswith("timed")
-        set_name, dash, router = stem.rpartition("-")
-        if not is_timed and not dash:
+        set_name, _, router = stem.rpartition("-")
+        if not is_timed and not (set_name and router):
             raise InputError(f"{path}: must be named timed-NAME.csv or SET-ROUTER.csv")
         run = _run(path, stem if is_timed else set_name, "recorded" if is_timed else router, left_out)
+        if is_timed and any(other.set_name == stem for other in timed):
+            raise InputError(f"{path}: the folder holds {stem} twice")
         if is_timed:
             timed.append(run)
         else:
@@ -100,7 +105,7 @@ def read_pool(folder: str | Path) -> PoolTruth:
 def _run(path: Path, set_name: str, router: str, left_out: list[str]) -> PoolRun:
     try:
         rows = pd.read_csv(path)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     needed = (*_COLUMNS, "arrival_s") if router == "recorded" else _COLUMNS
     found = [re.fullmatch(r"hit_percent_(\d+)", str(name)) for name in rows.columns]
@@ -110,6 +115,7 @@ def _run(path: Path, set_name: str, router: str, left_out: list[str]) -> PoolRun
     if missing:
         raise InputError(f"{path}: column {missing[0]} is missing")
     _check(path, rows, needed, instances)
+    _check(path, rows, per_instance, instances, empty_allowed=per_instance)
     served = (rows["input_tokens"] > 0) & (rows["output_tokens"] > 0)
     for name in LATENCIES[::2]:
         served &= ~(rows[name] <= 0)
@@ -122,23 +128,44 @@ def _run(path: Path, set_name: str, router: str, left_out: list[str]) -> PoolRun
     rows = rows[served].sort_values(order, kind="stable").reset_index(drop=True)
     if rows.empty:
         raise InputError(f"{path}: holds no request that was served")
+    _check_order(path, rows)
     if router == "recorded":
         # Ids are given before the gateway's queue, times at its end: some neighbours are swapped.
         rows["request_id"] = np.arange(len(rows))
     return PoolRun(set_name, router, rows, instances)
 
 
-def _check(path: Path, rows: pd.DataFrame, columns: Iterable[str], instances: int) -> None:
+def _check(
+    path: Path,
+    rows: pd.DataFrame,
+    columns: Iterable[str],
+    instances: int,
+    empty_allowed: Iterable[str] = LATENCIES,
+) -> None:
+    """Every value of these columns is a number that can be; those of ``empty_allowed`` may be missing."""
     for name in columns:
         values = pd.to_numeric(rows[name], errors="coerce").to_numpy(dtype=np.float64)
-        empty_allowed = name in LATENCIES
-        bad = (values < 0) | (~np.isfinite(values) & ~(empty_allowed & rows[name].isna().to_numpy()))
-        if name == "instance":
-            bad |= (values >= instances) | (values != np.floor(values))
+        missing = rows[name].isna().to_numpy() & (name in empty_allowed)
+        below = instances if name == "instance" else _MOST_TOKENS
+        bad = (values < 0) | (~np.isfinite(values) & ~missing)
+        if name in _WHOLE:
+            bad |= (values >= below) | (values != np.floor(values))
         if bad.any():
             row = int(np.argmax(bad))
-            allowed = f"a whole number below {instances}" if name == "instance" else "a number, 0 or more"
+            allowed = f"a whole number below {below}" if name in _WHOLE else "a number, 0 or more"
             raise InputError(f"{path}, row {row + 2}: {name} must be {allowed}, not {rows[name].iloc[row]}")
+        rows[name] = values.astype(np.int64) if name in _WHOLE else values
+
+
+def _check_order(path: Path, rows: pd.DataFrame) -> None:
+    """An answer is over after its first token."""
+    early = (rows["e2e_ms"] < rows["ttft_ms"]).to_numpy()
+    if early.any():
+        row = rows.iloc[int(np.argmax(early))]
+        raise InputError(
+            f"{path}, request {row['request_id']:.0f}: e2e_ms ({row['e2e_ms']:g}) must be at least ttft_ms "
+            f"({row['ttft_ms']:g})"
+        )
 
 
 def _same_requests(runs: list[PoolRun], left_out: list[str]) -> tuple[PoolRun, ...]:
@@ -146,6 +173,12 @@ def _same_requests(runs: list[PoolRun], left_out: list[str]) -> tuple[PoolRun, .
     sizes = {run.instances for run in runs}
     if len(sizes) > 1:
         raise InputError(f"set {runs[0].set_name}: its runs have unlike numbers of instances: {sorted(sizes)}")
+    routers = [run.router for run in runs]
+    if len(set(routers)) < len(routers):
+        raise InputError(f"set {runs[0].set_name}: a router has two files: {routers}")
+    ids = set.intersection(*(set(run.rows["request_id"]) for run in runs))
+    if not ids:
+        raise InputError(f"set {runs[0].set_name}: its runs have no request_id in common")
     lengths = pd.concat([run.rows.set_index("request_id")["input_tokens"] for run in runs], axis=1)
     unlike = int((lengths.max(axis=1) != lengths.min(axis=1)).sum())
     if unlike:
