@@ -23,6 +23,9 @@ from gsim.engine.speculation import refuse_idle
 _WHERE = "engine.host_kv"
 #: PCIe 4.0 x16 at three quarters of its 32 GB/s, as ``link=pcie4`` has it; 12 for PCIe 3.0, 48 for PCIe 5.0.
 _PCIE4_GB_PER_S: Final = 24.0
+#: A petabyte, and what that is in small blocks: more is a slip of the pen.
+_MOST_GB: Final = 1e6
+_MOST_BLOCKS: Final = 10**9
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,10 @@ class HostKvConfig:
     """Copy layer by layer while earlier layers compute: an iteration takes the longer of both instead of the sum."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.size_gb < math.inf:
-            raise ConfigError(f"{_WHERE}.size_gb must be a finite number, 0 (none) or more, not {self.size_gb}")
-        if self.blocks < 0:
-            raise ConfigError(f"{_WHERE}.blocks must be 0 (none) or more, not {self.blocks}")
+        if not 0.0 <= self.size_gb <= _MOST_GB:
+            raise ConfigError(f"{_WHERE}.size_gb must be a number from 0 (none) to {_MOST_GB:g}, not {self.size_gb}")
+        if not 0 <= self.blocks <= _MOST_BLOCKS:
+            raise ConfigError(f"{_WHERE}.blocks must be from 0 (none) to {_MOST_BLOCKS}, not {self.blocks}")
         if self.size_gb and self.blocks:
             raise ConfigError(f"{_WHERE}: give size_gb or blocks, not both")
         if not self.on:

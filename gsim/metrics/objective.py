@@ -44,6 +44,8 @@ class Objective:
             if key not in ("ttft", "tpot", "e2el"):
                 allowed = "allowed: ttft, tpot, e2el (milliseconds), truncated:good"
                 raise ConfigError(f"goodput '{word}': unknown metric '{key}'; {allowed}")
+            if f"{key}_ms" in limits:
+                raise ConfigError(f"goodput '{text}': {key} has two limits; give the one that is meant")
             try:
                 limits[f"{key}_ms"] = number_of(value)
             except ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
+
+#: How messages call the simple types of fields.
+SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 _PLAIN = (int, float, bool, str, Path, bytes)
 
@@ -147,11 +151,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if value is None:
         return None
+    check_simple(hint, value, where)
     if origin in (typing.Union, types.UnionType):
         inner = [a for a in arguments if a is not type(None)]
         return _value(inner[0], value, where) if len(inner) == 1 else value
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return construct(typing.cast(type, hint), dict(value), where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
+        raise ConfigError(f"{where} must be a mapping of fields, not {value!r}")
     if isinstance(value, Sequence) and not isinstance(value, str):
         return _sequence(origin or hint, arguments, value, where)
     if isinstance(value, Mapping):
@@ -159,7 +166,26 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return {key: _value(inner_hint, item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
         return hint[value] if value in hint.__members__ else hint(value)
+    if hint is int:
+        return int(value)
     return Path(value) if hint is Path else value
+
+
+def check_simple(hint: Any, value: Any, where: str) -> None:
+    """``ConfigError`` for what no field takes (nan), and where ``hint`` is a simple type for what is not of it.
+
+    What is written inside a field of no type of its own (an instance's ``engine``) was typed by nobody before.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isnan(value):
+        raise ConfigError(f"{where} must be a number, not nan")
+    if hint not in SAID:
+        return
+    fits = number if hint is float else isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    if hint is int:
+        fits = number and math.isfinite(value) and value == int(value)
+    if not fits:
+        raise ConfigError(f"{where} must be {SAID[hint]}, not {value!r}")
 
 
 def _sequence(origin: Any, arguments: tuple[Any, ...], value: Sequence[Any], where: str) -> Any:

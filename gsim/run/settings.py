@@ -87,7 +87,7 @@ class Settings:
             drain_s=None if values.get("drain_s") is None else _number(values, "drain_s", 0.0),
             goodput=str(values.get("goodput") or ""),
             max_hold_s=_number(values, "max_hold_s", 600.0),
-            limit=construct(Limit, dict(values.get("limit") or {}), "limit"),
+            limit=_limit(values.get("limit") or {}),
         )
 
     @property
@@ -262,6 +262,13 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     raise ConfigError(
         f"seeds must be a count (1 to {MOST_SEEDS}) or a list of numbers from 0 to 2^63 - 1, not {str(value)[:80]}"
     )
+
+
+def _limit(values: Any) -> Limit:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"limit must be a mapping with simulated_s or wall_s, not {values!r}")
+    limit: Limit = construct(Limit, values, "limit")
+    return limit
 
 
 def _number(values: Mapping[str, Any], name: str, default: float) -> float:

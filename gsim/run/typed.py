@@ -18,9 +18,7 @@ import numpy as np
 
 from gsim.core import ConfigError
 from gsim.core.errors import MissingFieldError
-from gsim.run.schema import plain_value
-
-_SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+from gsim.run.schema import SAID, check_simple, plain_value
 
 
 def filled(config: type, base: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -111,15 +109,9 @@ def _simple(hint: Any, value: Any, where: str) -> Any:
         return str(value)
     if isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
         return value
-    if hint not in _SAID:
+    if hint not in SAID:
         return plain_value(value)
     if hint is str and isinstance(value, str | Path):
         return str(value)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is float and number:
-        return float(value)
-    if hint is int and number and value == int(value):
-        return int(value)
-    if hint is bool and isinstance(value, bool):
-        return value
-    raise ConfigError(f"{where} must be {_SAID[hint]}, not {value!r}")
+    check_simple(hint, value, where)
+    return hint(value)

@@ -52,6 +52,10 @@ class Wva:
                     f"not {getattr(self, spare)}"
                 )
 
+        for card, least in self.min_replicas.items():
+            if least < 0:
+                raise ConfigError(f"scaler.min_replicas.{card} must be 0 or more, not {least}")
+
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """At most one step."""
         unknown = sorted(set(self.min_replicas) - set(view.static.gpu))
