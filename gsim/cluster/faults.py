@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gsim.gateway.clock import Clock, Steps
     from gsim.gateway.fleet import Fleet
     from gsim.gateway.gateway import Gateway
-    from gsim.gateway.links import LinkNetwork
     from gsim.gateway.moves import Moves
+    from gsim.gateway.moving.links import LinkNetwork
     from gsim.gateway.telemetry import Scraper
 
 

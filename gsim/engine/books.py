@@ -13,8 +13,8 @@ from typing import Final
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
 from gsim.engine.decode_set import DecodeSet
+from gsim.engine.kv.run_pool import RunPool
 from gsim.engine.ordering import Ordering
-from gsim.engine.run_pool import RunPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Sequence
 

@@ -19,12 +19,12 @@ from typing import Any
 from gsim.core.errors import InputError
 from gsim.core.events import EventKind
 from gsim.core.request import Job, Request
-from gsim.engine.block_pool import BlockPool
 from gsim.engine.clocked import ClockedScheduler, Happening, Kind
 from gsim.engine.config import EngineLimits
+from gsim.engine.kv.block_pool import BlockPool
+from gsim.engine.kv.token_names import TokenSegments
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Sequence
-from gsim.engine.token_names import TokenSegments
 
 #: Every token of generated text.
 GENERATED_TOKEN = 7

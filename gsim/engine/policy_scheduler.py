@@ -10,7 +10,7 @@ from gsim.core.answers import title
 from gsim.core.protocols import LatencyModel
 from gsim.core.scheduling import AdmissionControl, EngineView, IterationPlanner, Plan, ServiceLearner
 from gsim.engine.config import BUILT_IN, EngineLimits
-from gsim.engine.kv_pool import KvPool
+from gsim.engine.kv.kv_pool import KvPool
 from gsim.engine.ordering import Ordering, card_of, decides_each_iteration, policy_of, seen, told
 from gsim.engine.plan_answer import iterations_of, plan_of
 from gsim.engine.scheduler import Scheduler, Step

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gsim.core.batch import Batch, Chunk
 from gsim.engine.config import EngineLimits
-from gsim.engine.kv_pool import KvPool
+from gsim.engine.kv.kv_pool import KvPool
 from gsim.engine.ordering import Ordering
 from gsim.engine.sequence import Sequence
 from gsim.engine.waiting import waiting_queue

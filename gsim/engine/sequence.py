@@ -12,7 +12,7 @@ from gsim.core.request import Content, Job
 
 if TYPE_CHECKING:
     from gsim.engine.config import EngineLimits
-    from gsim.engine.kv_pool import KvPool
+    from gsim.engine.kv.kv_pool import KvPool
 
 #: More tokens than any request has: the length of the piece that is being generated, whose end nobody knows yet.
 _ENDLESS: Final = 1 << 60

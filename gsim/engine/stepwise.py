@@ -10,10 +10,10 @@ from gsim.core.protocols import LatencyModel
 from gsim.core.registry import register
 from gsim.core.request import Job
 from gsim.core.streams import Streams
-from gsim.engine.block_pool import BlockPool
 from gsim.engine.config import EngineConfig, EngineLimits
 from gsim.engine.drafts import Drafts
 from gsim.engine.iteration_time import needs_max_context, with_scheduling
+from gsim.engine.kv.block_pool import BlockPool
 from gsim.engine.policy_scheduler import make_scheduler
 from gsim.engine.scheduler import Step
 from gsim.engine.sequence import Sequence, make_sequence, only_prefill

@@ -19,10 +19,10 @@ from gsim.gateway.clock import Clock
 from gsim.gateway.ends import Ends
 from gsim.gateway.fleet import BootTime, Fleet
 from gsim.gateway.gateway import Gateway
-from gsim.gateway.handovers import Carrier
-from gsim.gateway.links import LinkNetwork
 from gsim.gateway.monitor import Monitor
 from gsim.gateway.moves import Moves
+from gsim.gateway.moving.handovers import Carrier
+from gsim.gateway.moving.links import LinkNetwork
 from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.telemetry import Sampler, Scraper, StreamObserver
 from gsim.gateway.telemetry_config import TelemetryConfig

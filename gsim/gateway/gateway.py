@@ -6,12 +6,8 @@ from collections.abc import Collection
 from math import isnan, nan
 from typing import Any, Final
 
-import numpy as np
-
 from gsim.core import (
-    DECODE,
     HOLD,
-    PREFILL,
     REJECT,
     ArrivalObserver,
     ClusterView,
@@ -27,18 +23,19 @@ from gsim.core import (
     Status,
 )
 from gsim.core.answers import instance_of, title
-from gsim.core.view import Bools, flag_cells
+from gsim.core.view import flag_cells
 from gsim.gateway.active import Active
 from gsim.gateway.active_table import ActiveTable
 from gsim.gateway.backend import Backend, MakeBackend
 from gsim.gateway.clock import Clock
-from gsim.gateway.drains import Drains
 from gsim.gateway.ends import Ends
-from gsim.gateway.handovers import Carrier, Handovers
 from gsim.gateway.held import HeldQueue
+from gsim.gateway.legs import Legs
 from gsim.gateway.local_signals import LocalSignals
 from gsim.gateway.loops import Loops
 from gsim.gateway.move_log import Move
+from gsim.gateway.moving.drains import Drains
+from gsim.gateway.moving.handovers import Carrier, Handovers
 from gsim.gateway.policies import Policies, needs_of
 from gsim.gateway.predictions import Predictions
 from gsim.gateway.prefix_index import PrefixIndex
@@ -81,11 +78,8 @@ class Gateway:
         """``carrier``: how requests are handed over, in a pool with roles."""
         self.clock = clock
         self.view = view
-        roles = view.static.role if carrier is not None else ()
-        self.first_legs = _legs(view, roles, DECODE)
-        """Which instances are up and may be sent requests (the view's own ``available`` where there are no roles)."""
-        self.decode_legs = _legs(view, roles, PREFILL)
-        """Which are up and may go on with requests whose prompt was computed elsewhere."""
+        self.legs = Legs(view, with_roles=carrier is not None)
+        """Which instances are up, and which legs of a request they take."""
         self.log = RequestLog()
         self.active: dict[int, Active] = {}
         """Every request that has arrived and not ended, by id."""
@@ -102,7 +96,7 @@ class Gateway:
         self._on_end = ends.ended
         self._on_dispatch = ends.dispatched
         self.ended_s = 0.0
-        self._available = flag_cells(self.first_legs)
+        self._available = flag_cells(self.legs.first)
         self._router: Any = policies.router
         self._router_title = title("router", policies.router)
         self._estimator = policies.estimator
@@ -129,7 +123,7 @@ class Gateway:
             view.prefix_tokens = self.prefix_index.match
         view.predict = self._predictions.of
         self._router_view = PolicyView.on(
-            view, self._router_title, needs_of("router", policies.router), self.first_legs
+            view, self._router_title, needs_of("router", policies.router), self.legs.first
         )
         self._handovers = Handovers(self, carrier, max_hold_s) if carrier is not None else None
         router: object = policies.router
@@ -330,7 +324,7 @@ class Gateway:
         """An instance dies. What was on it is retried through the router by token ids, or fails."""
         now_s = self.clock.now
         self.backends[instance].sync(now_s)
-        self._set_available(instance, up=False)
+        self.legs.set_up(instance, up=False)
         lost = [active for active in self.active.values() if active.instance == instance]
         for active in lost:
             self._resume(active, self.backends[instance].abort(active.request_id, now_s))
@@ -350,16 +344,8 @@ class Gateway:
 
     def restart(self, instance: int) -> None:
         """A dead instance is back, empty, or a new one serves."""
-        self._set_available(instance, up=True)
+        self.legs.set_up(instance, up=True)
         self.ask_held()
-
-    def _set_available(self, instance: int, *, up: bool) -> None:
-        view = self.view
-        view.available[instance] = up
-        if self._handovers is not None:
-            role = view.static.role[instance]
-            self.first_legs[instance] = up and role != DECODE
-            self.decode_legs[instance] = up and role != PREFILL
 
     @property
     def held(self) -> int:
@@ -413,11 +399,3 @@ class Gateway:
 
     def _give_up(self, active: Active) -> None:
         self.end(active, Status.REJECTED, self.clock.now)
-
-
-def _legs(view: ClusterView, roles: tuple[str, ...], other: str) -> Bools:
-    """Which instances take legs of a kind: those that are up and do not have the ``other`` role."""
-    if not roles:
-        return view.available
-    takes: Bools = view.available & np.array([role != other for role in roles])
-    return takes

@@ -26,7 +26,7 @@ class Monitor:
         self._rectifier: Any = rectifier
         self._title = title("rectifier", rectifier)
         needs = needs_of("rectifier", rectifier)
-        self._view = PolicyView.on(gateway.view, self._title, needs, gateway.decode_legs)
+        self._view = PolicyView.on(gateway.view, self._title, needs, gateway.legs.decode)
         self._predictor = predictor
         """Re-predicts every active request; None where the rectifier does not ask for predictions."""
         self._mover = mover

@@ -13,8 +13,8 @@ from gsim.core import Migration, Outcome
 from gsim.gateway.active import Active
 from gsim.gateway.clock import Steps
 from gsim.gateway.gateway import Gateway
-from gsim.gateway.links import LinkNetwork
 from gsim.gateway.move_log import COUNTERS, Move
+from gsim.gateway.moving.links import LinkNetwork
 from gsim.migration import Mechanism, Step
 from gsim.migration.mechanism import blocks_of
 from gsim.migration.token_ids import TokenIds
@@ -87,7 +87,7 @@ class Moves:
 
     def _takes(self, active: Active, target: int) -> bool:
         """Whether the target is up and could run the request as far as its source could."""
-        if not self._gateway.decode_legs[target]:
+        if not self._gateway.legs.decode[target]:
             return False
         request = active.origin.request
         longest = request.prompt_tokens + request.max_output_tokens

@@ -6,8 +6,8 @@ Piece by piece, as compiled classes know no ``copy.deepcopy``. Names of blocks a
 from __future__ import annotations
 
 from gsim.core.lru import Entry
-from gsim.engine.block_pool import Block, BlockHold, BlockPool
-from gsim.engine.kv_pool import KvPool
+from gsim.engine.kv.block_pool import Block, BlockHold, BlockPool
+from gsim.engine.kv.kv_pool import KvPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import Hold, OwnBlocks, Sequence
 

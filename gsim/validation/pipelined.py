@@ -23,7 +23,7 @@ from gsim.core.errors import InputError
 from gsim.core.protocols import LatencyModel
 from gsim.core.request import Content, Job
 from gsim.engine import EngineLimits
-from gsim.engine.block_pool import BlockPool
+from gsim.engine.kv.block_pool import BlockPool
 from gsim.engine.scheduler import Scheduler, Step
 from gsim.engine.sequence import Sequence, make_sequence
 from gsim.validation.fork import Copies

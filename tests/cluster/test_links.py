@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gsim.core import SimulationError
 from gsim.gateway.clock import Clock
-from gsim.gateway.links import LinkNetwork
+from gsim.gateway.moving.links import LinkNetwork
 from gsim.migration import Link
 
 UNIT = Link("unit", bandwidth_bytes_per_s=100.0, efficiency=1.0, latency_s=0.0, busy_factor=0.4)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine_cases import job, limits
 
-from gsim.engine.block_pool import BlockPool
-from gsim.engine.run_pool import RunPool
+from gsim.engine.kv.block_pool import BlockPool
+from gsim.engine.kv.run_pool import RunPool
 from gsim.engine.sequence import OwnBlocks, make_sequence
 
 

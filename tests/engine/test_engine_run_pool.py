@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pool_cases import admit, check_tree, nodes_of, sequence
 
 from gsim.core.content import block_hashes, head
-from gsim.engine.block_pool import BlockPool
-from gsim.engine.run_pool import RunPool
+from gsim.engine.kv.block_pool import BlockPool
+from gsim.engine.kv.run_pool import RunPool
 from gsim.engine.sequence import OwnBlocks
 
 pieces = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 30)), min_size=1, max_size=5)

@@ -6,10 +6,10 @@ import pytest
 from engine_cases import AffineTime, drain, job, limits
 
 from gsim.core import EngineEvent, EventKind, SimulationError
-from gsim.engine.block_pool import BlockPool
 from gsim.engine.conformance import limits_of, replay
 from gsim.engine.decode_clock import DecodeClockEngine
 from gsim.engine.iteration_time import with_scheduling
+from gsim.engine.kv.block_pool import BlockPool
 from gsim.engine.scheduler import Scheduler
 from gsim.engine.sequence import make_sequence
 from gsim.engine.stepwise import StepwiseEngine

@@ -15,9 +15,9 @@ from gsim.core import ConfigError, EventKind
 from gsim.core.content import block_hashes, head
 from gsim.engine import EngineConfig
 from gsim.engine.decode_clock import DecodeClockEngine
-from gsim.engine.host_blocks import HostBlocks
 from gsim.engine.host_kv import HostKvConfig, HostKvLimits
-from gsim.engine.host_runs import HostRuns
+from gsim.engine.kv.host_blocks import HostBlocks
+from gsim.engine.kv.host_runs import HostRuns
 from gsim.engine.stepwise import StepwiseEngine
 from gsim.latency import constant_profile
 

@@ -268,7 +268,7 @@ def _code(package: Path, monkeypatch: pytest.MonkeyPatch, **values: Any) -> str:
     "file",
     [
         "engine/decode_clock.py",
-        "engine/kv_pool.py",
+        "engine/kv/kv_pool.py",
         "metrics/run.py",
         "metrics/objective.py",
         "routing/goodserve.py",

@@ -7,9 +7,9 @@ from typing import cast
 from gsim.core.content import block_hashes, head
 from gsim.core.lru import Entry
 from gsim.core.request import Content
-from gsim.engine.host_blocks import HostBlocks
 from gsim.engine.host_kv import HostKvLimits
-from gsim.engine.kv_pool import KvPool, Match
+from gsim.engine.kv.host_blocks import HostBlocks
+from gsim.engine.kv.kv_pool import KvPool, Match
 from gsim.engine.sequence import Hold, Sequence
 
 

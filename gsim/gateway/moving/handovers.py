@@ -22,8 +22,9 @@ from gsim.core.view import Bools
 from gsim.gateway.active import Active
 from gsim.gateway.backend import Backend
 from gsim.gateway.clock import Clock, Steps
-from gsim.gateway.links import LinkNetwork
+from gsim.gateway.legs import Legs
 from gsim.gateway.move_log import Move
+from gsim.gateway.moving.links import LinkNetwork
 from gsim.gateway.policies import needs_of
 from gsim.handover.transfer import Transfer
 from gsim.migration import MoveCosts
@@ -56,7 +57,7 @@ class Placing(Protocol):
     active: dict[int, Active]
     backends: list[Backend]
     counters: dict[str, int]
-    decode_legs: Bools
+    legs: Legs
 
     def dispatch(self, active: Active, instance: int, kv_tokens: int = 0) -> None: ...  # noqa: D102
     def place(self, active: Active) -> None: ...  # noqa: D102
@@ -91,7 +92,7 @@ class Handovers:
         self._title = title("handover", policy)
         self._transfer = policy if isinstance(policy, Transfer) else Transfer()
         self._splitting: Any = policy if isinstance(policy, Splitting) else None
-        self._able = gateway.decode_legs.copy()
+        self._able = gateway.legs.decode.copy()
         """As the policy sees it: up, takes decode legs, and long enough for the request."""
         self._view = PolicyView.on(view, self._title, needs_of("handover", policy), self._able)
         copies = KvCopy(self._transfer.control_s, self._transfer.block_s)
@@ -152,7 +153,7 @@ class Handovers:
         leg = _Leg(active, move, self._lives[source])
         computed = active.computed_tokens - self._computed_before.pop(active.request_id, 0)
         target = self._chosen.get(active.request_id, _HELD)
-        if target != _HELD and self._gateway.decode_legs[target]:
+        if target != _HELD and self._gateway.legs.decode[target]:
             if self._transfer.overlap:
                 leg.hidden_bytes = self._sent_meanwhile(source, computed)
             self._carry(leg, target)
@@ -195,7 +196,7 @@ class Handovers:
         """The policy's view, for one request."""
         view = self._view
         view.now_s = self._gateway.clock.now
-        np.logical_and(self._gateway.decode_legs, self._fits(active), out=self._able)
+        np.logical_and(self._gateway.legs.decode, self._fits(active), out=self._able)
         return view
 
     def _fits(self, active: Active) -> Bools:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from gsim.core.lru import Entry, Lru
 from gsim.core.request import Content
-from gsim.engine.host_tier import HostTier
+from gsim.engine.kv.host_tier import HostTier
 from gsim.engine.sequence import Hold, OwnBlocks, Sequence
 
 

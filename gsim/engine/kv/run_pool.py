@@ -18,8 +18,8 @@ from gsim.core.lru import Entry
 from gsim.core.prefix_tree import Cursor, PrefixTree, Run
 from gsim.core.request import Content
 from gsim.engine.host_kv import HostKvLimits
-from gsim.engine.host_runs import HostRuns
-from gsim.engine.kv_pool import KvPool, Match
+from gsim.engine.kv.host_runs import HostRuns
+from gsim.engine.kv.kv_pool import KvPool, Match
 from gsim.engine.sequence import Hold, Sequence
 
 

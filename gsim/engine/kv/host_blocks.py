@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gsim.engine.host_kv import HostKvLimits
-from gsim.engine.host_tier import HostTier
+from gsim.engine.kv.host_tier import HostTier
 
 
 class HostBlocks(HostTier):

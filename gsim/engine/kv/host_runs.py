@@ -14,7 +14,7 @@ from gsim.core.lru import Entry, Lru
 from gsim.core.prefix_tree import Cursor, Key, Node, PrefixTree
 from gsim.core.request import Content
 from gsim.engine.host_kv import HostKvLimits
-from gsim.engine.host_tier import HostTier
+from gsim.engine.kv.host_tier import HostTier
 
 
 class Stretch(Entry):
