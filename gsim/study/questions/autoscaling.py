@@ -63,7 +63,7 @@ class Autoscaling:
 
     scalers: tuple[str, ...] = ("target_utilisation", "wva", "forecast", "melange", "feasible_supply")
     """Scalers, each with its defaults (times divided by ``faster``)."""
-    fixed: tuple[tuple[int, ...], ...] = ((1, 1, 0), (2, 2, 0), (2, 3, 0), (2, 4, 0))
+    fixed: tuple[tuple[int, ...], ...] = ((1, 1, 0), (2, 2, 0), (2, 4, 0), (0, 0, 1), (0, 1, 1), (0, 0, 2))
     """Pools that stay as they are: how many of each entry of ``pool.instances``."""
     slow_boots: float = 10.0
     """``forecast`` and ``feasible_supply`` are also tried with boot times so many times as long (0: not)."""
