@@ -123,6 +123,7 @@ def test_comparisons_are_paired_and_the_frontier_is_one():
     said = notes(table, 0.95)
     assert said[0].startswith("the cheapest fixed 1 holds 95%: 10.00 USD a day, 96.0% in time, 2.00 times")
     assert said[1].startswith("wva: 35% cheaper (")
+    assert said[2].startswith("melange: 20% dearer (20% to 20%), 6.0 points fewer in time")
     assert said[-1] == "on the frontier, cheapest first: wva, fixed 1, fixed 2"
 
 

@@ -63,7 +63,7 @@ class Autoscaling:
 
     scalers: tuple[str, ...] = ("target_utilisation", "wva", "forecast", "melange", "feasible_supply")
     """Scalers, each with its defaults (times divided by ``faster``)."""
-    fixed: tuple[tuple[int, ...], ...] = ((1, 1, 0), (2, 2, 0), (2, 4, 0), (0, 0, 1), (0, 1, 1), (0, 0, 2))
+    fixed: tuple[tuple[int, ...], ...] = ((4, 4, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3), (2, 2, 2), (0, 0, 4), (4, 4, 2))
     """Pools that stay as they are: how many of each entry of ``pool.instances``."""
     slow_boots: float = 10.0
     """``forecast`` and ``feasible_supply`` are also tried with boot times so many times as long (0: not)."""
@@ -249,6 +249,14 @@ def compared(runs: pd.DataFrame, bound_usd: float, target: float) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
+def _dearer(row: Mapping[str, Any], base_usd: float) -> str:
+    """By which share of the fixed pool's cost a policy is cheaper or dearer, with its interval."""
+    share, low, high = (row[name] / base_usd for name in ("saves_usd", "saves_low", "saves_high"))
+    if share < 0.0:
+        return f"{-share:.0%} dearer ({-high:.0%} to {-low:.0%})"
+    return f"{share:.0%} cheaper ({low:.0%} to {high:.0%})"
+
+
 def notes(table: pd.DataFrame, target: float) -> list[str]:
     """What the fixed pool costs, what each scaler saves and loses against it, who is on the frontier."""
     base = table[table["policy"] == table["against"].iloc[0]].iloc[0]
@@ -259,12 +267,12 @@ def notes(table: pd.DataFrame, target: float) -> list[str]:
         f"{base['attainment']:.1%} in time, {base['over_bound']:.2f} times the lower bound"
     ]
     for row in table[table["kind"] != "fixed"].to_dict("records"):
-        share = row["saves_usd"] / base["usd_per_day"]
         clear = row["loses_low"] > 0.0 or row["loses_high"] < 0.0
+        lost = 100 * row["loses"]
         said.append(
-            f"{row['policy']}: {share:.0%} cheaper ({row['saves_low'] / base['usd_per_day']:.0%} to "
-            f"{row['saves_high'] / base['usd_per_day']:.0%}), {100 * row['loses']:.1f} points fewer in time"
-            f"{'' if clear else ' (not to be told from none)'}, {row['over_bound']:.2f} times the lower bound, "
+            f"{row['policy']}: {_dearer(row, base['usd_per_day'])}, {abs(lost):.1f} points "
+            f"{'fewer' if lost >= 0.0 else 'more'} in time{'' if clear else ' (not to be told from none)'}, "
+            f"{row['over_bound']:.2f} times the lower bound, "
             f"{row['starts']:.0f} starts, {row['joule_per_token']:.2f} J a token"
         )
     front = table[table["frontier"] & (table["kind"] != "slow")].sort_values("usd_per_day")
