@@ -249,7 +249,7 @@ def compared(runs: pd.DataFrame, bound_usd: float, target: float) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _dearer(row: Mapping[str, Any], base_usd: float) -> str:
+def _dearer(row: Mapping[Any, Any], base_usd: float) -> str:
     """By which share of the fixed pool's cost a policy is cheaper or dearer, with its interval."""
     share, low, high = (row[name] / base_usd for name in ("saves_usd", "saves_low", "saves_high"))
     if share < 0.0:
