@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pulp
 
 from gsim.core import SimulationError
+from gsim.core.native import no_stdout
 
 
 @dataclass(frozen=True)
@@ -52,23 +49,9 @@ def _highs_is_there() -> bool:
     """Whether HiGHS can be used. Its first object of a process writes a banner to stdout, whatever it is told."""
     if not pulp.HiGHS().available():
         return False
-    with _no_stdout():
+    with no_stdout():
         pulp.HiGHS(msg=False).createAndConfigureSolver(pulp.LpProblem())
     return True
-
-
-@contextlib.contextmanager
-def _no_stdout() -> Iterator[None]:
-    """Whatever native code writes to stdout goes nowhere for a moment."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _highs(problem: pulp.LpProblem, limits: Limits, relaxed: bool) -> tuple[float, float, bool]:

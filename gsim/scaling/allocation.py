@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gsim.core.native import no_stdout
 from gsim.core.view import Floats
 
 
@@ -60,7 +61,8 @@ def cheapest_counts(
         total = np.zeros((1, wide + able.size))
         total[0, :variants] = 1.0
         limits.append(LinearConstraint(total, 0.0, most))
-    found = milp(cost, constraints=limits, bounds=Bounds(0.0, upper), integrality=kinds)
+    with no_stdout():
+        found = milp(cost, constraints=limits, bounds=Bounds(0.0, upper), integrality=kinds)
     if found.x is None:
         return _fastest(able, slots, most)
     return [round(value) for value in found.x[:variants]]
