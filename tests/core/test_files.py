@@ -56,6 +56,7 @@ HANDED = {
     "study/figure.py": "save: into the stage",
     "study/kept.py": "written aside",
     "study/results.py": "into the stage",
+    "study/shown.py": "into memory, for a notebook",
     "validation/studies/composed_profiles.py": "into a folder that is thrown away",
 }
 
