@@ -34,8 +34,10 @@ def _frontier(axis: Axes, table: pd.DataFrame, colours: Mapping[str, str], bound
     from gsim.study.figure import MARKERS
 
     fixed = table[table["kind"] == "fixed"].sort_values("usd_per_day")
-    axis.plot(fixed["usd_per_day"], fixed["attainment"], "-", color=_GREY, linewidth=1.0, zorder=1)
-    _marks(axis, fixed, {"color": _GREY, "marker": "o", "label": "fixed pools"})
+    _marks(axis, fixed, {"color": _GREY, "marker": "o", "label": "fixed pools (how many of each kind)"})
+    for name, usd, share in zip(fixed["policy"], fixed["usd_per_day"], fixed["attainment"], strict=True):
+        told = name.removeprefix("fixed ")
+        axis.annotate(told, (usd, share), (0, -9), textcoords="offset points", ha="center", fontsize=6, color=_GREY)
     for i, (name, colour) in enumerate(colours.items()):
         look: dict[str, Any] = {"color": colour, "marker": MARKERS[(i + 1) % len(MARKERS)]}
         _marks(axis, table[table["policy"] == name], {**look, "label": name})
