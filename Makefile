@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test coverage lint wheel test-lowest test-large test-ray test-vllm reproduce site bench peers clean docs/reference.md
+.PHONY: run test coverage lint wheel test-lowest test-large test-ray test-vllm test-gateways reproduce site bench peers clean docs/reference.md
 
 run: $(STAMP)
 	$(BIN)/python -m gsim experiment=goodput_vs_rps
@@ -49,6 +49,11 @@ test-ray: $(STAMP)
 test-vllm: $(STAMP)
 	sh tests/vllm/schedule.sh
 	sh tests/vllm/run.sh $(BIN)/python
+	sh tests/vllm/gateway.sh $(BIN)/python
+
+# Policies of ours inside LiteLLM and Ray Serve, each in an environment of its own.
+test-gateways:
+	sh tests/gateways/run.sh
 
 # Speed: ours alone, against the reference engine, at scale, and against the peers that pip installs. With TRACE=FILE (a
 # recorded Mooncake trace, mooncake_trace.jsonl or conversation_trace.jsonl) work C too.
