@@ -205,8 +205,8 @@ def test_prompts_that_share_nothing_fill_it_too():
     [
         ({"layerwise": True}, "engine.host_kv.layerwise says nothing while size_gb is 0"),
         ({"size_gb": 1.0, "blocks": 3}, "engine.host_kv: give size_gb or blocks, not both"),
-        ({"size_gb": -1.0}, r"engine.host_kv.size_gb must be a finite number, 0 \(none\) or more, not -1.0"),
-        ({"blocks": -1}, r"engine.host_kv.blocks must be 0 \(none\) or more, not -1"),
+        ({"size_gb": -1.0}, r"engine.host_kv.size_gb must be a number from 0 \(none\) to 1e\+06, not -1.0"),
+        ({"blocks": -1}, r"engine.host_kv.blocks must be from 0 \(none\) to 1000000000, not -1"),
         (
             {"size_gb": 1.0, "link_gb_per_s": float("inf")},
             "engine.host_kv.link_gb_per_s must be a finite number above 0",

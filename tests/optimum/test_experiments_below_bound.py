@@ -38,7 +38,8 @@ def cells_of(name: str, *more: str) -> list[Cell]:
         if field == "router":
             words.append("router=goodserve,least_latency,ilp_rolling")
         elif not isinstance(entries[0], dict):
-            words.append(f"{field}={entries[-1]}")
+            # Pools whose instances have roles have no bound; the first of a list has none.
+            words.append(f"{field}={entries[0 if field == 'pool' else -1]}")
     with hydra_session() as hydra:
         config, _ = compose(hydra, words)
         return list(grid(hydra, config, words).cells)
