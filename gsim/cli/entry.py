@@ -18,7 +18,7 @@ from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.launch import launch_cells, launch_study, place_rates, results_folder
 from gsim.cli.listing import COMMANDS, group_help, listing, option_help
 from gsim.cli.look import look
-from gsim.cli.words import as_given, unknown_key
+from gsim.cli.words import as_given, not_fields, unknown_key, unknown_option
 from gsim.core import ConfigError, GsimError
 from gsim.core.errors import MissingFieldError
 from gsim.run.extensions import extension_files, load_those_that_work
@@ -69,9 +69,10 @@ def message_of(error: Exception) -> str:
     """An error in words, with its cause where only that says what is wrong."""
     cause = error.__cause__
     text = str(error)
-    said = unknown_key(f"{text}\n{cause or ''}")
-    if said is not None:
-        return said
+    for told in (unknown_key, unknown_option, not_fields):
+        said = told(f"{text}\n{cause or ''}")
+        if said is not None:
+            return said
     inside = re.search(r"Error merging override (\S+=.*)", text)
     if inside and "object_type=" in f"{text}{cause}" and "Sweep" in f"{text}{cause}":
         return f"{inside[1]}: a range, choice or glob stands alone ({RANGE}); inside braces give a list of values"
@@ -82,9 +83,10 @@ def message_of(error: Exception) -> str:
 
 def run_command(words: list[str], *, more_to_come: bool = False) -> int:
     """Run a command line; raises what goes wrong. ``more_to_come``: its workers are kept for the next command."""
-    if words and words[0] in COMMANDS and words[1:2] in (["--help"], ["-h"]):
-        print(f"python -m gsim {COMMANDS[words[0]]}")  # noqa: T201
-        return 0
+    for help_word, command in (words[1::-1], words[:2]) if len(words) > 1 else ():
+        if help_word in ("--help", "-h") and command in COMMANDS:
+            print(f"python -m gsim {COMMANDS[command]}")  # noqa: T201
+            return 0
     if words and words[0] == "compare":
         return _compare(words[1:])
     if words and words[0] == "tune":

@@ -52,6 +52,9 @@ one run as timeline.json, for Perfetto, and as a figure
 {_ONE_RUN}""",
     "compare": """compare DIR[:POLICY] DIR[:POLICY] [METRIC ...]
 two results, paired by seed; with two routers (ROUTER[+RECTIFIER]) in place of folders, both are run first""",
+    "tune": """tune router=NAME [fields=[FIELD,...]] [trials=N] [train_loads=[...]] [test_loads=[...]] [...]
+search a policy's fields on some loads and seeds, and judge the best once on others (needs 'gsim[tune]');
+all its fields: python -m gsim --help study tune""",
     "report": """report DIR
 a results folder as one HTML file (report.html in it): figure, tables, findings, and the runs of every point""",
     "check": """check NAME, or check GROUP=NAME

@@ -24,6 +24,11 @@ _NUMBER = re.compile(r"[+-]?\d[\d_]*(\.\d*)?")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(_\d{3})+(\.\d*)?")
 _TEXT_KEYS = ("name", "out", "goodput", "question", "paper")
 _NOT_THERE = re.compile(r"Could not override '([\w.]+)'")
+_NOT_IN = re.compile(r"not in '(\w+)'\s+full_key: ([\w.]+)")
+_NO_OPTION = re.compile(r"In 'config': Could not find '([\w/]+)/([^'/]+)'\s+Available options in '\1':\n((?:\t.*\n?)+)")
+_NOT_FIELDS = re.compile(
+    r"Error merging override ([\w.]+)=(.*)\s+Invalid type assigned: \w+ is not a subclass of (\w+)"
+)
 
 
 def as_given(words: Sequence[str]) -> list[str]:
@@ -99,9 +104,51 @@ def unknown_key(message: str) -> str | None:
     return None if found is None else _told_unknown(found[1], message)
 
 
+def unknown_option(message: str) -> str | None:
+    """What is said of an option that its group has not, with what is close to it; None: another error."""
+    found = _NO_OPTION.search(message)
+    if found is None:
+        return None
+    group, name, listed = found.groups()
+    allowed = listed.split()
+    return f"{group} '{name}' is unknown{_close(name, allowed)}; allowed: {', '.join(allowed)}"
+
+
+def not_fields(message: str) -> str | None:
+    """What is said of a plain value where a field has fields of its own; None: another error."""
+    found = _NOT_FIELDS.search(message)
+    fields = found and _nested_fields(found[1], found[3])
+    if not found or not fields:
+        return None
+    return (
+        f"{found[1]}={found[2]}: it has fields of its own: {', '.join(fields)}; write '{found[1]}={{{fields[0]}: ...}}'"
+    )
+
+
+def _nested_fields(key: str, cls: str) -> list[str]:
+    """The fields of the dataclass ``cls`` that is at ``key``, by its dotted name, under some option of the group."""
+    group, _, path = key.partition(".")
+    configs = [option.config for option in options(group).values()] if group in RUN_GROUPS and path else []
+    for config in configs:
+        for kind in _kinds(config, path) if config is not None else ():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__ == cls:
+                return [f.name for f in dataclasses.fields(kind) if f.init]
+    return []
+
+
+def _close(word: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
 def _told_unknown(key: str, message: str) -> str:
     """The key, what is close to it, and what is allowed."""
     group, _, field = key.partition(".")
+    within = _NOT_IN.search(message)
+    nested = within and _nested_fields(within[2].rpartition(".")[0], within[1])
+    if within and nested:
+        at, _, name = within[2].rpartition(".")
+        return f"{at} has no field '{name}'{_close(name, nested)}; its fields are: {', '.join(nested)}"
     if group in RUN_GROUPS and field:
         typed = re.search(r"not in '(\w+)'", message)
         configs = {name: option.config for name, option in options(group).items() if option.config is not None}
@@ -114,6 +161,4 @@ def _told_unknown(key: str, message: str) -> str:
         told = f"{key}: {group} has no such field here; its fields are: {', '.join(fields) or 'none'}"
         return told + (f" ('{field}' is a field of {group}={', '.join(others[:5])})" if others and own else "")
     allowed = sorted({*TOP_LEVEL, *RUN_GROUPS, "experiment", "study"})
-    close = difflib.get_close_matches(key, allowed, 1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return f"unknown key '{key}'{hint}; allowed: {', '.join(allowed)}"
+    return f"unknown key '{key}'{_close(key, allowed)}; allowed: {', '.join(allowed)}"

@@ -17,6 +17,7 @@ import yaml
 
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.entry import main
+from gsim.cli.listing import COMMANDS
 from gsim.core import registry
 from gsim.run.store import RunStore
 from gsim.study.experiments import read_experiments
@@ -174,6 +175,15 @@ def test_help_lists_what_there_is(capsys):
     assert "unknown group 'gpu'; there are: pool, trace" in capsys.readouterr().out
     assert run("--help", "router", "goodserve") == 0
     assert "router.margin_s" in capsys.readouterr().out
+
+
+def test_a_command_says_what_it_takes(capsys):
+    for command in COMMANDS:
+        for words in ((command, "--help"), ("--help", command)):
+            assert run(*words) == 0
+            said = capsys.readouterr().out
+            assert said.startswith(f"python -m gsim {command} ")
+            assert max(map(len, said.splitlines())) <= 120
 
 
 ROUTER = '''
