@@ -36,7 +36,7 @@ test-lowest:
 	GSIM_PURE=1 .venv-lowest/bin/python -m pytest -W default tests/core tests/cluster tests/metrics tests/run tests/library \
 		tests/test_everywhere.py tests/cli --ignore=tests/cli/test_study_notebooks.py
 
-# A million recorded requests, five hundred cells.
+# A million recorded requests.
 test-large: $(STAMP)
 	$(BIN)/python -m pytest -m large
 

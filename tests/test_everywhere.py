@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -58,24 +57,6 @@ def test_a_million_recorded_rows_are_read_in_order(tmp_path):
     run = gsim.simulate(trace=trace, pool={"instances": [{"profile": "h800-llama-3.1-8b", "count": 64}]})
     assert len(run.requests) == 1_000_000
     assert run.requests["status"].eq("finished").all()
-
-
-@pytest.mark.large
-def test_five_hundred_cells_keep_no_run_in_memory(tmp_path):
-    def peak(cells: int) -> int:
-        tracemalloc.start()
-        gsim.sweep(
-            {"trace.rate_per_s": [float(k + 1) for k in range(cells)]},
-            seeds=1,
-            trace={"requests": 50},
-            out=tmp_path / str(cells),
-        )
-        most = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return most
-
-    peak(2)
-    assert peak(500) < 3 * peak(50)
 
 
 if __name__ == "__main__":
