@@ -72,13 +72,14 @@ def _build_all(words: Sequence[str]) -> int:
 
 
 def combinations(words: Sequence[str]) -> list[list[str]]:
-    """Every combination of ``key=a,b`` words, the last key changing fastest."""
-    keys = [word.partition("=")[0] for word in words]
-    values = [word.partition("=")[2].split(",") if "=" in word else [word] for word in words]
-    return [
-        [f"{key}={value}" if "=" in word else word for key, value, word in zip(keys, picked, words, strict=True)]
-        for picked in itertools.product(*values)
-    ]
+    """Every combination of ``key=a,b`` words, the last key changing fastest; commas in folders' names part nothing."""
+    return [list(picked) for picked in itertools.product(*map(_values, words))]
+
+
+def _values(word: str) -> list[str]:
+    """A word for each of its values."""
+    key, said, values = word.partition("=")
+    return [word] if not said or key in ("out", "tables") else [f"{key}={value}" for value in values.split(",")]
 
 
 def build(words: Sequence[str]) -> str:

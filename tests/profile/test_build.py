@@ -119,9 +119,9 @@ def test_every_combination_is_built_and_what_cannot_be_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = ["build", "model=llama-3.1-8b", "gpu=a40,a30,v100", "kind=roofline"]
-    assert main([*words, f"out={tmp_path}"]) == 1
+    assert main([*words, f"out={tmp_path / 'a,b'}"]) == 1
     said = capsys.readouterr()
-    assert sorted(file.stem for file in tmp_path.iterdir()) == ["a40-llama-3.1-8b", "v100-llama-3.1-8b"]
+    assert sorted(file.stem for file in (tmp_path / "a,b").iterdir()) == ["a40-llama-3.1-8b", "v100-llama-3.1-8b"]
     assert len(said.out.splitlines()) == 2
     assert said.err.startswith("error: model=llama-3.1-8b gpu=a30 kind=roofline")
     assert main([*words, f"out={tmp_path / 'one.yaml'}"]) == 1
