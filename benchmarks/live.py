@@ -67,7 +67,11 @@ def engine(words: dict[str, str]) -> None:
         pids = children() - before
         began_s, used_s = time.monotonic(), {pid: cpu_s(pid) for pid in pids}
         options = LoadOptions(
-            lambda job: urls[job.request.request_id % n], "llama-3.1-8b", speed, body={"stream_interval": interval}
+            lambda job: urls[job.request.request_id % n],
+            "llama-3.1-8b",
+            speed,
+            body={"stream_interval": interval},
+            warm=urls * 48,
         )
         outcomes = asyncio.run(Load(settings.sessions(0), options).run())
         cpu = max(cpu_s(pid) - used_s[pid] for pid in pids)
@@ -108,7 +112,7 @@ async def _lateness(url: str) -> str:
 
 async def chats(http: aiohttp.ClientSession, urls: Sequence[str], words: dict[str, str]) -> tuple[Any, Any]:
     """Seconds to the first token and to the end of streaming chats with Poisson arrivals."""
-    n, rate, tokens = (int(number(words, *each)) for each in (("requests", 400), ("rate", 20), ("tokens", 300)))
+    n, tokens, rate = int(number(words, "requests", 400)), int(number(words, "tokens", 300)), number(words, "rate", 20)
     rng, began_s, due_s = np.random.default_rng(1), time.monotonic(), 0.0
     first_s, whole_s = np.zeros(n), np.zeros(n)
 

@@ -24,6 +24,7 @@ from gsim.engine import EngineConfig
 from gsim.gateway.policies import Policies
 from gsim.gateway.telemetry_config import TelemetryConfig
 from gsim.latency import load_profile
+from gsim.live.rounds import RoundLoop, run
 from gsim.serve.config import ServeConfig
 from gsim.serve.running import start_gateway
 
@@ -147,7 +148,7 @@ async def emulated(streams: int, servers: int) -> str:
 
 def main(words: dict[str, str]) -> None:
     """Measure on each kind of loop."""
-    loops: dict[str, Callable[[], asyncio.AbstractEventLoop] | None] = {"asyncio": None}
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": RoundLoop}
     try:
         import uvloop
 
@@ -158,7 +159,7 @@ def main(words: dict[str, str]) -> None:
         with asyncio.Runner(loop_factory=factory) as runner:
             told = runner.run(measured(int(words.get("streams", 40)), int(words.get("events", 250))))
         print(f"{name}: {told}")
-    told = asyncio.run(emulated(int(words.get("streams", 40)), int(words.get("servers", 8))))
+    told = run(emulated(int(words.get("streams", 40)), int(words.get("servers", 8))))
     print(f"emulated servers and their client: {told}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 from gsim.cli.one import divided, settings_of
 from gsim.core import ConfigError, GsimError
 from gsim.core.options import Options, option_help, parse_options
+from gsim.live.rounds import run
 from gsim.run.settings import Settings
 
 C = TypeVar("C", bound=Options)
@@ -38,8 +38,8 @@ class ServerProgram(Generic[C]):
             return 0
         try:
             config, others = self._read(words)
-            _need_aiohttp()
-            asyncio.run(self.serve(settings_of(others), config))
+            _need_servers()
+            run(self.serve(settings_of(others), config))
         except GsimError as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201
             return 2
@@ -58,8 +58,9 @@ class ServerProgram(Generic[C]):
         return config, [*(word for word in self.chosen if word.partition("=")[0] not in given), *others]
 
 
-def _need_aiohttp() -> None:
+def _need_servers() -> None:
     try:
         import aiohttp  # noqa: F401
-    except ImportError:
-        raise ConfigError("servers need one more package: pip install 'gsim[live]'") from None
+        import httptools  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"servers need {error.name}: pip install 'gsim[live]'") from None

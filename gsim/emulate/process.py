@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from gsim.cluster import InstanceSpec
 from gsim.core import ConfigError
 from gsim.emulate.config import EmulateConfig
+from gsim.live.rounds import run
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def pool_process(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Iterat
 
 def _serve(pipe: Connection, specs: list[InstanceSpec], config: EmulateConfig) -> None:
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_until_closed(pipe, specs, config))
+        run(_until_closed(pipe, specs, config))
 
 
 async def _until_closed(pipe: Connection, specs: list[InstanceSpec], config: EmulateConfig) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -63,6 +63,19 @@ class LoadOptions:
     """Further fields of every request."""
     timeout_s: float = 600.0
     """Longest silence of a server, in real seconds."""
+    warm: Sequence[str] = ()
+    """Servers to which a connection is open before the first request is sent, once for each time that one is named.
+    Who has to connect first comes later than who has not, and they change places."""
+
+
+class _Asked(NamedTuple):
+    """A request, ready to be sent."""
+
+    url: str
+    data: bytes
+    headers: dict[str, str]
+    with_ids: bool
+    """The answer comes with token ids."""
 
 
 class Load:
@@ -87,6 +100,7 @@ class Load:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
         timeout = aiohttp.ClientTimeout(total=None, sock_read=self._options.timeout_s)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 18) as self._http:
+            await asyncio.gather(*map(self._connect, self._options.warm))
             self._arrivals.start()
             self._pace = Pace(self._clock, self._options.speed, self._broken)
             self._pace.do(self._check)
@@ -95,6 +109,10 @@ class Load:
         if self._error is not None:
             raise self._error
         return sorted(self.outcomes, key=lambda outcome: outcome.request_id)
+
+    async def _connect(self, url: str) -> None:
+        async with self._http.get(f"{url}/health") as response:
+            await response.read()
 
     def _broken(self, error: Exception) -> None:
         """The trace itself is wrong: there is nothing to go on with."""
@@ -116,9 +134,11 @@ class Load:
             self._done.set()
 
     async def _ask(self, job: Job) -> None:
+        asked = self._asked(job)
+        # From now on it is the servers' time.
         outcome = Outcome(job.request.request_id, self._pace.now_s(), job.request.slo_s)
         try:
-            await self._stream(job, outcome)
+            await self._stream(asked, outcome)
             outcome.status = Status.FINISHED
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
             outcome.error = f"{type(error).__name__}: {error}"[:200]
@@ -135,11 +155,8 @@ class Load:
         self._arrivals.ended(job, outcome.status, self._pace.clock.now)
         self._check()
 
-    async def _stream(self, job: Job, outcome: Outcome) -> None:
-        url, body, headers = self._request(job)
-        with_ids = body["return_token_ids"]
-        path = "chat/completions" if self._options.plain else "completions"
-        async with self._http.post(f"{url}/v1/{path}", json=body, headers=headers) as response:
+    async def _stream(self, asked: _Asked, outcome: Outcome) -> None:
+        async with self._http.post(asked.url, data=asked.data, headers=asked.headers) as response:
             if response.status != 200:
                 raise ValueError(f"HTTP {response.status}: {(await response.text())[:150]}")
             events = Events()
@@ -151,7 +168,7 @@ class Load:
                 for event in found:
                     if event == DONE:
                         continue
-                    if with_ids or b'"usage":{' in event or b'"error"' in event:
+                    if asked.with_ids or b'"usage":{' in event or b'"error"' in event:
                         usage = self._read(event, outcome) or usage
             outcome.finished_s = self._pace.now_s()
             outcome.instance = response.headers.get(INSTANCE, "")
@@ -168,7 +185,7 @@ class Load:
         usage: dict[str, Any] | None = values.get("usage")
         return usage
 
-    def _request(self, job: Job) -> tuple[str, dict[str, Any], dict[str, str]]:
+    def _asked(self, job: Job) -> _Asked:
         options, request = self._options, job.request
         body: dict[str, Any] = {
             "model": options.model,
@@ -186,6 +203,7 @@ class Load:
         else:
             body |= {"prompt": ids, "max_tokens": request.max_output_tokens}
         headers = {
+            "Content-Type": "application/json",
             "x-request-id": f"r{request.request_id}",
             "x-task": request.task,
             "x-gsim-eos-at": str(request.prompt_tokens + job.output_tokens),
@@ -195,4 +213,5 @@ class Load:
             headers["x-slo-ms"] = f"{request.slo_s * 1e3:.3f}"
         if request.session_id >= 0:
             headers["x-session-id"] = str(request.session_id)
-        return options.url_of(job), body, headers
+        url = f"{options.url_of(job)}/v1/{'chat/completions' if options.plain else 'completions'}"
+        return _Asked(url, json.dumps(body).encode(), headers, body["return_token_ids"])

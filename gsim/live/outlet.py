@@ -6,6 +6,8 @@ import asyncio
 
 from aiohttp import web
 
+from gsim.live.rounds import RoundLoop
+
 #: With more than this on its way a client is slow: what comes meanwhile is gathered, not written.
 _FULL_BYTES = 1 << 16
 
@@ -19,19 +21,27 @@ class Outbox:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._due: list[tuple[asyncio.WriteTransport, bytes]] = []
+        self._called = isinstance(self._loop, RoundLoop)
+        """The loop says when a round is over; else another round has to be asked for."""
+        if isinstance(self._loop, RoundLoop):
+            self._loop.at_the_end(self.flush)
 
     def add(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Write ``data`` when this round is over."""
-        if not self._due:
+        if not (self._due or self._called):
             self._loop.call_soon(self.flush)
         self._due.append((transport, data))
 
-    def flush(self) -> None:
-        """Write it now."""
-        due, self._due = self._due, []
-        for transport, data in due:
-            if not transport.is_closing():
-                transport.write(data)
+    def flush(self) -> bool:
+        """Write it now; whether a connection turned out to be lost."""
+        lost = False
+        if self._due:
+            due, self._due = self._due, []
+            for transport, data in due:
+                if not transport.is_closing():
+                    transport.write(data)
+                    lost = lost or transport.is_closing()
+        return lost
 
 
 class Outlet:

@@ -10,6 +10,7 @@ from math import inf
 from typing import ParamSpec, TypeVar
 
 from gsim.gateway.clock import Clock
+from gsim.live.timer import Timer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,10 +31,9 @@ class Pace:
         self.late: Callable[[float], None] | None = None
         """Told, of every timer, by how many real seconds it fired late."""
         self._on_error = on_error
-        self._loop = asyncio.get_running_loop()
         self._origin_s = time.monotonic() - clock.now / speed
         self._armed_s = inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(asyncio.get_running_loop(), self._ring)
         self._closed = False
         self._inside = False
 
@@ -51,9 +51,9 @@ class Pace:
 
     def close(self) -> None:
         """Stop: nothing that is due later happens."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if not self._closed:
+            self._closed = True
+            self._timer.close()
 
     def _catch_up(self) -> None:
         if self._inside or self._closed:
@@ -72,19 +72,15 @@ class Pace:
         due_s = self.clock.next_s
         if due_s == self._armed_s or self._closed or self._inside:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._armed_s = due_s
         if due_s < inf:
-            # A delay, not a time: other loops' clocks may count in whole milliseconds.
-            delay_s = self._origin_s + due_s / self.speed - time.monotonic()
-            self._timer = self._loop.call_later(max(delay_s, 0.0), self._ring)
+            self._timer.set(self._origin_s + due_s / self.speed - time.monotonic())
+        else:
+            self._timer.stop()
 
     def _ring(self) -> None:
         if self.late is not None:
             self.late(time.monotonic() - self._origin_s - self._armed_s / self.speed)
         self._armed_s = inf
-        self._timer = None
         self._catch_up()
         self._arm()

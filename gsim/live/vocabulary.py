@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 
 from gsim.core import ConfigError
 
@@ -28,6 +28,8 @@ class Vocabulary:
             raise ConfigError(f"vocabulary must be {_SMALLEST} or more, not {size}")
         self.words = min(1 << (size - LOWEST_ID).bit_length() - 1, _LARGEST)
         self.texts = [" " + _letters(i) for i in range(self.words)]
+        # Of a prompt's words most have come before, and prompts are long.
+        self._id_of = lru_cache(1 << 16)(self._read)
 
     def next_id(self, token: int) -> int:
         """The token that is generated after ``token``."""
@@ -40,9 +42,9 @@ class Vocabulary:
 
     def ids_of(self, text: str) -> list[int]:
         """A text as token ids: its own texts come back as they were, others count about as English text does."""
-        return [self._id_of(piece) for piece in _PIECE.findall(text)]
+        return list(map(self._id_of, _PIECE.findall(text)))
 
-    def _id_of(self, piece: str) -> int:
+    def _read(self, piece: str) -> int:
         if len(piece) == 4 and piece[0] == " " and piece[1:].isalpha() and piece.isascii() and piece.islower():
             number = 0
             for letter in piece[1:]:

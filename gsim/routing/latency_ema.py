@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, register
 from gsim.core.view import Floats
 from gsim.routing.choice import Drawing, any_of
+
+Latency = Literal["per_token", "first_token"]
 
 
 @register("router", "latency_ema")
@@ -17,11 +20,14 @@ class LatencyEma(Drawing):
     """One at random of those with s_i <= (1 + buffer) * min s, s_i the mean of the last 10 E2E seconds per token.
 
     An instance that was never used has s_i = 0 and is explored first; samples older than ``ttl_s`` are forgotten.
+    With ``latency=first_token`` the samples are times to first token, as upstream's are of clients that stream.
 
     State: learned from completions (S6). Source: LiteLLM ``latency-based-routing``. Simplified: no rate limits, no
-    1000 s penalty for timeouts (nothing times out here), one list whether the client streams or not.
+    1000 s penalty for timeouts (nothing times out here), one list for all clients.
     """
 
+    latency: Latency = "per_token"
+    """What is averaged: ``per_token`` (E2E over output tokens) or ``first_token`` (TTFT)."""
     samples: int = 10
     """How many completions per instance are averaged (upstream: 10)."""
     lowest_latency_buffer: float = 0.0
@@ -33,6 +39,8 @@ class LatencyEma(Drawing):
     _last_s: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.latency not in get_args(Latency):
+            raise ConfigError(f"router.latency '{self.latency}' is unknown; allowed: {', '.join(get_args(Latency))}")
         if self.samples < 1:
             raise ConfigError(f"router.samples must be 1 or more, not {self.samples}")
         if not self.lowest_latency_buffer >= 0:
@@ -41,14 +49,19 @@ class LatencyEma(Drawing):
             raise ConfigError(f"router.ttl_s must be greater than 0, not {self.ttl_s}")
 
     def observe_completion(self, completion: Completion) -> None:
-        """Remember how long it took per token."""
+        """Remember how long it took."""
         instance = completion.instance
         self._grow(instance + 1)
         recent = self._recent.setdefault(instance, [])
-        recent.append((completion.finished_s - completion.dispatched_s) / max(completion.output_tokens, 1))
+        recent.append(self._sample(completion))
         del recent[: -self.samples]
         self._mean[instance] = sum(recent) / len(recent)
         self._last_s[instance] = completion.finished_s
+
+    def _sample(self, completion: Completion) -> float:
+        if self.latency == "first_token":
+            return completion.first_token_s - completion.dispatched_s
+        return (completion.finished_s - completion.dispatched_s) / max(completion.output_tokens, 1)
 
     def route(self, request: Request, view: ClusterView) -> Decision:
         """One of the instances with the lowest recent latency."""

@@ -59,7 +59,7 @@ class Api(OpenAiApi):
         headers = {key: request.headers[key] for key in _PASSED_ON if key in request.headers}
         headers |= {key: value for key, value in request.headers.items() if key.lower().startswith("x-gsim-")}
         headers["x-request-id"] = name
-        exchange = Exchange(asked, values, headers, name, service.config.moves)
+        exchange = Exchange(asked, values, headers, name, service.config.moves, service.parsed)
         task = _text(request, values, TASK, "task") or "default"
         session, slo_s = _text(request, values, SESSION, "session_id"), self._slo_s(request, values)
         number = service.submit(exchange, slo_s, task, session)

@@ -13,11 +13,11 @@ from gsim.live.waiter import Waiter
 _STAYS = {
     **dict.fromkeys(("n", "best_of"), 1),
     **dict.fromkeys(("echo", "use_beam_search"), False),
-    **dict.fromkeys(("logprobs", "prompt_logprobs", "top_logprobs", "seed", "logit_bias", "suffix", "stop"), None),
+    **dict.fromkeys(("logprobs", "prompt_logprobs", "seed", "logit_bias", "suffix", "stop"), None),
     **dict.fromkeys(("stop_token_ids", "tools", "tool_choice", "response_format", "structured_outputs"), None),
     **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structural_tag"), None),
     **dict.fromkeys(("functions", "function_call", "bad_words", "allowed_token_ids", "prompt_embeds"), None),
-    **dict.fromkeys(("presence_penalty", "frequency_penalty"), 0),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "top_logprobs"), 0),
     "repetition_penalty": 1,
 }
 #: Fields of a chat or of the gateway that mean nothing where the same text goes on as a completion.
@@ -26,6 +26,8 @@ _NOT_RESUMED = (
     *("chat_template_kwargs", "documents", "include_reasoning", "parallel_tool_calls", "continue_final_message"),
 )
 _OWN = ("slo_ms", "task", "session_id")
+#: Why a chat stays whose answer is more than its text.
+PARSED = "the server parses reasoning or tools"
 
 
 def why_it_stays(asked: Asked, values: Mapping[str, Any], moves: str) -> str:
@@ -36,7 +38,8 @@ def why_it_stays(asked: Asked, values: Mapping[str, Any], moves: str) -> str:
         return "several prompts"
     for name, nothing in _STAYS.items():
         value = values.get(name)
-        if value not in (None, False, nothing, []):
+        # A seed of 0 is a seed, though it equals False.
+        if not (value is None or value is False or value == [] or (nothing is not None and value == nothing)):
             return name
     if moves == "greedy" and values.get("temperature") != 0:
         return "temperature"
@@ -53,13 +56,15 @@ class Piece(NamedTuple):
 class Exchange:
     """A request between its client and the servers that it is sent to, one after another."""
 
-    def __init__(self, asked: Asked, values: dict[str, Any], headers: dict[str, str], name: str, moves: str) -> None:
+    def __init__(
+        self, asked: Asked, values: dict[str, Any], headers: dict[str, str], name: str, moves: str, parsed: bool = False
+    ) -> None:
         self.asked = asked
         self.values = {key: value for key, value in values.items() if key not in _OWN}
         self.headers = headers
         """What is passed on to servers."""
         self.name = name
-        self.stays = why_it_stays(asked, values, moves)
+        self.stays = why_it_stays(asked, values, moves) or (PARSED if parsed and asked.chat else "")
         """Why it cannot be moved; empty: it can."""
         self.waiter = Waiter()
         self.news: Callable[[], None] = self.waiter.wake

@@ -9,19 +9,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import aiohttp
-
 from gsim.core import EngineEvent, EventKind, Gauges, Job, Progress, StreamCount
 from gsim.gateway.active import Active
 from gsim.gateway.backend import Backend, Report
 from gsim.live.pace import Pace
 from gsim.live.sse import DONE, EventError
-from gsim.live.tap import read_through
-from gsim.serve.exchange import Exchange
+from gsim.live.wire import BrokenOffError, Reply, Wires
+from gsim.serve.exchange import PARSED, Exchange
 from gsim.serve.leg import Broken, Failed, Leg, ServerFailureError
 
 #: Without the wrapping of json.loads, which looks for the encoding first.
 _read = json.JSONDecoder().decode
+_LONGEST_REFUSAL, _LONGEST_ANSWER = 1 << 16, 64 << 20
 
 
 class ServerBackend(Backend):
@@ -32,7 +31,6 @@ class ServerBackend(Backend):
         index: int,
         url: str,
         max_model_len: int,
-        http: aiohttp.ClientSession,
         pace: Pace,
         report: Report,
         exchanges: dict[int, Exchange],
@@ -47,7 +45,7 @@ class ServerBackend(Backend):
         """What /metrics said last, and when."""
         self.stale_s = 1.0
         """Older gauges are none."""
-        self._http = http
+        self._wires = Wires(url)
         self._pace = pace
         self._report = report
         self._exchanges = exchanges
@@ -115,6 +113,10 @@ class ServerBackend(Backend):
         leg = self._here.get(request_id)
         return leg is not None and leg.exchange.movable
 
+    def close(self) -> None:
+        """End all connections to the server."""
+        self._wires.close()
+
     def legs(self) -> list[Leg]:
         """Who is here."""
         return list(self._here.values())
@@ -130,16 +132,14 @@ class ServerBackend(Backend):
             await self._ask(leg)
         except ServerFailureError as error:
             self._fail(leg, str(error), error.gone)
-        except (aiohttp.ClientConnectorError, ConnectionRefusedError) as error:
-            self._fail(leg, f"no connection ({type(error).__name__})", True)
         except asyncio.CancelledError:
             if not leg.silent:
                 raise
             self._fail(leg, "silent for too long", False)
-        except TimeoutError:
-            self._fail(leg, "no connection in time", True)
-        except (aiohttp.ClientError, OSError, EventError) as error:
-            self._fail(leg, f"the answer broke off ({type(error).__name__})", False)
+        except (BrokenOffError, EventError) as error:
+            self._fail(leg, f"the answer broke off ({error})", False)
+        except OSError as error:
+            self._fail(leg, f"no connection ({type(error).__name__})", True)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._fail(leg, f"what was answered cannot be read ({type(error).__name__})", False)
 
@@ -150,22 +150,25 @@ class ServerBackend(Backend):
     async def _ask(self, leg: Leg) -> None:
         exchange = leg.exchange
         path, body = exchange.leg(self.max_model_len)
-        async with self._http.post(self.url + path, json=body, headers=exchange.headers) as response:
+        reply = await self._wires.post(path, json.dumps(body).encode(), exchange.headers)
+        try:
             leg.heard_s = time.monotonic()
-            if response.status != 200:
-                await self._refused(leg, response)
+            if reply.status != 200:
+                await self._refused(leg, reply)
             elif not exchange.stays:
-                await self._stream(leg, response, self._event)
+                await self._stream(leg, reply, self._event)
             elif exchange.asked.stream:
-                await self._stream(leg, response, self._relayed)
+                await self._stream(leg, reply, self._relayed)
             else:
-                await self._whole(leg, response)
+                await self._whole(leg, reply)
+        finally:
+            reply.close()
 
-    async def _refused(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
-        status = response.status
+    async def _refused(self, leg: Leg, reply: Reply) -> None:
+        status = reply.status
         if status in (408, 429) or status >= 500:
             raise ServerFailureError(f"HTTP {status}", gone=status == 503)
-        text = (await response.content.read(1 << 16)).decode("utf-8", "replace")
+        text = (await reply.read(_LONGEST_REFUSAL)).decode("utf-8", "replace")
         try:
             told: Any = json.loads(text)
         except ValueError:
@@ -173,8 +176,8 @@ class ServerBackend(Backend):
         leg.exchange.fail(status, told)
         self._over(leg, EventKind.REJECTED)
 
-    async def _stream(self, leg: Leg, response: aiohttp.ClientResponse, tell: Callable[[Leg, bytes], None]) -> None:
-        await read_through(response, partial(self._feed, leg, tell))
+    async def _stream(self, leg: Leg, reply: Reply, tell: Callable[[Leg, bytes], None]) -> None:
+        await reply.pass_to(partial(self._feed, leg, tell))
         if not leg.closed:
             raise ServerFailureError("the stream ended before the answer did")
 
@@ -213,7 +216,9 @@ class ServerBackend(Backend):
         delta = choice.get("delta")
         text = choice.get("text") if delta is None else delta.get("content")
         if delta and (delta.get("reasoning_content") or delta.get("reasoning") or delta.get("tool_calls")):
-            raise ServerFailureError("the server parses reasoning or tools: such requests need moves=none")
+            # From the beginning once more, as a request that is passed on as it is.
+            exchange.stays = PARSED
+            raise ServerFailureError(PARSED)
         ids = choice.get("token_ids")
         if ids is None and text:
             raise ServerFailureError("the server returns no token ids: set moves=none")
@@ -292,8 +297,8 @@ class ServerBackend(Backend):
             leg.first = True
             self._tell(leg, EventKind.FIRST_TOKEN, 1)
 
-    async def _whole(self, leg: Leg, response: aiohttp.ClientResponse) -> None:
-        values = await response.json(content_type=None)
+    async def _whole(self, leg: Leg, reply: Reply) -> None:
+        values = _read((await reply.read(_LONGEST_ANSWER)).decode())
         leg.exchange.whole = values
         self._count(leg, {"usage": values.get("usage")})
         self._over(leg, EventKind.FINISHED)

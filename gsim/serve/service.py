@@ -27,7 +27,7 @@ from gsim.live.vocabulary import vocabulary
 from gsim.migration import LINKS
 from gsim.serve.config import ServeConfig
 from gsim.serve.discover import ServerFacts, static_view
-from gsim.serve.exchange import Exchange
+from gsim.serve.exchange import PARSED, Exchange
 from gsim.serve.journal import Journal
 from gsim.serve.leg import Leg
 from gsim.serve.mechanism import AtOnce
@@ -63,9 +63,10 @@ class Service:
         self.config = config
         self.policies = policies
         self.exchanges: dict[int, Exchange] = {}
+        self.parsed = False
+        """A server was seen to answer chats with more than text (reasoning, calls of tools): chats stay."""
         self.on_end: Callable[[Job, Exchange, Status], None] | None = None
         """Told of every request that has ended."""
-        self._http = http
         self._numbers = count()
         self._contents = Contents(_REMEMBERED * len(servers))
         self._words = vocabulary(32_000)
@@ -122,7 +123,6 @@ class Service:
             index,
             self.servers[index].url,
             self.servers[index].max_model_len,
-            self._http,
             self.pace,
             report,
             self.exchanges,
@@ -138,6 +138,8 @@ class Service:
         await self._watch.close()
         for number in list(self.exchanges):
             self.withdraw(number, 503, "the gateway is shutting down")
+        for backend in self.backends:
+            backend.close()
         self.pace.close()
         self.journal.close()
 
@@ -197,6 +199,7 @@ class Service:
     def failed(self, leg: Leg, why: str, gone: bool) -> None:
         """A server has not answered one request: it is sent again, or ends."""
         exchange, active = leg.exchange, leg.ticket
+        self.parsed = self.parsed or exchange.stays == PARSED
         self.metrics.failures.labels(server=self.servers[leg.index].name).inc()
         _log.warning("%s: request %s: %s", self.servers[leg.index].url, exchange.name, why)
         if self.gateway.detach(active) is None:

@@ -25,6 +25,9 @@ from gsim.serve.discover import discover
 from gsim.serve.exchange import Exchange
 from gsim.serve.running import start_gateway
 
+#: So many of the clients' connections are open from the start.
+_CONNECTIONS = 512
+
 
 @dataclass(frozen=True)
 class LiveOptions:
@@ -146,7 +149,9 @@ async def _through_ours(
     try:
         model = gateway.service.servers[0].model
         await _whole_second(gateway.service.pace)
-        outcomes = await Load(iter(sessions), LoadOptions(lambda _job: gateway.url, model, options.speed)).run()
+        warm = [gateway.url] * min(len(sessions), _CONNECTIONS)
+        load = LoadOptions(lambda _job: gateway.url, model, options.speed, warm=warm)
+        outcomes = await Load(iter(sessions), load).run()
     finally:
         await gateway.close()
     columns = _columns(sessions, outcomes, ends)

@@ -5,83 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import aiohttp
 import pytest
+from gateway_cases import CHAT, COMPLETE, GREEDY, TWO, MoveAll, moving, policies, served, told
 from live_cases import all_chunks, chunks, emulated, post, until
 
-from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, Request, SimulationError, Streams, build
-from gsim.emulate.pool import EmulatedPool
+from gsim.core import ConfigError, Request, SimulationError, Streams, build
 from gsim.gateway.policies import Policies
 from gsim.gateway.telemetry_config import TelemetryConfig
 from gsim.serve.__main__ import main
 from gsim.serve.config import ServeConfig
-from gsim.serve.running import RunningGateway, start_gateway
+from gsim.serve.running import start_gateway
 from gsim.workload.formats.mooncake import Mooncake
 from gsim.workload.slo import Fixed
-
-COMPLETE, CHAT = "/v1/completions", "/v1/chat/completions"
-TWO = ("h800-llama-3.1-8b", "a40-llama-3.1-8b")
-Test = Callable[[RunningGateway, EmulatedPool, aiohttp.ClientSession], Awaitable[None]]
-
-
-@dataclass
-class MoveAll:
-    """Moves every request on at every review, up to so many times."""
-
-    interval_s: float = 0.2
-    moves: int = 2
-    needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
-
-    def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
-        fresh = (active.moves < self.moves) & (active.generated_tokens > 0) & ~active.moving
-        pairs = zip(active.request_id[fresh].tolist(), active.instance[fresh].tolist(), strict=True)
-        return [Migration(request, (instance + 1) % len(view)) for request, instance in pairs]
-
-
-def policies(router: str = "round_robin", predictor: str = "history", **more: Any) -> Policies:
-    if "rectifier" in more:
-        more["mechanism"] = build("mechanism", "token_ids")
-    return Policies(build("router", router), build("predictor", predictor), build("estimator", "ema"), **more)
-
-
-def served(
-    test: Test,
-    *names: str,
-    by: Callable[[], Policies] = policies,
-    speed: float = 20.0,
-    **options: Any,
-) -> None:
-    """Run a test with a gateway over emulated servers; nothing may take longer than 20 s."""
-
-    async def inner() -> None:
-        async with emulated(*(names or TWO), speed=speed) as (pool, http):
-            config = ServeConfig(backends=list(pool.urls), port=0, speed=speed, **options)
-            gateway = await start_gateway(config, by, TelemetryConfig())
-            try:
-                await test(gateway, pool, http)
-            finally:
-                await gateway.close()
-
-    asyncio.run(asyncio.wait_for(inner(), 20.0))
-
-
-def moving(moves: int = 2) -> Policies:
-    return policies(rectifier=MoveAll(moves=moves))
-
-
-GREEDY = {"temperature": 0, "return_token_ids": True, "stream_options": {"include_usage": True}}
-
-
-def told(parts: list[Any]) -> tuple[list[int], str, list[Any]]:
-    """Ids, text and ends of a stream of completions or of a chat."""
-    choices = [choice for part in parts if part != "[DONE]" for choice in part["choices"]]
-    ids = [i for choice in choices for i in choice.get("token_ids") or ()]
-    text = "".join(choice["text"] if "text" in choice else choice["delta"].get("content", "") for choice in choices)
-    return ids, text, [choice["finish_reason"] for choice in choices]
 
 
 def test_an_answer_is_that_of_the_server():

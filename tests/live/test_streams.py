@@ -145,7 +145,7 @@ def test_an_end_without_a_token_is_told():
 
 @pytest.mark.parametrize("stays", [False, True])
 def test_a_client_of_http_1_0_gets_the_stream_unchunked(stays):
-    from test_serve import policies
+    from gateway_cases import policies
 
     from gsim.gateway.telemetry_config import TelemetryConfig
     from gsim.serve.config import ServeConfig

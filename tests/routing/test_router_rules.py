@@ -232,6 +232,13 @@ def test_latency_ema_explores_then_takes_the_fastest_per_token():
     assert router.route(request(), view) in (0, 1, 3)
 
 
+def test_latency_ema_may_look_at_first_tokens():
+    view, router = idle_view(2), build("router", "latency_ema", latency="first_token")
+    for instance, (first_s, end_s) in enumerate(((0.2, 9.0), (0.3, 1.0))):
+        router.observe_completion(Completion(request(), instance, 0.0, first_s, end_s, 100))
+    assert router.route(request(), view) == 0
+
+
 def test_slo_headroom_prefers_little_headroom_and_falls_back_to_idle():
     view = idle_view(4)
     easy = shares("slo_headroom", idle_view(4, predict=lambda one: 90.0), explore=0.0)
@@ -387,6 +394,7 @@ def test_lmetric_multiplies_tokens_and_requests():
         ("power_of_two", {"max_ongoing": 0}),
         ("least_load", {"kv_weight_s": -1.0}),
         ("latency_ema", {"samples": 0}),
+        ("latency_ema", {"latency": "median"}),
         ("latency_ema", {"lowest_latency_buffer": -1.0}),
         ("latency_ema", {"ttl_s": 0.0}),
         ("least_latency", {"cold_prompt_tokens": 0.0}),

@@ -63,8 +63,9 @@ class SimToLive:
 
         try:
             import aiohttp  # noqa: F401
-        except ImportError:
-            raise ConfigError("live runs need one more package: pip install 'gsim[live]'") from None
+            import httptools  # noqa: F401
+        except ImportError as error:
+            raise ConfigError(f"live runs need {error.name}: pip install 'gsim[live]'") from None
         if not 0 < self.speed < math.inf:
             raise ConfigError(f"speed must be above 0, not {self.speed}")
         points = [
