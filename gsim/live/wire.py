@@ -19,6 +19,8 @@ import httptools
 #: A connection that has been idle for so long is not used again.
 _IDLE_S = 60.0
 _CONNECT_S = 5.0
+#: A connection that had been idle and ends so soon after a request was closed before the server knew of the request.
+_CROSSED_S = 0.1
 
 Take = Callable[[bytes], None]
 
@@ -210,12 +212,14 @@ class Wires:
         while True:
             wire = self._known() or await self._connected()
             reply = wire.ask(data)
+            asked_s = time.monotonic()
             try:
                 await reply.begun()
                 return reply
             except BrokenOffError:
-                # A server closes what was idle, and cannot know that a request is on its way: it has not got it.
-                if wire.answers == 0 or reply.status:
+                # Later, the server may have worked on it: that is a failure, for whoever asks to count and make up.
+                crossed = wire.answers > 0 and time.monotonic() - asked_s < _CROSSED_S
+                if reply.status or not crossed:
                     raise
             except asyncio.CancelledError:
                 reply.close()

@@ -100,6 +100,25 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_no_failure():
     against(serve, test)
 
 
+def test_a_request_that_the_server_may_have_worked_on_is_not_sent_twice():
+    served = []
+
+    async def serve(reader, writer):
+        served.append(await asked(reader))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        served.append(await asked(reader))
+        # Longer than a goodbye and a request need to pass each other.
+        await asyncio.sleep(0.2)
+
+    async def test(wires):
+        assert await (await wires.post("/", b"{}", {})).read(10) == b"ok"
+        with pytest.raises(BrokenOffError, match="closed"):
+            await wires.post("/", b"{}", {})
+        assert len(served) == 2
+
+    against(serve, test)
+
+
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
