@@ -9,7 +9,18 @@ from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.core import ConfigError
 from gsim.run.settings import Settings
 from gsim.study import run_numbers
-from gsim.study.questions.frontier import Frontier, _Load, _measured, by_class, compared, figure, notes, ranking
+from gsim.study.questions.frontier import (
+    Frontier,
+    _Load,
+    _measured,
+    by_class,
+    compared,
+    figure,
+    losses,
+    notes,
+    pairs,
+    ranking,
+)
 from gsim.study.questions.frontier_cases import CASES, VARIANTS, changed, with_policy_named
 
 
@@ -83,6 +94,22 @@ def test_who_is_at_the_front_is_told_from_paired_differences():
     assert said[0] == "b: at the front in 2 of 2 cases, 0.0 points behind on average, 0.0 at most"
     assert "never at the front: c" in said
     assert figure(table).axes
+
+
+def test_the_first_is_set_against_each_of_the_others():
+    against = pairs(runs(), "a")
+    assert list(zip(against["case"], against["policy"], strict=True)) == [
+        ("easy", "b"),
+        ("easy", "c"),
+        ("hard", "b"),
+        ("hard", "c"),
+    ]
+    assert against["ahead"].tolist() == pytest.approx([0.0, 0.485, -0.205, 0.30])
+    assert against["goodput_ahead"].tolist() == [0.0] * 4
+    assert (against["ahead_low"] <= against["ahead"]).all()
+    assert (against["ahead"] <= against["ahead_high"]).all()
+    assert losses(against, "a") == ["a is behind in 'hard': b (20.5 points, 14.1 to 26.9)"]
+    assert losses(pairs(runs(), "b"), "b") == ["b is behind nobody anywhere, beyond the paired interval"]
 
 
 def test_classes_are_told_where_they_are():

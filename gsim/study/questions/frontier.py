@@ -49,7 +49,8 @@ class Frontier:
         *("block", "route_balance", "lodestar", "hexagent"),
     )
     """Routers, or GoodServe (with its monitor), ``sacrifice`` and ``sacrifice, hope 0`` (what becomes of the lost);
-    ``marginal`` comes with the estimator that learns from computed tokens."""
+    ``marginal`` comes with the estimator that learns from computed tokens. The first is set against each of the others
+    (table ``pairs``)."""
     cases: tuple[str, ...] = ()
     """Cases of gsim/study/questions/frontier_cases.py by name; empty: all of them."""
 
@@ -68,8 +69,9 @@ class Frontier:
         found = context.map(_measured, list(self._loads(context)), "cases and seeds")
         runs = pd.DataFrame(row for rows in found for row in rows)
         table = compared(runs)
-        tables = {"frontier": table, "classes": by_class(runs), "runs": runs}
-        return Findings(tables, {"frontier": figure(table)}, notes(table))
+        against = pairs(runs, self.policies[0])
+        tables = {"frontier": table, "pairs": against, "classes": by_class(runs), "runs": runs}
+        return Findings(tables, {"frontier": figure(table)}, [*notes(table), *losses(against, self.policies[0])])
 
     def _loads(self, context: Context) -> Iterator[_Load]:
         for case in self.cases or CASES:
@@ -112,6 +114,37 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
                 | {"longest_e2e_s": float(own["longest_e2e_s"].max())}
             )
     return pd.DataFrame(rows)
+
+
+def pairs(runs: pd.DataFrame, first: str) -> pd.DataFrame:
+    """A row per case and other policy: how far ``first`` is ahead of it, in shares of requests and good requests/s."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for case, here in runs.groupby("case", sort=False):
+        by_policy = {str(policy): own.sort_values("seed") for policy, own in here.groupby("policy", sort=False)}
+        for policy, own in by_policy.items():
+            if policy == first:
+                continue
+            row: dict[str, Any] = {"case": case, "policy": policy}
+            for column, name in (("attainment", "ahead"), ("goodput_rps", "goodput_ahead")):
+                found = paired_difference(by_policy[first][column].to_numpy(), own[column].to_numpy())
+                row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def losses(against: pd.DataFrame, first: str) -> list[str]:
+    """Where ``first`` has less in time than another one, beyond the paired interval; a line per case."""
+    said = []
+    for case, here in against[against["ahead_high"] < 0.0].groupby("case", sort=False):
+        told = [
+            f"{row['policy']} ({-100 * row['ahead']:.1f} points, {-100 * row['ahead_high']:.1f} to "
+            f"{-100 * row['ahead_low']:.1f})"
+            for row in here.sort_values("ahead").to_dict("records")
+        ]
+        said.append(f"{first} is behind in '{case}': {', '.join(told)}")
+    return said or [f"{first} is behind nobody anywhere, beyond the paired interval"]
 
 
 def by_class(runs: pd.DataFrame) -> pd.DataFrame:
