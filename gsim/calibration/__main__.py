@@ -4,6 +4,7 @@
     python -m gsim.calibration fit      [out=DIR]                                     offline, from the raw files
     python -m gsim.calibration report   [out=DIR]                                     offline, from the raw files
     python -m gsim.calibration validate url=http://HOST:PORT [out=DIR ...]            unseen load, live and simulated
+    python -m gsim.calibration judge    [out=DIR name=LOAD ...]                       offline, by recorded replays
     python -m gsim.calibration scale    profile=FILE [speeds=[1,2,4]]                 unlike instances from one
     python -m gsim.calibration COMMAND --help                                         its options
 
@@ -19,13 +20,13 @@ from pathlib import Path
 
 from gsim.calibration.fit import fit_folder
 from gsim.calibration.measure import measure
-from gsim.calibration.options import FitOptions, MeasureOptions, ScaleOptions, ValidateOptions
+from gsim.calibration.options import FitOptions, JudgeOptions, MeasureOptions, ScaleOptions, ValidateOptions
 from gsim.calibration.raw import RawStore
 from gsim.calibration.report import report_folder
 from gsim.calibration.scale import scale_profile
 from gsim.core.errors import ConfigError, GsimError
 from gsim.core.options import option_help, parse_options
-from gsim.validation.validate import validate
+from gsim.validation.validate import judge, validate
 
 
 def run_measure(arguments: list[str]) -> str:
@@ -61,6 +62,11 @@ def run_validate(arguments: list[str]) -> str:
     return asyncio.run(validate(parse_options(ValidateOptions, arguments)))
 
 
+def run_judge(arguments: list[str]) -> str:
+    """Judge a profile by recorded replays."""
+    return judge(parse_options(JudgeOptions, arguments))
+
+
 def run_scale(arguments: list[str]) -> str:
     """Write scaled copies of a profile."""
     return "\n".join(str(path) for path in scale_profile(parse_options(ScaleOptions, arguments)))
@@ -71,6 +77,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], str], type]] = {
     "fit": (run_fit, FitOptions),
     "report": (run_report, FitOptions),
     "validate": (run_validate, ValidateOptions),
+    "judge": (run_judge, JudgeOptions),
     "scale": (run_scale, ScaleOptions),
 }
 

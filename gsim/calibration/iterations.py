@@ -42,6 +42,7 @@ class Timing:
     generated: int
     """Output tokens that we caused: the server's counter must agree, or somebody else was there."""
     dropped: str = ""
+    held_s: float = math.nan
 
 
 class Stopwatch:
@@ -82,6 +83,7 @@ class Stopwatch:
             samples_s=timing.samples_s,
             dropped=dropped,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
+            held_s=timing.held_s,
         )
 
     async def warm_up(self) -> None:
@@ -188,17 +190,19 @@ class Stopwatch:
         finally:
             background.cancel()
         generated = answer.completion_tokens + len(injected)
-        samples, contexts = [], []
+        samples, contexts, held = [], [], []
         for prefill in injected:
             found = step_of(prefill.streams[0].times_s[0], answer.streams)
             if found is not None:
                 samples.append(found[0])
                 contexts.append(prompt_tokens + found[1])
+                held += held_up(prefill.sent_s, prefill.streams[0].times_s[0], answer.streams)
         if not samples:
             dropped = "no prompt was prefilled beside the decodes"
             return Timing(math.nan, "client", math.nan, math.nan, math.nan, [], generated, dropped)
         iteration_s = median(samples)
-        return Timing(iteration_s, "client", fmean(contexts), iteration_s, math.nan, samples, generated)
+        held_s = median(held) if held else math.nan
+        return Timing(iteration_s, "client", fmean(contexts), iteration_s, math.nan, samples, generated, held_s=held_s)
 
     async def _settled(self) -> Metrics:
         return await wait_until_idle(self.client, self.options.patience_s)
@@ -263,3 +267,20 @@ def step_of(first_token_s: float, streams: list[Stream]) -> tuple[float, float] 
     if not durations:
         return None
     return median(durations), fmean(growth)
+
+
+def held_up(sent_s: float, first_token_s: float, streams: list[Stream]) -> list[float]:
+    """By how much the plain iterations between a prompt's sending and its own iteration exceeded their median, in all.
+
+    One value per stream in which there is such an iteration.
+    """
+    excess = []
+    for stream in streams:
+        times = np.asarray(stream.times_s)
+        step = int(np.argmin(np.abs(times - first_token_s)))
+        first = int(np.searchsorted(times, sent_s))
+        plain_s = np.diff(times)
+        if 0 < first < step:
+            # The interval that holds the sending, and those up to the one that ends with the prompt's first token.
+            excess.append(float(np.sum(plain_s[first - 1 : step - 1] - np.median(plain_s))))
+    return excess

@@ -152,6 +152,30 @@ class ValidateOptions:
 
 
 @dataclass
+class JudgeOptions:
+    """Options of ``judge``: a recorded load simulated again, offline, with the folder's profile of now or another."""
+
+    out: str = "calibration"
+    """The folder that ``measure`` and ``validate`` wrote."""
+    name: str = "validation"
+    """The load: what ``validate`` called it."""
+    to: str = ""
+    """Name of the files that this leaves; empty: the load's with ``-judged`` behind."""
+    profile: str | None = None
+    """Profile to be judged (a name or a path); not given: the folder's."""
+    async_scheduling: bool = True
+    """As for ``validate``."""
+    arrival_ms: float = 0.0
+    """What each arrival keeps the next iteration from starting: where API server and scheduler share a core."""
+
+    def validate(self) -> None:
+        """Refuse what says nothing; raises ``ConfigError``."""
+        require(0.0 <= self.arrival_ms < float("inf"), "arrival_ms", self.arrival_ms, "0 or more")
+        allowed = self.arrival_ms == 0.0 or self.async_scheduling
+        require(allowed, "arrival_ms", self.arrival_ms, "0 without async_scheduling")
+
+
+@dataclass
 class ScaleOptions:
     """Options of ``scale``: a pool of unlike instances from one measured profile."""
 

@@ -76,9 +76,11 @@ class Planner:
         prefill = [Point("prefill", 0, context, chunk) for context in contexts for chunk in chunks]
         decode = [Point("decode", batch, context, 0) for batch in batches for context in decode_contexts]
         few = [chunk for chunk in chunks if chunk >= 32][::2]
+        # Short, middle and long: what a chunk adds to reading KV is told apart from what it adds to any decode.
         mixed = [
-            Point("mixed", batch, decode_contexts[len(decode_contexts) // 2], chunk)
+            Point("mixed", batch, context, chunk)
             for batch in sorted({batches[len(batches) // 2], batches[-1]})
+            for context in sorted({decode_contexts[0], decode_contexts[len(decode_contexts) // 2], decode_contexts[-1]})
             for chunk in few
         ]
         points = [point for point in (*prefill, *decode, *mixed) if self.fits(point)]

@@ -6,6 +6,7 @@ A run that is interrupted loses at most the measurement that was under way; the 
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,6 +49,9 @@ class Measurement:
     """Why the repeat does not count (empty: it counts)."""
     at: str = ""
     """When it was taken (UTC)."""
+    held_s: float = math.nan
+    """Mixed: how much longer than their median the plain iterations took in all, from the sending of the prompt to the
+    iteration that prefilled it: what its arrival held the engine up (NaN elsewhere, and where none was seen)."""
 
     @property
     def point(self) -> Point:

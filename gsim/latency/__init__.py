@@ -5,6 +5,7 @@ from gsim.latency.deployment import Deployment
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.grid import IterationGrid
 from gsim.latency.load import load_profile, profile_names, search_path
+from gsim.latency.mixed import MixedCost
 from gsim.latency.models import Experts, ModelShape, shape_fields
 from gsim.latency.models.find import model_shape
 from gsim.latency.operators.folder import operator_profile
@@ -19,6 +20,7 @@ __all__ = [
     "Experts",
     "Extent",
     "IterationGrid",
+    "MixedCost",
     "ModelShape",
     "OperatorModel",
     "Profile",

@@ -5,7 +5,8 @@ chunk, and what a decode of that batch and context takes beyond the dense work o
 
     dense(P + D) + sum over chunks of attention(p, k) + max(0, decode(D, C / D) - dense(D))
 
-``dense(T)`` is the prefill time of T tokens less their own attention, ``square_token_s`` times T^2.
+``dense(T)`` is the prefill time of T tokens less their own attention, ``square_token_s`` times T^2. What parts cost one
+another is left out of their sum; ``mixed`` (``MixedCost``) adds it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.domain import Domain, Extent, by_fields
+from gsim.latency.mixed import PLAIN_SUM, MixedCost
 from gsim.latency.row import DecodeRow, end_slope
 
 #: Kernels of one GPU may be a little faster on a larger problem (another tile); a larger fall is a broken table.
@@ -82,6 +84,7 @@ class IterationGrid:
     was measured, it also says what a chunk's context costs."""
     overhead_s: float = 0.0
     """CPU time of the engine per iteration that the source did not time (scheduling, sampling)."""
+    mixed: MixedCost = PLAIN_SUM
     _rows: dict[int, DecodeRow] = field(default_factory=dict, init=False, repr=False, compare=False)
     _dense_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -180,7 +183,10 @@ class IterationGrid:
         total_s = self.overhead_s + self._dense_s[tokens] + attention_s
         if decodes:
             row = self._rows.get(decodes) or self._row(decodes)
-            total_s += max(0.0, row.at(context_tokens / decodes) - self.overhead_s - self._dense_s[decodes])
+            alone_s = row.at(context_tokens / decodes)
+            total_s += max(0.0, alone_s - self.overhead_s - self._dense_s[decodes])
+            if self.mixed.kv_factor > 1.0:
+                total_s += (self.mixed.kv_factor - 1.0) * max(0.0, alone_s - row.at(0.0))
         return total_s
 
     def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:

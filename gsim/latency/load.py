@@ -15,6 +15,7 @@ from gsim.latency.deployment import KV_BYTES, MEMORY_UTILISATION, WEIGHT_BYTES, 
 from gsim.latency.domain import Domain, Extent
 from gsim.latency.fields import Fields, read_yaml
 from gsim.latency.grid import IterationGrid
+from gsim.latency.mixed import MixedCost
 from gsim.latency.models import Experts, ModelShape
 from gsim.latency.models.find import model_shape
 from gsim.latency.opened import profile_files
@@ -239,6 +240,15 @@ def _constant(fields: Fields, _domain: Domain) -> LatencyModel:
     return ConstantTime(fields.number("iteration_ms", above=True) / 1e3)
 
 
+def _mixed(fields: Fields) -> MixedCost:
+    if "mixed" not in fields:
+        return MixedCost()
+    given = fields.mapping("mixed")
+    cost = MixedCost(kv_factor=given.number("kv_factor", low=1.0))
+    given.done()
+    return cost
+
+
 def _parametric(fields: Fields, domain: Domain) -> LatencyModel:
     return SoftRoofline(
         domain=domain,
@@ -249,6 +259,7 @@ def _parametric(fields: Fields, domain: Domain) -> LatencyModel:
         context_token_s=fields.number("context_token_ms") / 1e3,
         square_token_s=fields.number("square_token_ms") / 1e3,
         overhead_s=fields.number("overhead_ms") / 1e3,
+        mixed=_mixed(fields),
     )
 
 
@@ -264,6 +275,7 @@ def _iteration(fields: Fields, domain: Domain) -> LatencyModel:
         prefill_s=_seconds(prefill),
         square_token_s=fields.number("square_token_ms") / 1e3,
         overhead_s=fields.number("overhead_ms") / 1e3,
+        mixed=_mixed(fields),
     )
     decode.done()
     prefill.done()

@@ -4,7 +4,8 @@
 
 W is the time to read the weights once, g the compute time of a token (T = prefill and decode tokens of the iteration),
 q how sharply the memory-bound regime turns into the compute-bound one; c is a cost per decoding sequence, d per token
-of decode context (C, the sum over sequences: reading KV), e per square token of prefill attention. A chunk of p tokens
+of decode context (C, the sum over sequences: reading KV; times ``mixed.kv_factor`` beside a chunk), e per square token
+of prefill attention. A chunk of p tokens
 behind a context of k attends to ``(k + p)^2 - k^2`` square tokens, which sums to the whole prompt's square whatever the
 chunking.
 """
@@ -18,6 +19,7 @@ from typing import Any, final
 from gsim.core.batch import Batch
 from gsim.core.errors import ProfileError
 from gsim.latency.domain import Domain, by_fields
+from gsim.latency.mixed import PLAIN_SUM, MixedCost
 
 #: More iterations than any run has: the answer for an unbounded span.
 UNBOUNDED_ITERATIONS = 2**62
@@ -43,6 +45,7 @@ class SoftRoofline:
     """e: per square token of prefill attention."""
     overhead_s: float = 0.0
     """CPU time of the engine per iteration that the source did not time (scheduling, sampling)."""
+    mixed: MixedCost = PLAIN_SUM
     _decode_s: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
     """Everything that does not depend on context, by decoding sequences: computed once."""
 
@@ -99,7 +102,7 @@ class SoftRoofline:
             self.overhead_s
             + self._dense_s(tokens)
             + self.sequence_s * decodes
-            + self.context_token_s * context_tokens
+            + self.context_token_s * context_tokens * self.mixed.kv_factor
             + self.square_token_s * square_tokens
         )
 

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gsim.calibration.options import ValidateOptions
-
 #: The target: within this of the live mean, or within the repeats' own spread.
 TARGET_PERCENT = 5.0
 #: A server whose repeats differ by more than this was disturbed: it cannot judge anybody.
@@ -97,15 +95,11 @@ def verdict(difference_percent: float, spread_percent: float) -> str:
     return "yes" if abs(difference_percent) <= max(TARGET_PERCENT, spread_percent) else "no"
 
 
-def markdown(judged: pd.DataFrame, options: ValidateOptions, waited: float = 0.0) -> str:
+def markdown(judged: pd.DataFrame, title: str, waited: float = 0.0) -> str:
     """The table for people. ``waited``: the share of its time that the server waited for a core, at worst."""
-    low_p, high_p = options.prompt_tokens
-    low_o, high_o = options.output_tokens
     return "\n".join(
         [
-            f"{options.requests} requests, Poisson at {options.rate_per_s:g}/s, {low_p}-{high_p} prompt and "
-            f"{low_o}-{high_o} output tokens, {options.repeats} live replays"
-            + (f" (the server waited for a core up to {100 * waited:.1f} % of its time)." if waited else "."),
+            title + (f" (the server waited for a core up to {100 * waited:.1f} % of its time)." if waited else "."),
             "",
             "| metric | statistic | live | spread of repeats | simulated | difference | within 5 % or the spread |",
             "|---|---|---|---|---|---|---|",

@@ -78,20 +78,32 @@ def replay(
     limits: EngineLimits,
     first_launch_s: float = 0.0,
     until_s: float = math.inf,
+    arrival_s: float = 0.0,
 ) -> Replay:
     """Run ``jobs`` (in order of arrival, request ids from 0) through one engine.
 
     ``first_launch_s``: the very first iteration keeps the loop busy for so long before it computes (a cold server).
-    ``until_s``: stop there; what would have happened later stays NaN. Raises ``InputError`` for a job that can never
-    run.
+    ``until_s``: stop there; what would have happened later stays NaN. ``arrival_s``: each arrival during an iteration
+    keeps the next one from starting for so long (an API server on the loop's core). Raises ``InputError`` for a job
+    that can never run.
     """
-    return Loop(jobs, latency, limits, first_launch_s).run(until_s)
+    return Loop(jobs, latency, limits, first_launch_s, arrival_s).run(until_s)
 
 
 class Loop:
     """The loop, to be run on as far as wanted, and forked."""
 
-    def __init__(self, jobs: Rows[Job], latency: LatencyModel, limits: EngineLimits, first_launch_s: float) -> None:
+    def __init__(
+        self,
+        jobs: Rows[Job],
+        latency: LatencyModel,
+        limits: EngineLimits,
+        first_launch_s: float,
+        arrival_s: float = 0.0,
+    ) -> None:
+        self.arrival_s = arrival_s
+        self.held_s = 0.0
+        """What arrivals since the last launch keep the next one from starting."""
         self.jobs = jobs
         self.latency = latency
         self.limits = limits
@@ -173,6 +185,8 @@ class Loop:
             self.result.queued_s[self.arrived] = self.now_s
             self.scheduler.waiting.append(sequence)
             self.arrived += 1
+            if self.flights:
+                self.held_s += self.arrival_s
 
     def _sleep(self) -> None:
         if self.arrived == len(self.jobs):
@@ -193,7 +207,8 @@ class Loop:
         if not self.result.iterations:
             self.now_s += self.first_launch_s
         batch = step.batch(True)
-        start_s = max(self.now_s, self.gpu_free_s)
+        start_s = max(self.now_s, self.gpu_free_s) + self.held_s
+        self.held_s = 0.0
         self.gpu_free_s = start_s + self.latency.iteration_s(batch)
         self.flights.append(_Flight(self.gpu_free_s, yields))
         self.result.iterations.append(

@@ -12,7 +12,7 @@ import pytest
 from fake_engine import FakeEngine, FakeServer, InProcess, Sequence, asked_of, card_law, run_virtually
 
 from gsim.calibration.answer import Stream
-from gsim.calibration.iterations import step_of
+from gsim.calibration.iterations import held_up, step_of
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
@@ -217,3 +217,13 @@ def test_a_client_that_reads_late_does_not_shorten_a_mixed_step():
     assert step_of(0.06, [on_time]) == pytest.approx((0.04, 2.0))
     assert step_of(0.06, [on_time, late, lumped]) == pytest.approx((0.04, 2.0))
     assert step_of(0.06, [late, lumped]) is None
+
+
+def test_what_an_arrival_holds_up_is_read_off_the_plain_iterations_before_its_own():
+    # The prompt is sent during the third iteration, which takes 4 ms more, and prefilled in the fifth.
+    steady = [0.0, 0.01, 0.02, 0.034, 0.044, 0.084, 0.094, 0.104]
+    stream = Stream(steady, list(range(1, 9)))
+    assert held_up(0.025, 0.084, [stream, stream]) == pytest.approx([0.004, 0.004])
+    assert held_up(0.036, 0.084, [stream]) == pytest.approx([0.0])
+    # Its own iteration was under way when it was sent: nothing was seen.
+    assert held_up(0.05, 0.084, [stream]) == []

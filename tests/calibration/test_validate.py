@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, card_law, run_virtually
 
 from gsim.calibration.fit import read_overhead
 from gsim.calibration.measure import measure
-from gsim.calibration.options import ValidateOptions
+from gsim.calibration.options import JudgeOptions, ValidateOptions
 from gsim.calibration.report import report_folder
-from gsim.core import InputError
+from gsim.core import ConfigError, InputError
 from gsim.latency import load_profile
 from gsim.validation.judgement import by_overlap, compare, overlap_markdown
-from gsim.validation.validate import draw_load, simulate, validate
+from gsim.validation.live_load import draw_load, simulate
+from gsim.validation.validate import judge, validate
 
 
 def server(slower: float = 1.0) -> InProcess:
@@ -75,6 +78,51 @@ def test_the_same_seed_draws_the_same_load():
     asked = ValidateOptions(url="http://fake:1", seed=5)
     assert draw_load(asked) == draw_load(asked)
     assert draw_load(asked) != draw_load(ValidateOptions(url="http://fake:1", seed=6))
+
+
+def test_recorded_replays_judge_again_without_the_server(folder):
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=40, rate_per_s=12.0, repeats=2, name="kept")
+    run_virtually(validate(asked, server()))
+    judge(JudgeOptions(out=str(folder), name="kept"))
+    live, again = (pd.read_csv(folder / f"{name}.csv") for name in ("kept", "kept-judged"))
+    pd.testing.assert_frame_equal(live, again)
+    # Another profile is judged by the same replays.
+    content = yaml.safe_load((folder / "profile.yaml").read_text())
+    content["latency"]["overhead_ms"] = 2.0
+    (folder / "slower.yaml").write_text(yaml.safe_dump(content))
+    judge(JudgeOptions(out=str(folder), name="kept", profile=str(folder / "slower.yaml"), to="slow"))
+    slow = pd.read_csv(folder / "slow.csv")
+    assert (slow["live_ms"] == live["live_ms"]).all()
+    assert (slow["simulated_ms"] > live["simulated_ms"]).all()
+    with pytest.raises(InputError, match=r"no live replays called 'other' \(no other_requests.parquet\)"):
+        judge(JudgeOptions(out=str(folder), name="other"))
+
+
+def test_every_token_of_a_replay_is_kept(folder):
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=20, repeats=2, name="tokens")
+    run_virtually(validate(asked, server()))
+    requests, tokens = (pd.read_parquet(folder / f"tokens_{what}.parquet") for what in ("requests", "tokens"))
+    for run in ("live 1", "live 2"):
+        rows = requests[requests["run"] == run].reset_index(drop=True)
+        last = tokens[tokens["run"] == run].groupby("request")[["time_s", "tokens"]].max()
+        assert last["tokens"].tolist() == rows["output_tokens"].tolist()
+        assert last["time_s"].to_numpy() == pytest.approx((rows["sent_s"] + rows["e2e_s"]).to_numpy())
+
+
+def test_an_arrival_that_holds_the_engine_up_costs_whoever_decodes(folder):
+    meta = json.loads((folder / "meta.json").read_text())
+    load = draw_load(ValidateOptions(url="http://fake:1", rate_per_s=12.0))
+    profile, overhead = load_profile(folder / "profile.yaml"), read_overhead(folder)
+    free, held = (simulate(profile, meta["block_size"], load, overhead, arrival_s=at) for at in (0.0, 0.003))
+    # Who is alone in the engine is held up by nobody; who meets n arrivals ends about 3 ms later for each.
+    later_s = (held["e2e_s"] - free["e2e_s"]).to_numpy()
+    met = [
+        ((free["sent_s"] > sent) & (free["sent_s"] < sent + took)).sum()
+        for sent, took in zip(free["sent_s"], free["e2e_s"], strict=True)
+    ]
+    assert later_s.mean() == pytest.approx(0.003 * np.mean(met), rel=0.5)
+    with pytest.raises(ConfigError, match="arrival_ms"):
+        JudgeOptions(arrival_ms=1.0, async_scheduling=False).validate()
 
 
 def test_a_load_that_does_not_fit_is_refused_before_it_is_sent(folder):

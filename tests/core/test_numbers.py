@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gsim.calibration.options import ValidateOptions
 from gsim.calibration.sweep import SweepError
 from gsim.calibration.sweep import read_options as sweep_options
 from gsim.core import ConfigError, InputError, TraceError
@@ -14,7 +15,6 @@ from gsim.core.options import read_options
 from gsim.core.plain_yaml import read_plain_yaml
 from gsim.latency.fields import read_yaml
 from gsim.metrics import Objective
-from gsim.validation.validate import ValidateOptions
 from gsim.workload.rows import RowError, number, whole
 
 STRANGE = ["1_02", "1_0.5", "١٢", "１２", "", "1 2", "0x1g"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import pickle
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsim.core import Batch, Chunk, ProfileError
-from gsim.latency import Domain, Extent, IterationGrid, load_profile
+from gsim.latency import Domain, Extent, IterationGrid, MixedCost, load_profile
 from gsim.latency.row import DecodeRow
 
 
@@ -92,6 +94,17 @@ def test_a_mixed_iteration_costs_at_least_each_of_its_parts() -> None:
             assert mixed >= GRID.iteration_s(Batch((Chunk(tokens, 0),), sequences, 900 * sequences, 900))
 
 
+def test_beside_a_chunk_reading_kv_takes_its_factor_and_nothing_else_does() -> None:
+    dear = iteration_grid(mixed=MixedCost(kv_factor=1.8))
+    alone = (Batch((), 5, 4500, 900), Batch((Chunk(700, 100),), 0, 0, 0), Batch((Chunk(700, 0),), 5, 0, 0))
+    assert all(dear.iteration_s(batch) == GRID.iteration_s(batch) for batch in alone)
+    both = Batch((Chunk(700, 100),), 5, 4500, 900)
+    kv_s = GRID.iteration_s(Batch((), 5, 4500, 900)) - GRID.iteration_s(Batch((), 5, 0, 0))
+    assert dear.iteration_s(both) == pytest.approx(GRID.iteration_s(both) + 0.8 * kv_s)
+    assert iteration_grid(mixed=MixedCost()).iteration_s(both) == GRID.iteration_s(both)
+    assert pickle.loads(pickle.dumps(dear)).iteration_s(both) == dear.iteration_s(both)
+
+
 def test_measured_prefill_contexts_are_used() -> None:
     grid = iteration_grid(
         prefill_contexts=(0, 1024), prefill_s=((0.012, 0.013), (0.040, 0.044), (0.170, 0.190)), square_token_s=0.0
@@ -117,9 +130,9 @@ def falling(steps: list[float], first_s: float = 0.01) -> tuple[tuple[float, ...
     return tuple(map(tuple, table))
 
 
-@given(uneven, uneven)
+@given(uneven, uneven, st.floats(1.0, 8.0))
 def test_times_stay_above_zero_and_never_fall_beyond_what_was_measured(
-    decode: list[float], prefill: list[float]
+    decode: list[float], prefill: list[float], kv_factor: float
 ) -> None:
     grid = iteration_grid(
         decode_s=falling(decode),
@@ -128,12 +141,18 @@ def test_times_stay_above_zero_and_never_fall_beyond_what_was_measured(
         square_token_s=0.0,
         overhead_s=0.0,
     )
+    dear = dataclasses.replace(grid, mixed=MixedCost(kv_factor))
 
     def decode_s(sequences: int, context: int) -> float:
         return grid.iteration_s(Batch((), sequences, sequences * context, context))
 
     def prefill_s(tokens: int, context: int) -> float:
         return grid.iteration_s(Batch((Chunk(tokens, context),), 0, 0, 0))
+
+    def mixed_s(sequences: int, context: int) -> float:
+        batch = Batch((Chunk(512, 0),), sequences, sequences * context, context)
+        assert dear.iteration_s(batch) >= grid.iteration_s(batch)
+        return dear.iteration_s(batch)
 
     for line in (
         [decode_s(4, context) for context in (1024, 4096, 131072)],
@@ -142,6 +161,8 @@ def test_times_stay_above_zero_and_never_fall_beyond_what_was_measured(
         [prefill_s(tokens, 0) for tokens in (2048, 4096, 8192)],
         [prefill_s(512, context) for context in (1024, 8192, 100_000)],
         [prefill_s(tokens, 1024) for tokens in (2048, 4096, 8192)],
+        [mixed_s(8, context) for context in (1024, 4096, 131072)],
+        [mixed_s(64, context) for context in (1024, 4096, 131072)],
     ):
         assert line[0] > 0.0
         assert all(b >= a * (1 - 1e-12) for a, b in pairwise(line)), line

@@ -137,6 +137,16 @@ def test_an_unknown_name_lists_what_exists(name: str, words: str) -> None:
             GRID % ".nan",
             r"latency.decode.ms\[1\]\[1\]: must be a finite .*not nan",
         ),
+        (
+            "{kind: constant, iteration_ms: 10}",
+            GRID.replace("overhead_ms: 1", "overhead_ms: 1, mixed: {kv_factor: 0.5}") % "13",
+            r"latency.mixed.kv_factor: must be a finite number of at least 1, not 0.5",
+        ),
+        (
+            "{kind: constant, iteration_ms: 10}",
+            GRID.replace("overhead_ms: 1", "overhead_ms: 1, mixed: {factor: 2}") % "13",
+            "latency.mixed.factor: is not a field",
+        ),
         ("{kind: constant, iteration_ms: 10}", GRID % "null", r"latency.decode.ms\[1\]\[1\]: must be .*not None"),
         ("{kind: constant, iteration_ms: 10}", GRID % "-3", r"latency.decode.ms\[1\]\[1\]: must be .*above 0, not -3"),
         ("{kind: constant, iteration_ms: 10}", GRID % "5", r"mine.yaml: .*times must not fall as context grows"),

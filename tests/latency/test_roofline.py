@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gsim.core import Batch, Chunk, ProfileError
-from gsim.latency import Domain, Extent, SoftRoofline
+from gsim.latency import Domain, Extent, MixedCost, SoftRoofline
 
 EXTENT = Extent(256, 8192, 8192)
 LIMIT = Extent(1024, 16384, 131072)
@@ -70,6 +70,21 @@ def test_the_formula_at_a_mixed_step() -> None:
     dense = (6.4e-3**1.55 + (1.8e-5 * 620) ** 1.55) ** (1 / 1.55)
     expected = 1e-3 + dense + 8 * 2.5e-6 + 4000 * 4.4e-8 + 7.8e-10 * (1536**2 - 1024**2 + 100**2)
     assert MODEL.iteration_s(batch) == pytest.approx(expected, rel=1e-12)
+
+
+def test_beside_a_chunk_reading_kv_takes_its_factor_and_nothing_else_does() -> None:
+    dear = soft_roofline(mixed=MixedCost(kv_factor=1.8))
+    alone = (Batch((), 8, 4000, 900), Batch((Chunk(512, 1024),), 0, 0, 0), Batch((Chunk(512, 0),), 8, 0, 0))
+    assert all(dear.iteration_s(batch) == MODEL.iteration_s(batch) for batch in alone)
+    both = Batch((Chunk(512, 1024),), 8, 4000, 900)
+    assert dear.iteration_s(both) == pytest.approx(MODEL.iteration_s(both) + 0.8 * 4000 * 4.4e-8)
+    assert soft_roofline(mixed=MixedCost()).iteration_s(both) == MODEL.iteration_s(both)
+
+
+@pytest.mark.parametrize("kv_factor", [0.9, -1.0, math.nan, math.inf])
+def test_a_chunk_makes_no_decode_cheaper(kv_factor: float) -> None:
+    with pytest.raises(ProfileError, match=r"mixed.kv_factor must be a finite number of at least 1"):
+        MixedCost(kv_factor)
 
 
 def test_doubled_coefficients_double_every_time() -> None:
