@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from gsim.calibration.mixed import fit_mixed, predicted_s
 from gsim.calibration.plan import Point
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.tables import Tables, build_tables
-from gsim.core.batch import Batch, Chunk
 from gsim.core.errors import InputError
 from gsim.core.files import write_whole
-from gsim.core.protocols import LatencyModel
-from gsim.latency import Domain
+from gsim.latency import Domain, MixedCost
 from gsim.latency.domain import Extent
 
 PROFILE = "profile.yaml"
@@ -47,8 +46,10 @@ class Fitted:
 
     profile: Path
     tables: Tables
+    mixed: MixedCost
+    """What is added to the sum of a chunk and decodes: fitted to the mixed points."""
     errors: pd.DataFrame
-    """A row per point: region, held-out seconds, predicted seconds, error in percent."""
+    """A row per point: region, held-out seconds, predicted seconds, error in percent, and that of the plain sum."""
     overhead: RequestOverhead
     meta: dict[str, Any]
     measurements: list[Measurement]
@@ -58,7 +59,8 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
     """Fit the raw measurements of a folder; writes ``profile.yaml`` and ``fit.json`` beside them.
 
     The profile uses every repeat that counts. Its errors are those of a fit to every other repeat, judged by the rest,
-    and by the points between the grid's. Raises ``InputError`` when the folder holds too little.
+    and by the points between the grid's; mixed points are halved like the others, their own cost is all that is fitted
+    to them. Raises ``InputError`` when the folder holds too little.
     """
     store = RawStore(folder)
     meta = store.meta()
@@ -67,16 +69,17 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
         raise InputError(f"{folder} holds no measurement that counts")
     tables = build_tables(kept)
     domain = measured_domain(tables, kept, meta, name or profile_name(meta))
-    tables.latency(domain)
+    mixed = fit_mixed(tables.latency(domain), kept)
     errors = held_out_errors(kept, domain)
     overhead = request_overhead(kept)
     path = folder / PROFILE
-    write_whole(path, profile_yaml(tables, domain, meta, kept, errors))
+    write_whole(path, profile_yaml(tables, mixed, domain, meta, kept, errors))
     write_whole(
         folder / FIT,
         json.dumps(
             {
                 "request_overhead_s": asdict(overhead),
+                "mixed": asdict(mixed),
                 "continued_cells": tables.continued,
                 "smoothed_cells": tables.smoothed,
                 "regions": region_table(errors).to_dict(orient="records"),
@@ -85,7 +88,7 @@ def fit_folder(folder: Path, name: str | None = None) -> Fitted:
         )
         + "\n",
     )
-    return Fitted(path, tables, errors, overhead, meta, kept)
+    return Fitted(path, tables, mixed, errors, overhead, meta, kept)
 
 
 def read_overhead(folder: Path) -> RequestOverhead:
@@ -119,15 +122,6 @@ def profile_name(meta: dict[str, Any]) -> str:
     return "-".join(words)
 
 
-def predicted_s(latency: LatencyModel, point: Point, actual_context_tokens: float) -> float:
-    """What a latency model says of a point that was measured at a certain context."""
-    if point.kind == "prefill":
-        return latency.iteration_s(Batch((Chunk(point.chunk_tokens, point.context_tokens),), 0, 0, 0))
-    chunks = (Chunk(point.chunk_tokens, 0),) if point.chunk_tokens else ()
-    total = round(actual_context_tokens * point.sequences)
-    return latency.iteration_s(Batch(chunks, point.sequences, total, -(-total // point.sequences)))
-
-
 def region(point: Point) -> str:
     """The part of the domain in which a point's error is reported."""
     if point.kind == "prefill":
@@ -145,14 +139,16 @@ def held_out_errors(kept: list[Measurement], domain: Domain) -> pd.DataFrame:
     for m in sorted(kept, key=lambda m: m.repeat):
         by_point[m.point].append(m)
     seen = [m for ms in by_point.values() for m in ms[::2]]
-    latency = build_tables(seen).latency(domain)
+    plain = build_tables(seen).latency(domain)
+    latency = replace(plain, mixed=fit_mixed(plain, seen))
     rows = []
     for point, ms in sorted(by_point.items()):
-        judges = ms if point.check or point.kind == "mixed" else ms[1::2]
+        judges = ms if point.check else ms[1::2]
         if not judges:
             continue
         held_out_s = float(np.median([m.iteration_s for m in judges]))
-        predicted = predicted_s(latency, point, float(np.median([m.actual_context_tokens for m in judges])))
+        context = float(np.median([m.actual_context_tokens for m in judges]))
+        predicted, summed = predicted_s(latency, point, context), predicted_s(plain, point, context)
         rows.append(
             {
                 "region": region(point),
@@ -164,6 +160,7 @@ def held_out_errors(kept: list[Measurement], domain: Domain) -> pd.DataFrame:
                 "held_out_s": held_out_s,
                 "predicted_s": predicted,
                 "error_percent": 100.0 * (predicted / held_out_s - 1.0),
+                "plain_sum_percent": 100.0 * (summed / held_out_s - 1.0),
             }
         )
     if not rows:
@@ -172,13 +169,14 @@ def held_out_errors(kept: list[Measurement], domain: Domain) -> pd.DataFrame:
 
 
 def region_table(errors: pd.DataFrame) -> pd.DataFrame:
-    """Per region: points, mean error, median and largest size of the error (percent)."""
+    """Per region: points, mean error, median and largest size of it, and its mean without a mixed cost (percent)."""
     sizes = errors.assign(size=errors["error_percent"].abs())
     table = sizes.groupby("region").agg(
         points=("point", "size"),
         mean_percent=("error_percent", "mean"),
         median_size_percent=("size", "median"),
         largest_percent=("size", "max"),
+        plain_sum_mean_percent=("plain_sum_percent", "mean"),
     )
     return table.reset_index()
 
@@ -209,7 +207,12 @@ LinesOfLists.add_representer(
 
 
 def profile_yaml(
-    tables: Tables, domain: Domain, meta: dict[str, Any], kept: list[Measurement], errors: pd.DataFrame
+    tables: Tables,
+    mixed: MixedCost,
+    domain: Domain,
+    meta: dict[str, Any],
+    kept: list[Measurement],
+    errors: pd.DataFrame,
 ) -> str:
     """The profile as YAML, provenance and domain included."""
     sizes = errors["error_percent"].abs()
@@ -231,6 +234,7 @@ def profile_yaml(
             "kind": "iteration",
             "overhead_ms": 0,
             "square_token_ms": _rounded(tables.square_token_s * 1e3),
+            **({"mixed": {"kv_factor": _rounded(mixed.kv_factor)}} if mixed.kv_factor > 1.0 else {}),
             "decode": {
                 "batch": list(tables.decode_batches),
                 "context": list(tables.decode_contexts),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from statistics import median
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from gsim.calibration.fit import Fitted, fit_folder, measured_domain, profile_name, region_table
@@ -58,16 +60,19 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         "",
         "## Error on what the fit did not see",
         "",
-        "Fitted to every other repeat and judged by the rest; mixed steps and points between the grid's are never "
-        "fitted at all.",
+        "Fitted to every other repeat and judged by the rest; points between the grid's are never fitted at all, and "
+        "to mixed steps only what they take beyond the sum of a chunk and decodes.",
         "",
-        "| region | points | mean | median size | largest |",
-        "|---|---|---|---|---|",
+        "| region | points | mean | median size | largest | mean of the plain sum |",
+        "|---|---|---|---|---|---|",
         *(
             f"| {row.region} | {row.points} | {row.mean_percent:+.1f} % | {row.median_size_percent:.1f} % "
-            f"| {row.largest_percent:.1f} % |"
+            f"| {row.largest_percent:.1f} % | {_of_mixed(str(row.region), row.plain_sum_mean_percent)} |"
             for row in region_table(fitted.errors).itertuples()
         ),
+        "",
+        f"Beside a chunk, reading the KV of decodes takes {fitted.mixed.kv_factor:.2f} times what it takes alone.",
+        *_held_text(fitted),
         "",
         f"![residuals]({PLOT})",
         "",
@@ -82,6 +87,22 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _of_mixed(region: str, percent: float) -> str:
+    return f"{percent:+.1f} %" if region.startswith("mixed") else ""
+
+
+def _held_text(fitted: Fitted) -> list[str]:
+    """What an arrival holds the iterations up that are under way: no part of the profile, but ``judge`` can use it."""
+    held = [m.held_s for m in fitted.measurements if math.isfinite(m.held_s)]
+    if len(held) < 2:
+        return []
+    low, middle, high = (1e3 * float(value) for value in np.quantile(held, (0.25, 0.5, 0.75)))
+    return [
+        f"An arrival holds up the iterations under way by {middle:.2f} ms (quartiles {low:.2f} to {high:.2f}; not part "
+        "of the profile: `judge arrival_ms=...` uses it)."
+    ]
 
 
 def _widths_text(fitted: Fitted) -> str:

@@ -17,6 +17,7 @@ from gsim.calibration.raw import Measurement
 from gsim.core.errors import InputError
 from gsim.latency import Domain
 from gsim.latency.grid import IterationGrid
+from gsim.latency.mixed import PLAIN_SUM, MixedCost
 
 Floats = NDArray[np.float64]
 
@@ -40,10 +41,11 @@ class Tables:
     smoothed: int
     """Cells that were set to a neighbour's mean because times fell where work grew."""
 
-    def latency(self, domain: Domain) -> IterationGrid:
+    def latency(self, domain: Domain, mixed: MixedCost = PLAIN_SUM) -> IterationGrid:
         """The latency model of these grids; raises ``ProfileError`` when they are no profile."""
         return IterationGrid(
             domain=domain,
+            mixed=mixed,
             decode_batches=self.decode_batches,
             decode_contexts=self.decode_contexts,
             decode_s=tuple(map(tuple, self.decode_s.tolist())),

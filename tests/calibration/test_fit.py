@@ -13,11 +13,12 @@ from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, card_law, r
 
 from gsim.calibration.fit import fit_folder, read_overhead
 from gsim.calibration.measure import measure
+from gsim.calibration.mixed import fit_mixed
 from gsim.calibration.raw import Measurement, RawStore
 from gsim.calibration.report import report_folder
 from gsim.calibration.tables import build_tables, smooth
 from gsim.core import Batch, Chunk, InputError
-from gsim.latency import load_profile
+from gsim.latency import Domain, Extent, MixedCost, load_profile
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,48 @@ def test_the_profile_says_what_it_is(folder):
     assert profile.domain.measured.sequences == 17
     assert "--max-num-seqs 32" in profile.provenance.basis
     assert profile.provenance.engine_version == "vLLM 0.0.fake"
+
+
+def dear_law(batch: Batch) -> float:
+    """The card's law where reading KV takes 1.7 times as long beside a chunk."""
+    return card_law(batch) + (0.7 * 2e-7 * batch.decode_context_tokens if batch.chunks else 0.0)
+
+
+def test_what_a_chunk_adds_to_decodes_is_found_and_judged_apart(folder, tmp_path):
+    plain = fit_folder(folder)
+    # The law adds up: what is found is what the grid's straight lines leave.
+    assert plain.mixed.kv_factor == pytest.approx(1.0, abs=0.1)
+    asked = asked_of(
+        tmp_path,
+        max_concurrency=17,
+        decode_contexts=[64, 512, 1500],
+        prefill_contexts=[0, 512, 1024],
+        checks=9,
+        max_repeats=2,
+    )
+    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(dear_law)))))
+    text = report_folder(tmp_path)
+    fitted = fit_folder(tmp_path)
+    assert fitted.mixed.kv_factor == pytest.approx(1.7, abs=0.1)
+    assert f"takes {fitted.mixed.kv_factor:.2f} times what it takes alone" in text
+    assert load_profile(tmp_path / "profile.yaml").latency.mixed.kv_factor == pytest.approx(fitted.mixed.kv_factor)
+    mixed = fitted.errors[fitted.errors["region"].str.startswith("mixed")]
+    assert set(mixed["region"]) == {"mixed", "mixed, between grid points"}
+    assert mixed["error_percent"].abs().max() < 4.0
+    assert mixed["plain_sum_percent"].min() < -8.0
+    others = fitted.errors.drop(mixed.index)
+    assert (others["error_percent"] == others["plain_sum_percent"]).all()
+
+
+def test_few_mixed_points_or_cheap_ones_add_nothing():
+    decodes = [measurement("decode", b, c, 0, 0.004 + 1e-6 * b * c) for b in (1, 8) for c in (100, 1000)]
+    prefills = [measurement("prefill", 0, 0, p, 0.005 + 1e-5 * p) for p in (64, 128, 512)]
+    grid = build_tables(decodes + prefills).latency(Domain(Extent(8, 600, 1024), Extent(8, 600, 2048), "test"))
+    dear = [measurement("mixed", 8, c, p, 0.1) for c in (100, 1000) for p in (64, 512)]
+    assert fit_mixed(grid, dear).kv_factor > 1.5
+    assert fit_mixed(grid, dear[:2]) == MixedCost()
+    assert fit_mixed(grid, [replace(m, check=True) for m in dear]) == MixedCost()
+    assert fit_mixed(grid, [replace(m, iteration_s=0.001) for m in dear]) == MixedCost()
 
 
 def test_the_api_in_front_of_the_engine_is_told_apart(folder):
