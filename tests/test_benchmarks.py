@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.contexts import Clocked, agent_scenario
+from benchmarks.mixed_attention import forms, launches, mixed
 from benchmarks.mixed_attention import main as mixed_attention
-from benchmarks.mixed_attention import mixed
 from benchmarks.stand_ins import Options, hidden, record
 from gsim.cluster import simulate
 from gsim.core import Batch, Streams, build
@@ -40,6 +40,23 @@ def test_decodes_beside_a_chunk_are_told_from_the_chunk(tmp_path: Path, capsys: 
     assert table.sum_percent.iloc[0] == pytest.approx(-25.0)
     assert mixed_attention([str(tmp_path)]) == 0
     assert "1 launches, the sum is -25 % off" in capsys.readouterr().out
+
+
+def test_the_rule_of_mixed_launches_is_told_from_others(tmp_path: Path) -> None:
+    """Launches in which reading KV, and not starting to, takes 1.8 times as long beside a chunk."""
+    lines = ["prefill_chunk,kv_prefill,n_decode,kv_decode,time_us"]
+    chunks, decodes = {64: 10.0, 512: 90.0}, [(n, c) for n in (1, 8, 64) for c in (16, 1024, 8192)]
+    for n, c in decodes:
+        alone_us, kv_us = 12.0 + 0.001 * n * c, 0.001 * n * (c - 16)
+        lines.append(f"0,0,{n},{c},{alone_us}")
+        lines += [f"{p},0,{n},{c},{us + alone_us + 0.8 * kv_us}" for p, us in chunks.items()]
+    lines += [f"{p},0,0,0,{us}" for p, us in chunks.items()]
+    (tmp_path / "attention.csv").write_text("\n".join(lines))
+    table = forms(launches(tmp_path / "attention.csv")).set_index("added")
+    rule = table.loc["a factor on what of it grows with context"]
+    assert rule.number == pytest.approx(0.8)
+    assert rule.p90_percent == pytest.approx(0.0, abs=1e-6)
+    assert table.drop(index=[rule.name, f"{rule.name}, by the number of decodes"]).p90_percent.min() > 5.0
 
 
 def test_a_stand_in_hides_what_tables_do_not_hold(shared: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gsim.core import Batch, EngineEvent, Job, Request
 from gsim.engine.config import EngineLimits
 from gsim.engine.iteration_time import bisect_iterations
+from gsim.latency import Domain, Extent, MixedCost, SoftRoofline
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,19 @@ def any_limits(draw) -> EngineLimits:
 
 @st.composite
 def any_latency(draw):
-    """A latency model with exact sums."""
-    kind = draw(st.sampled_from(["affine", "affine", "longest", "table"]))
+    """A latency model with exact sums; or one whose decodes cost more beside a chunk."""
+    kind = draw(st.sampled_from(["affine", "affine", "longest", "table", "mixed"]))
+    if kind == "mixed":
+        return SoftRoofline(
+            domain=Domain(Extent(16, 512, 4096), Extent(16, 512, 4096), "mixed"),
+            weights_s=draw(st.floats(0.001, 0.05)),
+            token_s=1e-5,
+            sharpness=2.0,
+            sequence_s=1e-5,
+            context_token_s=draw(st.sampled_from([1e-7, 1e-5])),
+            square_token_s=1e-8,
+            mixed=MixedCost(draw(st.sampled_from([1.4, 4.0]))),
+        )
     if kind == "table":
         return TableTime(tuple(draw(st.lists(st.floats(0.001, 0.1), min_size=1, max_size=5))))
     return AffineTime(
