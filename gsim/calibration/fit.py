@@ -234,7 +234,7 @@ def profile_yaml(
             "kind": "iteration",
             "overhead_ms": 0,
             "square_token_ms": _rounded(tables.square_token_s * 1e3),
-            **({"mixed": {"kv_factor": _rounded(mixed.kv_factor)}} if mixed.kv_factor > 1.0 else {}),
+            **_mixed_fields(mixed),
             "decode": {
                 "batch": list(tables.decode_batches),
                 "context": list(tables.decode_contexts),
@@ -260,6 +260,13 @@ def profile_yaml(
         },
     }
     return yaml.dump(profile, Dumper=LinesOfLists, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _mixed_fields(mixed: MixedCost) -> dict[str, dict[str, float]]:
+    """Of the profile; nothing where parts add up."""
+    if not mixed:
+        return {}
+    return {"mixed": {"kv_factor": _rounded(mixed.kv_factor), "iteration_ms": _rounded(1e3 * mixed.iteration_s)}}
 
 
 def _rounded(value: float) -> float:

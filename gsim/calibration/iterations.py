@@ -11,7 +11,7 @@ import asyncio
 import math
 import zlib
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean, median
 
@@ -42,6 +42,7 @@ class Timing:
     generated: int
     """Output tokens that we caused: the server's counter must agree, or somebody else was there."""
     dropped: str = ""
+    plain_s: float = math.nan
     held_s: float = math.nan
 
 
@@ -83,6 +84,7 @@ class Stopwatch:
             samples_s=timing.samples_s,
             dropped=dropped,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
+            plain_s=timing.plain_s,
             held_s=timing.held_s,
         )
 
@@ -169,7 +171,12 @@ class Stopwatch:
         prompt_tokens = max(1, point.context_tokens - lead - self.planner.output_tokens(point) // 2)
         turns = [asyncio.Event() for _ in range(self.options.injections)]
 
+        last_s, gap_s = [math.nan], [0.0]
+
         def on_token(sequence: int, tokens: int) -> None:
+            now_s = asyncio.get_running_loop().time()
+            if sequence == point.sequences - 1:
+                last_s[0], gap_s[0] = now_s, now_s - last_s[0] if tokens > 1 else 0.0
             for turn, event in enumerate(turns):
                 if sequence == point.sequences - 1 and tokens >= lead + 8 * turn:
                     event.set()
@@ -185,6 +192,8 @@ class Stopwatch:
                 waiting.cancel()
                 if not event.is_set():
                     break
+                # At any moment of an iteration, as arrivals come: at its beginning they would hold up nobody.
+                await asyncio.sleep(float(self.rng.random()) * gap_s[0])
                 injected.append(await self.client.complete(self.facts.model, [self.prompt(point.chunk_tokens)], 1))
             answer = await background
         finally:
@@ -201,8 +210,8 @@ class Stopwatch:
             dropped = "no prompt was prefilled beside the decodes"
             return Timing(math.nan, "client", math.nan, math.nan, math.nan, [], generated, dropped)
         iteration_s = median(samples)
-        held_s = median(held) if held else math.nan
-        return Timing(iteration_s, "client", fmean(contexts), iteration_s, math.nan, samples, generated, held_s=held_s)
+        timing = Timing(iteration_s, "client", fmean(contexts), iteration_s, math.nan, samples, generated)
+        return replace(timing, plain_s=plain_step(answer.streams), held_s=median(held) if held else math.nan)
 
     async def _settled(self) -> Metrics:
         return await wait_until_idle(self.client, self.options.patience_s)
@@ -267,6 +276,14 @@ def step_of(first_token_s: float, streams: list[Stream]) -> tuple[float, float] 
     if not durations:
         return None
     return median(durations), fmean(growth)
+
+
+def plain_step(streams: list[Stream]) -> float:
+    """The median iteration while all sequences decode (few have a chunk beside them); NaN where they never do."""
+    start_s, end_s = max(stream.times_s[0] for stream in streams), min(stream.times_s[-1] for stream in streams)
+    steps = [np.diff([time for time in stream.times_s if start_s <= time <= end_s]) for stream in streams]
+    every = np.concatenate(steps)
+    return float(np.median(every)) if len(every) else math.nan
 
 
 def held_up(sent_s: float, first_token_s: float, streams: list[Stream]) -> list[float]:

@@ -76,12 +76,14 @@ class Planner:
         prefill = [Point("prefill", 0, context, chunk) for context in contexts for chunk in chunks]
         decode = [Point("decode", batch, context, 0) for batch in batches for context in decode_contexts]
         few = [chunk for chunk in chunks if chunk >= 32][::2]
-        # Short, middle and long: what a chunk adds to reading KV is told apart from what it adds to any decode.
+        middle = decode_contexts[len(decode_contexts) // 2]
+        # Every chunk at the middle context, and the middle chunk at the shortest and the longest one: what a chunk adds
+        # to reading KV is told apart from what it adds to any decode.
         mixed = [
             Point("mixed", batch, context, chunk)
             for batch in sorted({batches[len(batches) // 2], batches[-1]})
-            for context in sorted({decode_contexts[0], decode_contexts[len(decode_contexts) // 2], decode_contexts[-1]})
-            for chunk in few
+            for context in sorted({decode_contexts[0], middle, decode_contexts[-1]})
+            for chunk in (few if context == middle else few[len(few) // 2 :][:1])
         ]
         points = [point for point in (*prefill, *decode, *mixed) if self.fits(point)]
         if not any(point.kind == "prefill" for point in points) or not any(point.kind == "decode" for point in points):

@@ -49,6 +49,8 @@ class Measurement:
     """Why the repeat does not count (empty: it counts)."""
     at: str = ""
     """When it was taken (UTC)."""
+    plain_s: float = math.nan
+    """Mixed: the median iteration of the same batch without a chunk, in the same seconds (NaN elsewhere)."""
     held_s: float = math.nan
     """Mixed: how much longer than their median the plain iterations took in all, from the sending of the prompt to the
     iteration that prefilled it: what its arrival held the engine up (NaN elsewhere, and where none was seen)."""

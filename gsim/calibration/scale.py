@@ -44,6 +44,9 @@ def scale_profile(options: ScaleOptions) -> list[Path]:
 
 def _faster(content: dict[str, Any], speed: float) -> dict[str, Any]:
     latency, provenance = content["latency"], content["provenance"]
+    mixed = latency.get("mixed", {})
+    if "iteration_ms" in mixed:
+        latency = {**latency, "mixed": {**mixed, "iteration_ms": mixed["iteration_ms"] / speed}}
     return {
         **content,
         "latency": {

@@ -185,8 +185,9 @@ class IterationGrid:
             row = self._rows.get(decodes) or self._row(decodes)
             alone_s = row.at(context_tokens / decodes)
             total_s += max(0.0, alone_s - self.overhead_s - self._dense_s[decodes])
-            if self.mixed.kv_factor > 1.0:
-                total_s += (self.mixed.kv_factor - 1.0) * max(0.0, alone_s - row.at(0.0))
+            if self.mixed:
+                kv_s = max(0.0, alone_s - row.at(0.0))
+                total_s += self.mixed.iteration_s + (self.mixed.kv_factor - 1.0) * kv_s
         return total_s
 
     def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:

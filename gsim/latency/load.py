@@ -244,7 +244,7 @@ def _mixed(fields: Fields) -> MixedCost:
     if "mixed" not in fields:
         return MixedCost()
     given = fields.mapping("mixed")
-    cost = MixedCost(kv_factor=given.number("kv_factor", low=1.0))
+    cost = MixedCost(given.number("kv_factor", 1.0, low=1.0), given.number("iteration_ms", 0.0) / 1e3)
     given.done()
     return cost
 

@@ -4,10 +4,9 @@
 
 W is the time to read the weights once, g the compute time of a token (T = prefill and decode tokens of the iteration),
 q how sharply the memory-bound regime turns into the compute-bound one; c is a cost per decoding sequence, d per token
-of decode context (C, the sum over sequences: reading KV; times ``mixed.kv_factor`` beside a chunk), e per square token
-of prefill attention. A chunk of p tokens
+of decode context (C, the sum over sequences: reading KV), e per square token of prefill attention. A chunk of p tokens
 behind a context of k attends to ``(k + p)^2 - k^2`` square tokens, which sums to the whole prompt's square whatever the
-chunking.
+chunking. What chunks and decodes cost one another is ``mixed`` (``MixedCost``).
 """
 
 from __future__ import annotations
@@ -104,6 +103,7 @@ class SoftRoofline:
             + self.sequence_s * decodes
             + self.context_token_s * context_tokens * self.mixed.kv_factor
             + self.square_token_s * square_tokens
+            + (self.mixed.iteration_s if decodes else 0.0)
         )
 
     def decode_run_s(self, sequences: int, context_tokens: int, max_context_tokens: int, iterations: int) -> float:

@@ -69,15 +69,27 @@ def test_the_profile_says_what_it_is(folder):
     assert profile.provenance.engine_version == "vLLM 0.0.fake"
 
 
-def dear_law(batch: Batch) -> float:
+def kv_law(batch: Batch) -> float:
     """The card's law where reading KV takes 1.7 times as long beside a chunk."""
     return card_law(batch) + (0.7 * 2e-7 * batch.decode_context_tokens if batch.chunks else 0.0)
 
 
-def test_what_a_chunk_adds_to_decodes_is_found_and_judged_apart(folder, tmp_path):
-    plain = fit_folder(folder)
-    # The law adds up: what is found is what the grid's straight lines leave.
-    assert plain.mixed.kv_factor == pytest.approx(1.0, abs=0.1)
+def constant_law(batch: Batch) -> float:
+    """The card's law where an iteration that does both takes 2 ms more."""
+    return card_law(batch) + (0.002 if batch.chunks and batch.decodes else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("law", "kv_factor", "iteration_s", "said"),
+    [
+        (card_law, 1.0, 0.0, "Nothing is added to mixed steps"),
+        (kv_law, 1.7, 0.0, "times their decodes' KV more than the sum"),
+        (constant_law, 1.0, 0.002, "ms more than the sum"),
+    ],
+)
+def test_what_mixed_steps_take_beyond_their_parts_is_found_and_judged_apart(
+    tmp_path, law, kv_factor, iteration_s, said
+):
     asked = asked_of(
         tmp_path,
         max_concurrency=17,
@@ -86,16 +98,20 @@ def test_what_a_chunk_adds_to_decodes_is_found_and_judged_apart(folder, tmp_path
         checks=9,
         max_repeats=2,
     )
-    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(dear_law)))))
+    run_virtually(measure(asked, InProcess(FakeServer(FakeEngine(law)))))
     text = report_folder(tmp_path)
     fitted = fit_folder(tmp_path)
-    assert fitted.mixed.kv_factor == pytest.approx(1.7, abs=0.1)
-    assert f"takes {fitted.mixed.kv_factor:.2f} times what it takes alone" in text
-    assert load_profile(tmp_path / "profile.yaml").latency.mixed.kv_factor == pytest.approx(fitted.mixed.kv_factor, rel=1e-4)
+    assert fitted.mixed.kv_factor == pytest.approx(kv_factor, abs=0.1)
+    assert fitted.mixed.iteration_s == pytest.approx(iteration_s, abs=2e-4)
+    assert said in text
+    loaded = load_profile(tmp_path / "profile.yaml").latency.mixed
+    assert loaded.kv_factor == pytest.approx(fitted.mixed.kv_factor, rel=1e-4)
+    assert loaded.iteration_s == pytest.approx(fitted.mixed.iteration_s, rel=1e-4)
     mixed = fitted.errors[fitted.errors["region"].str.startswith("mixed")]
     assert set(mixed["region"]) == {"mixed", "mixed, between grid points"}
     assert mixed["error_percent"].abs().max() < 4.0
-    assert mixed["plain_sum_percent"].min() < -8.0
+    if law is not card_law:
+        assert mixed["plain_sum_percent"].min() < -8.0
     others = fitted.errors.drop(mixed.index)
     assert (others["error_percent"] == others["plain_sum_percent"]).all()
 
@@ -105,10 +121,13 @@ def test_few_mixed_points_or_cheap_ones_add_nothing():
     prefills = [measurement("prefill", 0, 0, p, 0.005 + 1e-5 * p) for p in (64, 128, 512)]
     grid = build_tables(decodes + prefills).latency(Domain(Extent(8, 600, 1024), Extent(8, 600, 2048), "test"))
     dear = [measurement("mixed", 8, c, p, 0.1) for c in (100, 1000) for p in (64, 512)]
-    assert fit_mixed(grid, dear).kv_factor > 1.5
-    assert fit_mixed(grid, dear[:2]) == MixedCost()
+    assert fit_mixed(grid, dear).iteration_s > 0.05
+    assert fit_mixed(grid, dear[:3]) == MixedCost()
     assert fit_mixed(grid, [replace(m, check=True) for m in dear]) == MixedCost()
     assert fit_mixed(grid, [replace(m, iteration_s=0.001) for m in dear]) == MixedCost()
+    # Decodes that were as slow in the same seconds: the machine was slow, not the mixture.
+    slow = [replace(m, plain_s=m.iteration_s - 1e-5 * m.chunk_tokens) for m in dear]
+    assert fit_mixed(grid, slow).iteration_s < 0.001
 
 
 def test_the_api_in_front_of_the_engine_is_told_apart(folder):

@@ -72,19 +72,21 @@ def test_the_formula_at_a_mixed_step() -> None:
     assert MODEL.iteration_s(batch) == pytest.approx(expected, rel=1e-12)
 
 
-def test_beside_a_chunk_reading_kv_takes_its_factor_and_nothing_else_does() -> None:
-    dear = soft_roofline(mixed=MixedCost(kv_factor=1.8))
-    alone = (Batch((), 8, 4000, 900), Batch((Chunk(512, 1024),), 0, 0, 0), Batch((Chunk(512, 0),), 8, 0, 0))
+def test_a_mixed_iteration_takes_its_cost_and_no_other_does() -> None:
+    dear = soft_roofline(mixed=MixedCost(kv_factor=1.8, iteration_s=0.002))
+    alone = (Batch((), 8, 4000, 900), Batch((Chunk(512, 1024),), 0, 0, 0))
     assert all(dear.iteration_s(batch) == MODEL.iteration_s(batch) for batch in alone)
     both = Batch((Chunk(512, 1024),), 8, 4000, 900)
-    assert dear.iteration_s(both) == pytest.approx(MODEL.iteration_s(both) + 0.8 * 4000 * 4.4e-8)
+    assert dear.iteration_s(both) == pytest.approx(MODEL.iteration_s(both) + 0.002 + 0.8 * 4000 * 4.4e-8)
     assert soft_roofline(mixed=MixedCost()).iteration_s(both) == MODEL.iteration_s(both)
 
 
-@pytest.mark.parametrize("kv_factor", [0.9, -1.0, math.nan, math.inf])
-def test_a_chunk_makes_no_decode_cheaper(kv_factor: float) -> None:
+@pytest.mark.parametrize("value", [0.9, -1.0, math.nan, math.inf])
+def test_a_chunk_makes_no_decode_cheaper(value: float) -> None:
     with pytest.raises(ProfileError, match=r"mixed.kv_factor must be a finite number of at least 1"):
-        MixedCost(kv_factor)
+        MixedCost(kv_factor=value)
+    with pytest.raises(ProfileError, match=r"mixed.iteration_s must be a finite number of at least 0"):
+        MixedCost(iteration_s=-value)
 
 
 def test_doubled_coefficients_double_every_time() -> None:
