@@ -139,7 +139,7 @@ def test_a_server_that_is_no_model_server(tmp_path, capsys):
             ["measure", "url=http://x", "gpu=x", "decode_batches=[1,b]"],
             "decode_batches must be a whole number, not 'b'",
         ),
-        (["mesure"], "unknown command 'mesure'; there are: measure, fit, report, validate, scale"),
+        (["mesure"], "unknown command 'mesure'; there are: measure, fit, report, validate, judge, scale"),
         (["validate", "url=http://x", "requests=3"], "requests must be at least 10"),
         (["fit", "out=/nowhere/at/all"], "run measure first"),
     ],

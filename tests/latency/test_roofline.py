@@ -86,7 +86,7 @@ def test_a_chunk_makes_no_decode_cheaper(value: float) -> None:
     with pytest.raises(ProfileError, match=r"mixed.kv_factor must be a finite number of at least 1"):
         MixedCost(kv_factor=value)
     with pytest.raises(ProfileError, match=r"mixed.iteration_s must be a finite number of at least 0"):
-        MixedCost(iteration_s=-value)
+        MixedCost(iteration_s=-abs(value))
 
 
 def test_doubled_coefficients_double_every_time() -> None:
