@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -67,9 +69,9 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         "| region | points | mean | median size | largest | mean of the plain sum |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {row.region} | {row.points} | {row.mean_percent:+.1f} % | {row.median_size_percent:.1f} % "
-            f"| {row.largest_percent:.1f} % | {_of_mixed(str(row.region), row.plain_sum_mean_percent)} |"
-            for row in region_table(fitted.errors).itertuples()
+            f"| {row['region']} | {row['points']} | {row['mean_percent']:+.1f} % | {row['median_size_percent']:.1f} % "
+            f"| {row['largest_percent']:.1f} % | {_of_mixed(row)} |"
+            for row in region_table(fitted.errors).to_dict("records")
         ),
         "",
         _mixed_text(fitted.mixed),
@@ -98,8 +100,8 @@ def _mixed_text(mixed: MixedCost) -> str:
     return f"Mixed steps take {' and '.join(added)} more than the sum of a chunk and decodes."
 
 
-def _of_mixed(region: str, percent: float) -> str:
-    return f"{percent:+.1f} %" if region.startswith("mixed") else ""
+def _of_mixed(row: dict[Hashable, Any]) -> str:
+    return f"{row['plain_sum_mean_percent']:+.1f} %" if str(row["region"]).startswith("mixed") else ""
 
 
 def _held_text(fitted: Fitted) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from fake_engine import FakeEngine, FakeServer, InProcess, asked_of, card_law, run_virtually
 
+from benchmarks.live_steps import beyond_ms, steps
+from benchmarks.live_steps import main as live_steps
 from gsim.calibration.fit import read_overhead
 from gsim.calibration.measure import measure
 from gsim.calibration.options import JudgeOptions, ValidateOptions
@@ -107,6 +109,29 @@ def test_every_token_of_a_replay_is_kept(folder):
         last = tokens[tokens["run"] == run].groupby("request")[["time_s", "tokens"]].max()
         assert last["tokens"].tolist() == rows["output_tokens"].tolist()
         assert last["time_s"].to_numpy() == pytest.approx((rows["sent_s"] + rows["e2e_s"]).to_numpy())
+
+
+def test_iterations_are_read_off_recorded_tokens(folder, capsys):
+    """A server whose mixed iterations take 2 ms more than when it was calibrated."""
+
+    def law(batch):
+        return card_law(batch) + (0.002 if batch.chunks and batch.decodes else 0.0)
+
+    asked = ValidateOptions(url="http://fake:1", out=str(folder), requests=60, rate_per_s=6.0, repeats=2, name="steps")
+    run_virtually(validate(asked, InProcess(FakeServer(FakeEngine(law, api_s=0.004)))))
+    requests, tokens = (pd.read_parquet(folder / f"steps_{what}.parquet") for what in ("requests", "tokens"))
+    one = "live 1"
+    latency = load_profile(folder / "profile.yaml").latency
+    table = steps(requests[requests["run"] == one].reset_index(drop=True), tokens[tokens["run"] == one], latency)
+    table["beyond_ms"] = beyond_ms(table)
+    known = table[table["plain"]].dropna()
+    mixed = known["chunk"] > 0
+    assert mixed.sum() > 15
+    assert (~mixed).sum() > 500
+    assert known.loc[mixed, "beyond_ms"].median() == pytest.approx(2.0, abs=0.2)
+    assert known.loc[~mixed, "beyond_ms"].abs().max() < 0.2
+    assert live_steps([str(folder), "steps"]) == 0
+    assert "mixed, by decodes" in capsys.readouterr().out
 
 
 def test_an_arrival_that_holds_the_engine_up_costs_whoever_decodes(folder):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 
 from gsim.core import Batch, Chunk
-from gsim.latency import constant_profile, load_profile, profile_names, unloaded_latency_s
+from gsim.latency import IterationGrid, MixedCost, constant_profile, load_profile, profile_names, unloaded_latency_s
 
 POOL = ["v100-llama-3.1-8b", "a40-llama-3.1-8b", "a800-llama-3.1-8b", "h800-llama-3.1-8b"]
 
@@ -49,3 +51,25 @@ def test_a_constant_profile_takes_iterations_times_the_constant() -> None:
     profile = constant_profile(0.01)
     assert unloaded_latency_s(profile, 100, 50) == pytest.approx(0.5)
     assert profile.latency.decode_run_iterations(3, 30, 10, 0.1) == 10
+
+
+def test_the_mixed_cost_of_a_shipped_profile_is_borne_out_by_its_card(shared: Path) -> None:
+    """Joint launches on an RTX PRO 6000: with its factor the composed profile is nearer to mixed iterations."""
+    measured = load_profile(shared / "data" / "profiles" / "operator" / "rtxpro6000-llama-3.1-8b-tp1").latency
+    shipped = load_profile("rtxpro6000-llama-3.1-8b").latency
+    assert isinstance(shipped, IterationGrid)
+    assert shipped.mixed.kv_factor == 1.5
+    plain = dataclasses.replace(shipped, mixed=MixedCost())
+    batches = [
+        Batch((Chunk(chunk, 0),), decodes, decodes * context, context)
+        for chunk in (64, 256, 512, 1024, 2048)
+        for decodes in (4, 8, 16, 32, 64)
+        for context in (512, 1024, 2048, 4096, 8192)
+    ]
+    errors, without = (
+        sorted(abs(latency.iteration_s(batch) / measured.iteration_s(batch) - 1.0) for batch in batches)
+        for latency in (shipped, plain)
+    )
+    middle, ninth = len(batches) // 2, 9 * len(batches) // 10
+    assert errors[middle] < 0.045 < 0.06 < without[middle]
+    assert errors[ninth] < 0.10 < 0.19 < without[ninth]
