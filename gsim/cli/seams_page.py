@@ -56,7 +56,7 @@ _PARTS = (
         "protocols.py",
         (
             *("Randomised", "Learner", "Placed", "ArrivalObserver", "QueueOrder", "Splitting", "BatchPredictor"),
-            *("QuantilePredictor", "Oracle", "Resting"),
+            *("QuantilePredictor", "Oracle", "Resting", "PoolChecker"),
         ),
     ),
 )

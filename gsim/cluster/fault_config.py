@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf, isnan
 
 from gsim.core import ConfigError
+from gsim.core.construct import FloatOrInf
 
 FAULT_KINDS = ("crash", "slow", "telemetry", "link")
 
@@ -19,8 +20,8 @@ class Fault:
     time), ``telemetry`` (its metrics cannot be read) or ``link`` (all links carry ``factor`` of their bandwidth)."""
     at_s: float = 0.0
     """When it begins."""
-    for_s: float = inf
-    """How long it lasts."""
+    for_s: FloatOrInf = inf
+    """How long it lasts (inf: to the end)."""
     instance: int = 0
     """Whom it hits (index in the pool; not used by ``link``)."""
     factor: float = 0.5
@@ -47,12 +48,12 @@ class FaultConfig:
     """Faults at stated times."""
     crash_every_s: float | None = None
     """Mean time between an instance's return and its next crash (exponential); None: no random crashes."""
-    restart_s: float = 30.0
-    """How long an instance that crashed at random stays away."""
+    restart_s: FloatOrInf = 30.0
+    """How long an instance that crashed at random stays away (inf: to the end)."""
     slow_every_s: float | None = None
     """Mean time between the end of an instance's slow-down and its next; None: no random slow-downs."""
-    slow_for_s: float = 20.0
-    """How long a random slow-down lasts."""
+    slow_for_s: FloatOrInf = 20.0
+    """How long a random slow-down lasts (inf: to the end)."""
     slow_factor: float = 0.5
     """Speed that is left in a random slow-down, in (0, 1]."""
     on_crash: str = "retry"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from gsim.core import ConfigError
+from gsim.core.construct import FloatOrInf
 from gsim.latency import Profile
 
 _WEIGHTS_FROM = ("disk", "peer")
@@ -23,12 +24,13 @@ class SlotConfig:
     (vllm-project/vllm#44881)."""
     weights_from: str = "disk"
     """``disk``, or ``peer``: from another instance of the same model that is up (where there is none, from disk)."""
-    disk_gb_per_s: float = 1.3
+    disk_gb_per_s: FloatOrInf = 1.3
     """All cards of an instance read from one disk. The default is what vLLM reported for 21.8 GiB in 18 s
-    (vllm-project/vllm#44881); a page cache that holds the model gives ten times that."""
-    peer_gb_per_s: float = 11.25
+    (vllm-project/vllm#44881); a page cache that holds the model gives ten times that (inf: reading
+    takes no time)."""
+    peer_gb_per_s: FloatOrInf = 11.25
     """Per card, each over a port of its own. The default is RDMA at 100 Gb/s, of which a copy reaches 90 %. Loading
-    does not slow down KV copies, nor they it."""
+    does not slow down KV copies, nor they it. (inf: it takes no time.)"""
     drain: str = "finish"
     """``finish``: an instance that is to stop finishes what it has. ``move``: it sends that on by token ids to where
     the router says, to be prefilled again there, and stops at once."""

@@ -242,7 +242,9 @@ def failure_of(error: BaseException, policies: dict[str, object]) -> GsimError |
 def _innermost(trace: TracebackType | None, policies: dict[str, object]) -> tuple[str, FrameType, int] | None:
     found = None
     while trace is not None:
-        owner = trace.tb_frame.f_locals.get("self")
+        # Whatever a method calls its own object, it comes first.
+        code = trace.tb_frame.f_code
+        owner = trace.tb_frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
         for group, policy in policies.items():
             if owner is not None and owner is policy:
                 found = group, trace.tb_frame, trace.tb_lineno

@@ -15,7 +15,7 @@ from gsim.core.decision import Decision, Drain, Migration, Start
 from gsim.core.events import Completion, EngineEvent, Gauges, Progress, StreamCount
 from gsim.core.request import Job, Request
 from gsim.core.slots import Slots
-from gsim.core.view import ActiveRequests, ClusterView
+from gsim.core.view import ActiveRequests, ClusterView, StaticView
 
 
 class LatencyModel(Protocol):
@@ -267,6 +267,15 @@ class Scaler(Protocol):
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """What starts and what stops now; at least one instance that can be sent to must be left."""
+        ...
+
+
+@runtime_checkable
+class PoolChecker(Protocol):
+    """A scaler that refuses a pool in which it cannot do what it is told to, before the clock starts."""
+
+    def check_pool(self, static: StaticView) -> None:
+        """Raises ``ConfigError`` that names the field, its value and what the pool has; ``static`` has every slot."""
         ...
 
 

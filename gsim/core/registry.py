@@ -20,6 +20,7 @@ from importlib.machinery import ExtensionFileLoader
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gsim.core.construct import construct
 from gsim.core.errors import ConfigError, GsimError
 
 T = TypeVar("T", bound=type)
@@ -142,16 +143,11 @@ def name_of(group: str, made: object) -> str:
 
 
 def build(group: str, name: str, /, **fields: Any) -> Any:
-    """Build ``name`` of ``group`` from its fields; raises ``ConfigError`` on an unknown name or field."""
+    """Build ``name`` of ``group`` from its fields; raises ``ConfigError`` on an unknown name or field, and on a value
+    that its field does not take."""
     entry = lookup(group, name)
-    allowed = [f.name for f in dataclasses.fields(entry.config) if f.init]
-    unknown = sorted(set(fields) - set(allowed))
-    if unknown:
-        raise ConfigError(
-            f"{group} '{name}' has no field {', '.join(unknown)}; its fields are: {', '.join(allowed) or 'none'}"
-        )
     with making(group, name):
-        return entry.config(**fields)
+        return construct(entry.config, fields, group)
 
 
 @contextmanager

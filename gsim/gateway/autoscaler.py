@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from gsim.core import PolicyView, Resting, Scaler
+from gsim.core import PolicyView, PoolChecker, Resting, Scaler
 from gsim.core.answers import interval_of, scalings_of, title
 from gsim.gateway.fleet import Fleet
 from gsim.gateway.gateway import Gateway
@@ -13,9 +13,14 @@ from gsim.gateway.policies import needs_of
 
 
 class Autoscaler:
-    """Reviews and scales. While nothing is in flight only scalers that rest are left alone: others may expect load."""
+    """Reviews and scales. While nothing is in flight only scalers that rest are left alone: others may expect load.
+
+    Raises what a scaler has against the pool.
+    """
 
     def __init__(self, gateway: Gateway, scaler: Scaler, fleet: Fleet) -> None:
+        if isinstance(scaler, PoolChecker):
+            scaler.check_pool(gateway.view.static)
         self.reviews = 0
         self.scalings = 0
         """Starts and drains that were decided."""

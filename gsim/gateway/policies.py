@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gsim.core import ConfigError, Estimator, Handover, Predictor, Rectifier, Router, Scaler
@@ -77,9 +77,24 @@ def require_complete(group: str, policy: object) -> None:
         if isinstance(member, property):
             if not hasattr(policy, name):
                 raise ConfigError(f"{title(group, policy)} has no attribute {name}")
-        elif not name.startswith("_") and not callable(getattr(policy, name, None)):
-            taken = ", ".join(list(inspect.signature(member).parameters)[1:])
-            raise ConfigError(f"{title(group, policy)} has no method {name}({taken})")
+        elif not name.startswith("_"):
+            taken = list(inspect.signature(member).parameters)[1:]
+            method = getattr(policy, name, None)
+            if not callable(method):
+                raise ConfigError(f"{title(group, policy)} has no method {name}({', '.join(taken)})")
+            if not _takes(method, len(taken)):
+                raise ConfigError(f"{title(group, policy)}: {name} must take ({', '.join(taken)})")
+
+
+def _takes(method: Callable[..., object], arguments: int) -> bool:
+    """Whether a method can be called with so many arguments in their places; true where that cannot be told."""
+    try:
+        inspect.signature(method).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # it tells no signature
+    return True
 
 
 def needs_of(group: str, policy: object) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
+from gsim.core.construct import FloatOrInf
 from gsim.core.view import Floats
 from gsim.migration.limits import check_limits
 from gsim.migration.slots import Slots
@@ -36,8 +37,8 @@ class Llumnix:
     """Migrations that an instance takes part in at a time."""
     max_moves: int = 8
     """Migrations per request."""
-    no_return_s: float = 30.0
-    """A request does not go back to the instance it came from for this long after a move."""
+    no_return_s: FloatOrInf = 30.0
+    """A request does not go back to the instance it came from for this long after a move (inf: never)."""
     needs: ClassVar[frozenset[str]] = frozenset({"scrape"})
     _slots: Slots = field(init=False, repr=False, compare=False)
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.core import ActiveRequests, ClusterView, ConfigError, Migration, register
+from gsim.core.construct import FloatOrInf
 from gsim.core.view import Floats, Ints
 from gsim.migration.rescue import Candidate, Targets, candidates
 from gsim.migration.slots import Slots
@@ -40,8 +41,8 @@ class RiskMonitor:
     """Migrations per request."""
     max_inflight: int = 4
     """Migrations that an instance takes part in at a time, as source or target (and so begins in one review)."""
-    no_return_s: float = 30.0
-    """A request does not go back to the instance it came from for this long after a move."""
+    no_return_s: FloatOrInf = 30.0
+    """A request does not go back to the instance it came from for this long after a move (inf: never)."""
     max_target_risk: float = 0.3
     """An instance takes nobody in while more than this share of its own requests is at risk; 1: no such limit."""
     choice: str = "largest_t"

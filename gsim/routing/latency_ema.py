@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, register
+from gsim.core.construct import FloatOrInf
 from gsim.core.view import Floats
 from gsim.routing.choice import Drawing, any_of
 
@@ -32,8 +33,8 @@ class LatencyEma(Drawing):
     """How many completions per instance are averaged (upstream: 10)."""
     lowest_latency_buffer: float = 0.0
     """Share above the lowest latency within which instances count as equal (upstream: 0)."""
-    ttl_s: float = 3600.0
-    """An instance without a completion for this long counts as never used (upstream: 1 hour)."""
+    ttl_s: FloatOrInf = 3600.0
+    """An instance without a completion for this long counts as never used (upstream: 1 hour; inf: none does)."""
     _recent: dict[int, list[float]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _mean: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)
     _last_s: Floats = field(default_factory=lambda: np.zeros(0), init=False, repr=False, compare=False)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from gsim.core import ClusterView, Completion, ConfigError, Decision, Request, Verdict, register
+from gsim.core.construct import FloatOrInf
 from gsim.core.view import Floats, Ints
 from gsim.routing.choice import Drawing, lowest_at_random
 
@@ -31,7 +32,7 @@ class Preble(Drawing):
 
     window_s: float = 180.0
     """How far back load counts (upstream: 3 minutes)."""
-    rebalance: float = 1.5
+    rebalance: FloatOrInf = 1.5
     """Cost ratio above which a holder is passed over (upstream: 1.5); inf: never."""
     cold_output_tokens: float = 45.0
     """Output length before anything has finished (upstream: 45)."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gsim.core import ConfigError
+from gsim.core.construct import construct
 from gsim.core.registry import making
 from gsim.run.options import options
-from gsim.run.schema import construct
 
 #: Groups whose objects keep what they learn in a run: every run gets a copy of an object that was given.
 _LEARNING = ("router", "predictor", "estimator", "rectifier", "mechanism", "handover", "scaler")
@@ -48,7 +48,7 @@ class Choice:
     def build(self) -> Any:
         """A fresh object (None for an option that is nothing)."""
         if self.given is not None:
-            return copy.deepcopy(self.given) if self.group in _LEARNING else self.given
+            return self._copied() if self.group in _LEARNING else self.given
         if self.config is None:
             return None
         fields = dict(self.fields)
@@ -56,6 +56,15 @@ class Choice:
             fields["name"] = self.name
         with making(self.group, self.name):
             return construct(self.config, fields, self.group)
+
+    def _copied(self) -> Any:
+        try:
+            return copy.deepcopy(self.given)
+        except Exception as error:
+            raise ConfigError(
+                f"{self.group} {type(self.given).__name__} cannot be copied, and every run gets a copy of its own "
+                f"({type(error).__name__}: {error}); what holds a file, a lock or a process is made when it is needed"
+            ) from error
 
     @property
     def told(self) -> str:

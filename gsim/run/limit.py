@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from gsim.core import ConfigError, SimulationError
+from gsim.core.construct import FloatOrInf
 
 #: Three years: timers hold no more than they need to.
 _LONGEST_S = 1e8
@@ -20,8 +21,8 @@ _LONGEST_S = 1e8
 class Limit:
     """When a run that is still going on is stopped, with an error. It changes no result, and is no part of a key."""
 
-    simulated_s: float = 31_536_000.0
-    """Simulated seconds (a year: a rate or a gap that leads there has a wrong unit)."""
+    simulated_s: FloatOrInf = 31_536_000.0
+    """Simulated seconds (a year: a rate or a gap that leads there has a wrong unit); inf: no limit."""
     wall_s: float | None = None
     """Seconds that computing one run may take; null: any time."""
 

@@ -11,10 +11,10 @@ from typing import Any
 from gsim.cluster import InstanceSpec
 from gsim.cluster.slot_config import SlotConfig
 from gsim.core import BOTH, DECODE, PREFILL, ConfigError
+from gsim.core.construct import construct
 from gsim.core.role import check_role
 from gsim.engine import EngineConfig
 from gsim.latency import Profile, load_profile
-from gsim.run.schema import construct
 
 #: What a request spends in a vLLM server outside the engine: 15 to 20 ms on a quiet server (docs/profiles.md).
 API_S = 0.015

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import copyreg
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
-
-from gsim.core import ConfigError
-
-#: How messages call the simple types of fields.
-SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 _PLAIN = (int, float, bool, str, Path, bytes)
 
@@ -45,19 +39,6 @@ def node(name: str, config: type | None, values: Mapping[str, Any] | None = None
 def tree(config: type) -> type:
     """The structured-config class of a study, whose fields become top-level keys."""
     return dataclasses.make_dataclass(config.__name__, _fields(config))
-
-
-def construct(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    """Build a dataclass from plain values (as Hydra hands them out), nested dataclasses and tuples included.
-
-    ``where`` names the place in error messages. Raises ``ConfigError`` on a field that ``cls`` does not have.
-    """
-    hints = typing.get_type_hints(cls)
-    allowed = [field.name for field in dataclasses.fields(cls) if field.init]
-    unknown = [key for key in values if key not in allowed]
-    if unknown:
-        raise ConfigError(f"{where} has no field '{unknown[0]}'; its fields are: {', '.join(allowed) or 'none'}")
-    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
 def _fields(config: type) -> list[tuple[str, Any, Any]]:
@@ -145,52 +126,3 @@ def plain_value(value: Any) -> Any:
         items = sorted(value) if isinstance(value, set | frozenset) else value
         return [plain_value(item) for item in items]
     return value
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if value is None:
-        return None
-    check_simple(hint, value, where)
-    if origin in (typing.Union, types.UnionType):
-        inner = [a for a in arguments if a is not type(None)]
-        return _value(inner[0], value, where) if len(inner) == 1 else value
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return construct(typing.cast(type, hint), dict(value), where)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
-        raise ConfigError(f"{where} must be a mapping of fields, not {value!r}")
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return _sequence(origin or hint, arguments, value, where)
-    if isinstance(value, Mapping):
-        inner_hint = arguments[1] if len(arguments) == 2 else Any
-        return {key: _value(inner_hint, item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
-        return hint[value] if value in hint.__members__ else hint(value)
-    if hint is int:
-        return int(value)
-    return Path(value) if hint is Path else value
-
-
-def check_simple(hint: Any, value: Any, where: str) -> None:
-    """``ConfigError`` for what no field takes (nan), and where ``hint`` is a simple type for what is not of it.
-
-    What is written inside a field of no type of its own (an instance's ``engine``) was typed by nobody before.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and math.isnan(value):
-        raise ConfigError(f"{where} must be a number, not nan")
-    if hint not in SAID:
-        return
-    fits = number if hint is float else isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    if hint is int:
-        fits = number and math.isfinite(value) and value == int(value)
-    if not fits:
-        raise ConfigError(f"{where} must be {SAID[hint]}, not {value!r}")
-
-
-def _sequence(origin: Any, arguments: tuple[Any, ...], value: Sequence[Any], where: str) -> Any:
-    inner = arguments[0] if arguments else Any
-    items = [_value(inner, item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if origin in (tuple, set, frozenset):
-        return origin(items)
-    return items

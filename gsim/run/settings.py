@@ -11,12 +11,13 @@ from typing import Any, Literal
 from gsim.cluster import Horizon, Scenario
 from gsim.cluster.slot_config import SlotConfig
 from gsim.core import ConfigError, Population, Session, Streams
+from gsim.core.construct import construct
 from gsim.metrics import RULES, Objective, Rule, Window
 from gsim.run.choice import Choice
 from gsim.run.key import PILOT, PILOT_POLICIES, RUN, Chosen, code_digest, digest_of, inputs_digest, key_of, resolved
 from gsim.run.limit import Limit
 from gsim.run.options import RUN_GROUPS
-from gsim.run.schema import construct, plain_value
+from gsim.run.schema import plain_value
 
 #: Results are kept per run: more runs of one cell are a typing error.
 MOST_SEEDS = 100_000

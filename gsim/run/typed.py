@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from gsim.core import ConfigError
+from gsim.core.construct import SAID, bare, check_names, check_simple, field_hints
 from gsim.core.errors import MissingFieldError
-from gsim.run.schema import SAID, check_simple, plain_value
+from gsim.run.schema import plain_value
 
 
 def filled(config: type, base: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -27,8 +28,8 @@ def filled(config: type, base: Mapping[str, Any], given: Mapping[str, Any], wher
     ``where`` names the place in messages. Raises ``ConfigError`` for a field that there is not, a value of another
     type, and a mandatory field that nobody gave.
     """
-    hints = typing.get_type_hints(config)
-    allowed = [field.name for field in dataclasses.fields(config) if field.init]
+    hints = field_hints(config)
+    allowed = list(hints)
     found = {name: value for name, value in base.items() if name in allowed}
     for name, value in given.items():
         if name not in allowed:
@@ -53,6 +54,7 @@ def defaults(config: type) -> dict[str, Any]:
 
 def _typed(hint: Any, value: Any, where: str, base: Any = None) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
+    annotated, (hint, _) = hint, bare(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _of_union(arguments, value, where, base)
@@ -67,7 +69,7 @@ def _typed(hint: Any, value: Any, where: str, base: Any = None) -> Any:
         return _mapping(arguments, value, where, base)
     if isinstance(kind, type) and issubclass(kind, Sequence) and not issubclass(kind, str):
         return _items(kind, arguments, value, where)
-    return _simple(hint, value, where)
+    return _simple(annotated, value, where)
 
 
 def _of_union(arguments: tuple[Any, ...], value: Any, where: str, base: Any) -> Any:
@@ -90,6 +92,7 @@ def _nested(hint: type, value: Any, where: str, base: Any) -> dict[str, Any]:
 def _mapping(arguments: tuple[Any, ...], value: Any, where: str, base: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, not {value!r}")
+    check_names(arguments, value, where)
     inner = arguments[1] if len(arguments) == 2 else Any
     own = {key: _typed(inner, item, f"{where}.{key}") for key, item in value.items()}
     return {**base, **own} if isinstance(base, Mapping) else own
@@ -104,7 +107,8 @@ def _items(kind: type, arguments: tuple[Any, ...], value: Any, where: str) -> li
     return [_typed(inner, item, f"{where}[{i}]") for i, item in enumerate(items)]
 
 
-def _simple(hint: Any, value: Any, where: str) -> Any:
+def _simple(annotated: Any, value: Any, where: str) -> Any:
+    hint, _ = bare(annotated)
     if hint is Path and isinstance(value, str | Path):
         return str(value)
     if isinstance(hint, type) and issubclass(hint, Enum) and not isinstance(value, Enum):
@@ -113,5 +117,5 @@ def _simple(hint: Any, value: Any, where: str) -> Any:
         return plain_value(value)
     if hint is str and isinstance(value, str | Path):
         return str(value)
-    check_simple(hint, value, where)
+    check_simple(annotated, value, where)
     return hint(value)

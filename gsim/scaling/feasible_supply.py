@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, register
+from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, StaticView, register
 from gsim.scaling.allocation import cheapest_counts
 from gsim.scaling.load_seen import Asked, LoadSeen
-from gsim.scaling.variants import Variant, check_limits, least_counts, most_counts, towards, variants_of
+from gsim.scaling.variants import Variant, check_limits, check_room, least_counts, most_counts, towards, variants_of
 
 
 @register("scaler", "feasible_supply")
@@ -66,6 +66,10 @@ class FeasibleSupply:
     def observe_completion(self, completion: Completion) -> None:
         """Learn how long answers are."""
         self._seen.finished(completion)
+
+    def check_pool(self, static: StaticView) -> None:
+        """There are as many slots as are to be up."""
+        check_room("feasible_supply", self.min_instances, static)
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """Up at once, down after a while; nothing before the first request has finished."""

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, register
+from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, StaticView, register
 from gsim.core.view import Floats
 from gsim.scaling.allocation import cheapest_counts
-from gsim.scaling.variants import Variant, check_limits, least_counts, towards, variants_of
+from gsim.scaling.variants import Variant, check_limits, check_room, least_counts, towards, variants_of
 
 
 @register("scaler", "forecast")
@@ -79,6 +79,10 @@ class Forecast:
         """Learn how long answers are."""
         self._tokens[2] += 1
         self._tokens[3] += completion.output_tokens
+
+    def check_pool(self, static: StaticView) -> None:
+        """There are as many slots as are to be up."""
+        check_room("forecast", self.min_instances, static)
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """The steps to what the program says; none before a bin is full and a request has finished."""

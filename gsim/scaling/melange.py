@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, register
+from gsim.core import ClusterView, Completion, ConfigError, Drain, Request, Slots, Start, StaticView, register
 from gsim.scaling.allocation import cheapest_counts
 from gsim.scaling.load_seen import Asked, LoadClass, LoadSeen
-from gsim.scaling.variants import Variant, check_limits, least_counts, towards, variants_of
+from gsim.scaling.variants import Variant, check_limits, check_room, least_counts, towards, variants_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ class Melange:
         """Learn how long answers are."""
         if not self.mix:
             self._seen.finished(completion)
+
+    def check_pool(self, static: StaticView) -> None:
+        """There are as many slots as are to be up."""
+        check_room("melange", self.min_instances, static)
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """The steps to the optimum; none while nothing is known of the load."""

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, register
+from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, StaticView, register
 from gsim.core.view import Floats
-from gsim.scaling.variants import check_limits, emptiest, first_off
+from gsim.scaling.variants import check_limits, check_room, emptiest, first_off
 
 #: What is measured, and the target per instance where none is given: KEDA's usual ones for vLLM's queue; for KV usage
 #: below where vLLM preempts; requests at once as the batch at which nominal speeds are stated.
@@ -59,6 +59,10 @@ class TargetUtilisation:
         for name in ("tolerance", "stabilisation_s"):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"scaler.{name} must be 0 or more, not {getattr(self, name)}")
+
+    def check_pool(self, static: StaticView) -> None:
+        """There are as many slots as are to be up."""
+        check_room("target_utilisation", self.min_instances, static)
 
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """Up at once, down after a while."""

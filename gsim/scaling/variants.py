@@ -67,6 +67,15 @@ def check_limits(scaler: str, min_instances: int, max_instances: int | None, int
         )
 
 
+def check_room(scaler: str, min_instances: int, static: StaticView) -> None:
+    """``ConfigError`` where a pool has fewer slots than a scaler is to keep up."""
+    slots = len(static.gpu)
+    if min_instances > slots:
+        raise ConfigError(
+            f"scaler '{scaler}': min_instances must be at most the slots of the pool ({slots}), not {min_instances}"
+        )
+
+
 def first_off(slots: Slots, among: Sequence[int], count: int) -> list[Start | Drain]:
     """Start so many of these slots that are off, the first ones first."""
     off = slots.off

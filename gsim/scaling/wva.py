@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, register
-from gsim.scaling.variants import Variant, check_limits, emptiest, first_off, variants_of
+from gsim.core import ClusterView, ConfigError, Drain, Slots, Start, StaticView, register
+from gsim.scaling.variants import Variant, check_limits, check_room, emptiest, first_off, variants_of
 
 
 @register("scaler", "wva")
@@ -56,12 +56,21 @@ class Wva:
             if least < 0:
                 raise ConfigError(f"scaler.min_replicas.{card} must be 0 or more, not {least}")
 
+    def check_pool(self, static: StaticView) -> None:
+        """There are the slots that are to be up, and the cards that are named."""
+        check_room("wva", self.min_instances, static)
+        for card, least in self.min_replicas.items():
+            slots = static.gpu.count(card)
+            if slots == 0:
+                there = ", ".join(dict.fromkeys(static.gpu))
+                raise ConfigError(f"scaler.min_replicas: the pool has no card '{card}'; it has: {there}")
+            if least > slots:
+                raise ConfigError(
+                    f"scaler.min_replicas.{card} must be at most the pool's slots with it ({slots}), not {least}"
+                )
+
     def review(self, slots: Slots, view: ClusterView) -> Sequence[Start | Drain]:
         """At most one step."""
-        unknown = sorted(set(self.min_replicas) - set(view.static.gpu))
-        if unknown:
-            there = ", ".join(dict.fromkeys(view.static.gpu))
-            raise ConfigError(f"scaler.min_replicas: the pool has no card '{unknown[0]}'; it has: {there}")
         coming = int(slots.coming.sum())
         most = len(slots) if self.max_instances is None else min(self.max_instances, len(slots))
         ready = view.available

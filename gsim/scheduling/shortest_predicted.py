@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gsim.core import ConfigError, register
+from gsim.core.construct import FloatOrInf
 from gsim.core.scheduling import EngineCard, EngineRequest
 
 
@@ -27,7 +28,7 @@ class ShortestPredicted:
 
     needs: ClassVar[frozenset[str]] = frozenset({"prediction"})
 
-    ageing: float = 5.0
+    ageing: FloatOrInf = 5.0
     """How many seconds of waiting weigh as much as one second of work (``inf``: none do)."""
 
     def __post_init__(self) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
+from gsim.core.construct import construct
 from gsim.run.closure import sources
 from gsim.run.key import digest_of
-from gsim.run.schema import construct
 from gsim.run.settings import Settings, read_seeds
 from gsim.study import load_search
 from gsim.study.kept import Kept

@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gsim.run.extensions import enter
 from gsim.run.settings import Settings
 from gsim.study.dry_run import Forecast
-from gsim.study.workers import end_with
+from gsim.study.workers import all_alive, end_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,8 @@ class Context:
         results = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             job(function, item, os.getcwd(), self.extensions, os.getpid()) for item in items
         )
-        return list(tracked(results, description, len(items)))
+        with all_alive():
+            return list(tracked(results, description, len(items)))
 
 
 class Study(Protocol):
@@ -136,7 +137,7 @@ def options_of(study: type, values: Mapping[str, Any]) -> Any:
     """Build a study from the top-level keys that are its fields."""
     import dataclasses
 
-    from gsim.run.schema import construct
+    from gsim.core.construct import construct
 
     names = [f.name for f in dataclasses.fields(study) if f.init]
     return construct(study, {name: values[name] for name in names if name in values}, "study")

@@ -7,8 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from types import FrameType
+
+from gsim.core import SimulationError
 
 _WATCH_S = 0.5
 _watched: set[int] = set()
@@ -43,6 +46,18 @@ def stopping() -> Iterator[None]:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     raise Stopped(number)
+
+
+@contextmanager
+def all_alive() -> Iterator[None]:
+    """Raises ``SimulationError`` where a worker process was killed in what goes on inside."""
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise SimulationError(
+            "a worker process ended in the middle of its work (killed, or out of memory?): finished runs are kept; "
+            "with fewer workers (hydra.launcher.n_jobs) there is more memory for each"
+        ) from error
 
 
 def end_with(parent: int) -> None:

@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from math import inf
 
 from gsim.core import ConfigError, Job, Session
+from gsim.core.construct import FloatOrInf
 from gsim.workload.arrivals import rate_curve
 
 
@@ -23,8 +24,8 @@ class LoadStep:
 
     at_s: float = 60.0
     """When the step begins."""
-    for_s: float = inf
-    """How long it lasts (a short one is a burst)."""
+    for_s: FloatOrInf = inf
+    """How long it lasts (a short one is a burst; inf: to the end)."""
     factor: float = 2.0
     """Of the rate: the gaps between arrivals become 1 / ``factor``."""
 

@@ -50,6 +50,11 @@ def test_a_policy_that_fails_is_named_with_the_request(how, part):
     assert f"({__file__}:" in said
 
 
+def test_a_policy_is_found_whatever_it_calls_itself():
+    said = told(lambda: run(Otherwise()))
+    assert said.startswith("router Otherwise failed in route(): AttributeError: 'Otherwise' object has no attribute")
+
+
 def test_a_failure_inside_a_process_is_told_too():
     class Stumbles(Reviews):
         def review(self, active: ActiveRequests, view: ClusterView) -> Sequence[Migration]:
@@ -79,6 +84,27 @@ class NoInterval:
         return []
 
 
+class Otherwise:
+    """A router whose author calls its own object and the request otherwise."""
+
+    def route(this, asked, view):  # noqa: N805
+        return this.nowhere
+
+
+class OfOne:
+    """A router that forgot the view."""
+
+    def route(self, request):
+        return 0
+
+
+class OfAny:
+    """A router that takes whatever comes."""
+
+    def route(self, *given, **more):
+        return 0
+
+
 class NoObserve:
     """A predictor that cannot learn."""
 
@@ -93,12 +119,14 @@ class NoObserve:
         (lambda: reviewed(NoInterval()), "rectifier NoInterval has no attribute interval_s"),
         (lambda: predicted(NoObserve()), "predictor NoObserve has no method observe(request, output_tokens)"),
         (lambda: estimated(NoRoute()), "estimator NoRoute has no method attach(view)"),
+        (lambda: run(OfOne()), "router OfOne: route must take (request, view)"),
     ],
 )
 def test_what_a_policy_lacks_is_said_before_the_clock_starts(call, said):
     with pytest.raises(ConfigError) as error:
         call()
     assert str(error.value) == said
+    run(OfAny())
 
 
 def test_a_policy_that_cannot_be_made_is_named(monkeypatch):

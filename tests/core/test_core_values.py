@@ -76,7 +76,7 @@ def test_registry_builds_by_name_and_says_what_there_is():
     assert lookup("test_group", "one").summary == "The first."
     with pytest.raises(ConfigError, match="unknown test_group 'two'; there are: one"):
         lookup("test_group", "two")
-    with pytest.raises(ConfigError, match="has no field wait; its fields are: weight"):
+    with pytest.raises(ConfigError, match="test_group has no field 'wait'; its fields are: weight"):
         build("test_group", "one", wait=1)
 
     @dataclass(frozen=True)

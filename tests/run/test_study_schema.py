@@ -12,7 +12,8 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from gsim.core import ConfigError
-from gsim.run.schema import construct, node
+from gsim.core.construct import construct
+from gsim.run.schema import node
 
 
 class Mode(enum.Enum):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gsim.cluster.slot_config import SlotConfig
-from gsim.core import ConfigError
+from gsim.core import ConfigError, lookup
+from gsim.core.construct import construct
 from gsim.engine import EngineConfig
 from gsim.metrics.objective import Objective
 from gsim.run.choice import Choice
+from gsim.run.options import options
 from gsim.run.pool import InstanceGroup, PoolConfig
-from gsim.run.schema import construct
-from gsim.run.typed import filled
+from gsim.run.typed import defaults, filled
 from gsim.scaling.wva import Wva
+from gsim.study.study import options_of
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,108 @@ def test_nested_fields_are_named_in_full() -> None:
     with pytest.raises(ConfigError, match=r"pool.slots.process_s must be a number, not 'soon'"):
         construct(PoolConfig, {"slots": {"process_s": "soon"}}, "pool")
     assert construct(SlotConfig, {"process_s": 3}, "slots").process_s == 3
+
+
+@pytest.mark.parametrize(
+    ("group", "fields", "said"),
+    [
+        (
+            "router",
+            {"name": "least_load", "kv_weight_s": math.inf},
+            "router.kv_weight_s must be a finite number, not inf",
+        ),
+        ("rectifier", {"name": "star", "decay": -math.inf}, "rectifier.decay must be a finite number, not -inf"),
+        ("slo", {"name": "per_class", "seconds": {"chat": math.inf}}, "slo.seconds.chat must be a finite number"),
+        ("faults", {"name": "injected", "crash_every_s": math.inf}, "crash_every_s must be a finite number"),
+        ("faults", {"name": "injected", "planned": [{"at_s": math.inf}]}, r"planned\[0\].at_s must be a finite number"),
+    ],
+)
+def test_a_number_is_finite(group: str, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Choice.read(group, fields).build()
+
+
+def test_a_studys_numbers_are_finite() -> None:
+    with pytest.raises(ConfigError, match=r"study.rates_per_s\[1\] must be a finite number"):
+        options_of(lookup("study", "regret").config, {"rates_per_s": [10.0, math.inf]})
+
+
+@pytest.mark.parametrize(
+    ("group", "fields"),
+    [
+        ("faults", {"name": "injected", "restart_s": math.inf, "planned": [{"for_s": math.inf}]}),
+        ("dynamics", {"name": "burst", "for_s": math.inf}),
+        ("router", {"name": "preble", "rebalance": math.inf}),
+        ("rectifier", {"name": "llumnix", "no_return_s": math.inf}),
+    ],
+)
+def test_for_ever_is_said_where_it_means_something(group: str, fields: dict[str, Any]) -> None:
+    option = options(group)[fields["name"]].config
+    assert option is not None
+    given = {key: value for key, value in fields.items() if key != "name"}
+    assert (
+        Choice.read(group, {"name": fields["name"], **filled(option, defaults(option), given, group)}).build()
+        is not None
+    )
+
+
+@dataclass
+class Patient:
+    """Somebody's own policy: a default says what its field takes."""
+
+    patience_s: float = math.inf
+    longest_s: float | None = None
+
+
+def test_a_default_that_is_infinite_is_a_field_that_takes_it() -> None:
+    assert construct(Patient, {"patience_s": math.inf}, "policy").patience_s == math.inf
+    assert (
+        filled(Patient, defaults(Patient), {"patience_s": math.inf, "longest_s": 2}, "policy")["patience_s"] == math.inf
+    )
+    for make in (
+        lambda bad: construct(Patient, bad, "policy"),
+        lambda bad: filled(Patient, defaults(Patient), bad, "policy"),
+    ):
+        with pytest.raises(ConfigError, match="policy.longest_s must be a finite number, not inf"):
+            make({"longest_s": math.inf})
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (
+            {"name": "shortest_predicted", "ageing": True},
+            "scheduler.ageing must be a number, not True",
+        ),
+        ({"name": "shortest_predicted", "ageing": "5"}, "ageing must be a number, not '5'"),
+        ({"name": "least_laxity", "drop_late": "no"}, "scheduler.drop_late must be true or false, not 'no'"),
+        ({"name": "rotary", "blocks_per_rotation": 2.5}, "blocks_per_rotation must be a whole number, not 2.5"),
+        ({"name": "power_cap", "frequencies": [0.5, "1"]}, r"frequencies\[1\] must be a number, not '1'"),
+        ({"name": "rotary", "host_gb": math.inf}, "host_gb must be a finite number, not inf"),
+        (
+            {"name": "least_laxity", "late": True},
+            "scheduler has no field 'late'; its fields are: drop_late",
+        ),
+    ],
+)
+def test_fields_of_a_queues_policy_are_typed(policy: dict[str, Any], said: str) -> None:
+    engine = {"policy": policy}
+    with pytest.raises(ConfigError, match=said):
+        _ = PoolConfig((InstanceGroup("a40-llama-3.1-8b", engine=engine),)).build(EngineConfig())[0].limits
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (lambda names: construct(EngineConfig, {"speculation": {"acceptance": names}}, "engine"), "acceptance"),
+        (lambda names: construct(Wva, {"min_replicas": names}, "scaler"), "scaler.min_replicas"),
+        (lambda names: filled(Wva, defaults(Wva), {"min_replicas": names}, "scaler"), "scaler.min_replicas"),
+        (lambda names: Choice.read("slo", {"name": "per_class", "seconds": names}).build(), "slo.seconds"),
+    ],
+)
+def test_a_number_is_no_name(make: Callable[[dict[Any, float]], Any], where: str) -> None:
+    with pytest.raises(ConfigError, match=f"{where}: a name must be a text, not 1"):
+        make({1: 0.5, "other": 0.6})
 
 
 def test_limits_that_contradict_are_refused() -> None:

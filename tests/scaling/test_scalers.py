@@ -128,11 +128,27 @@ def test_wva_is_saturated_where_its_thresholds_say():
     assert len(build("scaler", "wva", queue_threshold=3.0, queue_spare=2.0).review(slots, view)) == 1
 
 
-def test_wva_keeps_the_least_of_a_variant_and_names_cards_that_are_not_there():
+def test_wva_keeps_the_least_of_a_variant():
     slots, view = pool("1110")
     assert list(build("scaler", "wva", min_replicas={"fast": 1}).review(slots, view)) == [Drain(1)]
-    with pytest.raises(ConfigError, match="the pool has no card 'faster'; it has: slow, fast"):
-        build("scaler", "wva", min_replicas={"faster": 1}).review(slots, view)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("wva", {"min_replicas": {"faster": 1}}, "the pool has no card 'faster'; it has: slow, fast"),
+        ("wva", {"min_replicas": {"fast": 3}}, "min_replicas.fast must be at most the pool's slots with it .2., not 3"),
+        *(
+            (name, {"min_instances": 5}, f"'{name}': min_instances must be at most the slots of the pool .4., not 5")
+            for name in ("target_utilisation", "wva", "forecast", "melange", "feasible_supply")
+        ),
+    ],
+)
+def test_a_pool_that_cannot_be_what_is_asked_is_refused_before_the_clock_starts(name, fields, said):
+    _, view = pool()
+    build("scaler", name, min_instances=4).check_pool(view.static)
+    with pytest.raises(ConfigError, match=said):
+        build("scaler", name, **fields).check_pool(view.static)
 
 
 # ------------------------------------------------------------------------------------------------ allocation programs
