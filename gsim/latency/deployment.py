@@ -84,6 +84,13 @@ class Deployment:
         if not self.moe_dtype:
             object.__setattr__(self, "moe_dtype", self.weight_dtype)
         quantised = WEIGHT_BYTES[self.weight_dtype] < 2.0
+        if model.quantised and not quantised and WEIGHT_BYTES[self.moe_dtype] >= 2.0:
+            raise ProfileError(
+                f"{self._what}: the model's config.json says that its weights are quantised ({model.quantised}), and "
+                f"weight_dtype is {self.weight_dtype}: state weight_dtype (moe_dtype, where only experts are) as one "
+                f"of {', '.join(name for name, size in WEIGHT_BYTES.items() if size < 2.0)}, or give the config.json "
+                "of the checkpoint that is not quantised"
+            )
         if quantised and not model.vocabulary:
             raise ProfileError(
                 f"{self._what}: weights in {self.weight_dtype} need the model's vocabulary: embeddings stay in 16 bit"

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 #: The config.json of the model that the server pretends to serve.
 CONFIG = {
+    "model_type": "llama",
     "hidden_size": 512,
     "num_hidden_layers": 8,
     "num_attention_heads": 8,

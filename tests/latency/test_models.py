@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from gsim.core.errors import ProfileError
+from gsim.calibration.shape import served_dtype
+from gsim.core.errors import InputError, ProfileError
+from gsim.latency.deployment import WEIGHT_BYTES, Deployment
 from gsim.latency.models import Experts, ModelShape
 from gsim.latency.models.catalogue import CATALOGUE
 from gsim.latency.models.find import model_shape
+from gsim.latency.models.shape import shape_fields
 
 #: Number of parameters that the publishers' checkpoints hold (the decoder's, without a vision part).
 PUBLISHED = {
@@ -154,11 +157,58 @@ EXPERTS = {"model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2
         ({"attention_bias": 1}, "attention_bias must be true or false, not 1"),
         ({"sliding_window": 4096, "layer_types": ["sliding_attention"] * 99}, "layer_types names 99 layers"),
         ({"hidden_size": 10**30}, "has 31 digits; allowed: 18"),
+        ({"model_type": None}, "model_type is missing: .*there are: llama, mistral"),
+        ({"model_type": 5}, "model_type is missing"),
+        (
+            {"num_experts": 8},
+            "num_experts is 8, but model_type 'llama' has no experts; those with experts are: mixtral",
+        ),
+        ({"num_local_experts": 8, "model_type": "mistral"}, "model_type 'mistral' has no experts"),
+        ({**EXPERTS, "first_k_dense_replace": 33}, "first_k_dense_replace is 33, but there are 32 layers"),
+        ({**EXPERTS, "first_k_dense_replace": "3"}, "first_k_dense_replace must be a whole number of 0 or more"),
+        ({"quantization_config": "fp8"}, "quantization_config must have a quant_method, not fp8"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config must have a quant_method"),
     ],
 )
 def test_a_config_that_is_not_known_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match=message):
         model_shape(str(written(tmp_path, {**LLAMA, **change})))
+
+
+def test_dense_and_shared_parts_of_a_model_with_experts_are_heeded(tmp_path: Path) -> None:
+    def experts(**more: Any) -> Experts:
+        found = model_shape(str(written(tmp_path, {**LLAMA, **EXPERTS, **more}))).experts
+        assert found is not None
+        return found
+
+    assert experts().dense_layers == 0
+    assert experts(first_k_dense_replace=3).dense_layers == 3
+    assert experts(first_k_dense_replace=3, decoder_sparse_step=2).dense_layers == 3 + 15 - 1
+    assert experts(n_shared_experts=2).shared_width == 32
+
+
+@pytest.mark.parametrize(
+    ("stated", "dtype"),
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8_block"),
+        ({"quant_method": "awq", "bits": 4}, "int4"),
+        ({"quant_method": "gptq", "bits": 8}, "gptq"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+    ],
+)
+def test_a_quantised_checkpoint_is_not_served_in_16_bit(stated: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    shape = model_shape(str(written(tmp_path, {**LLAMA, "quantization_config": stated})))
+    assert shape.quantised == dtype
+    with pytest.raises(ProfileError, match=rf"weights are quantised \({dtype}\), and weight_dtype is fp16: state"):
+        Deployment(shape, "H800-80G")
+    assert Deployment(shape, "H800-80G", weight_dtype="int4").weight_bytes_per_card < 6e9
+    assert "quantised" not in shape_fields(shape)
+    if dtype in WEIGHT_BYTES:
+        assert served_dtype(str(tmp_path / "config.json")) == dtype
+    else:
+        with pytest.raises(InputError, match=f"quantised by '{dtype}'"):
+            served_dtype(str(tmp_path / "config.json"))
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

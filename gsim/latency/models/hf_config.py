@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ DENSE = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text",
 MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
 _NORMALISED = ("qwen3", "qwen3_moe", "gemma3_text")
 _TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3_text")
+#: Fields that only a model with experts has.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+#: Methods that quantise to 4 bits unless they say otherwise.
+_FOUR_BIT = ("awq", "gptq", "awq_marlin", "gptq_marlin")
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings")
 
 
@@ -81,7 +86,7 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
         values = {**values, **nested}
     config = _Config(path, values)
     name = name or config.text("_name_or_path").rpartition("/")[2].lower() or path.resolve().parent.name.lower()
-    kind = config.text("model_type") or "llama"
+    kind = config.text("model_type")
     _refuse(config, kind)
     heads, hidden = config.integer("num_attention_heads"), config.integer("hidden_size")
     layers = config.integer("num_hidden_layers")
@@ -109,10 +114,32 @@ def shape_of_config(path: Path, name: str = "") -> ModelShape:
         experts=experts,
         window=window,
         windowed_layers=windowed,
+        quantised=quantised(path, values),
     )
 
 
+def quantised(path: Path, values: Mapping[str, Any]) -> str:
+    """The dtype (as deployments call it) in which a checkpoint's weights are quantised, or else the method's name;
+    empty where they are not. Raises ``ProfileError`` for a ``quantization_config`` that does not say how."""
+    found = values.get("quantization_config")
+    if found is None:
+        return ""
+    method = found.get("quant_method") if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or not isinstance(method, str) or not method:
+        raise ProfileError(f"{path}: quantization_config must have a quant_method, not {str(found)[:80]}")
+    if method == "fp8":
+        return "fp8_block" if found.get("weight_block_size") else "fp8"
+    if method in _FOUR_BIT and found.get("bits", found.get("w_bit", 4)) == 4:
+        return "int4"
+    return {"fbgemm_fp8": "fp8"}.get(method, method)
+
+
 def _refuse(config: _Config, kind: str) -> None:
+    if not kind:
+        raise ProfileError(
+            f"{config.path}: model_type is missing: which layers the model has cannot be told from their sizes; there "
+            f"are: {', '.join((*DENSE, *MOE))}"
+        )
     if config.values.get("kv_lora_rank"):
         raise ProfileError(
             f"{config.path}: model_type '{kind}' has multi-head latent attention (kv_lora_rank "
@@ -124,6 +151,12 @@ def _refuse(config: _Config, kind: str) -> None:
             f"{config.path}: unknown architecture: model_type '{kind}'; there are: {', '.join((*DENSE, *MOE))}. State "
             "the shape in the profile (model: {name, layers, hidden, heads, kv_heads, head_dim, max_position, "
             "intermediate, vocabulary}), if its layers are made of these"
+        )
+    experts = next((key for key in _EXPERTS if kind in DENSE and config.values.get(key)), None)
+    if experts is not None:
+        raise ProfileError(
+            f"{config.path}: {experts} is {config.values[experts]}, but model_type '{kind}' has no experts; those with "
+            f"experts are: {', '.join(MOE)}"
         )
 
 
@@ -159,12 +192,15 @@ def _experts(config: _Config, kind: str, layers: int) -> Experts:
     if step < 1:
         raise ProfileError(f"{config.path}: decoder_sparse_step must be at least 1, not {step}")
     only = config.by_layer("mlp_only_layers", int)
-    sparse = sum((i + 1) % step == 0 and i not in only for i in range(layers))
+    first = config.integer("first_k_dense_replace", 0)
+    if first > layers:
+        raise ProfileError(f"{config.path}: first_k_dense_replace is {first}, but there are {layers} layers")
+    sparse = sum(i >= first and (i + 1) % step == 0 and i not in only for i in range(layers))
     return Experts(
         count=count,
         active=active,
         width=width,
-        shared_width=config.integer("shared_expert_intermediate_size", 0),
+        shared_width=config.integer("shared_expert_intermediate_size", config.integer("n_shared_experts", 0) * width),
         dense_layers=layers - sparse,
         biased=kind == "gpt_oss",
     )

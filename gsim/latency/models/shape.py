@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from gsim.core.errors import ProfileError
@@ -61,11 +61,14 @@ class ModelShape:
     windowed_layers: int = 0
     """How many layers have that window."""
     stated_parameters: int = 0
+    quantised: str = field(default="", compare=False)
+    """How the weights of the checkpoint are quantised that its ``config.json`` belongs to; empty: they are not, or
+    nobody said. What is served is a deployment's to say; it may not contradict this."""
 
     def __post_init__(self) -> None:
-        for field in ("layers", "hidden", "heads", "kv_heads", "head_dim", "max_position"):
-            if getattr(self, field) < 1:
-                raise ProfileError(f"model {self.name}: {field} must be at least 1, not {getattr(self, field)}")
+        for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "max_position"):
+            if getattr(self, name) < 1:
+                raise ProfileError(f"model {self.name}: {name} must be at least 1, not {getattr(self, name)}")
         if self.heads % self.kv_heads:
             raise ProfileError(
                 f"model {self.name}: heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
@@ -131,6 +134,7 @@ def shape_fields(shape: ModelShape) -> dict[str, Any]:
     """The fields that a profile's ``model`` holds to state this shape: what differs from its default."""
     known = {f.name: f.default for f in fields(shape)}
     values = {k: v for k, v in asdict(shape).items() if known[k] is MISSING or getattr(shape, k) != known[k]}
+    values.pop("quantised", None)  # a profile's deployment says what its weights are
     if "stated_parameters" in values:
         values["parameters"] = values.pop("stated_parameters")
     if shape.experts is not None:
