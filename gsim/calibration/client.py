@@ -49,6 +49,7 @@ class Client:
         """For messages: without a password."""
         self.timeout_s = timeout_s
         self.answer_s = answer_s
+        self._answered = False
         self._key = api_key
         self._room = max_concurrency
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_concurrency)
@@ -70,14 +71,19 @@ class Client:
         await self._http.aclose()
 
     async def get(self, path: str) -> httpx.Response:
-        """GET a path; raises ``ServerError`` when nobody answers (the status is the caller's to judge)."""
+        """GET a path (the status is the caller's to judge); raises ``ServerError`` when nobody answers, ``AnswerError``
+        where the server has answered before."""
         try:
             async with asyncio.timeout(self.timeout_s), self._http.stream("GET", path) as response:
-                return httpx.Response(response.status_code, content=await self._body(response, path))
+                answer = httpx.Response(response.status_code, content=await self._body(response, path))
         except TimeoutError:
             raise AnswerError(f"{self.url}{path}: no answer within {self.timeout_s:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
+            if self._answered:  # it was there a moment ago
+                raise AnswerError(f"{self.url}{path}: the server does not answer any more ({_name(error)})") from None
             raise ServerError(f"{self.url}{path}: no server answers there ({_name(error)})") from None
+        self._answered = True
+        return answer
 
     async def complete(
         self,
@@ -108,7 +114,7 @@ class Client:
         try:
             async with asyncio.timeout(self.answer_s) as whole:
                 return await self._stream(body, len(prompts), max_tokens, on_token)
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             raise AnswerError(f"{self.url}: the answer was cut short ({_name(error)})") from None
         except TimeoutError:
             if whole.expired():
@@ -178,7 +184,7 @@ class Client:
     async def _lines(self, response: httpx.Response) -> AsyncIterator[str]:
         """The lines of a stream as they arrive; none is read beyond ``MAX_LINE``."""
         rest = b""
-        async for part in response.aiter_bytes():
+        async for part in self._parts(response):
             rest += part
             if b"\n" in part:
                 *lines, rest = rest.split(b"\n")
@@ -192,11 +198,19 @@ class Client:
     async def _body(self, response: httpx.Response, path: str) -> bytes:
         """A whole answer, of at most ``MAX_BODY``."""
         body = bytearray()
-        async for part in response.aiter_bytes():
+        async for part in self._parts(response):
             body += part
             if len(body) > MAX_BODY:
                 raise ServerError(f"{self.url}{path}: an answer of more than {MAX_BODY} bytes")
         return bytes(body)
+
+    async def _parts(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """What arrives, as it arrives. A little that is packed can stand for more than there is memory for."""
+        packed = response.headers.get("content-encoding", "identity")
+        if packed.strip().lower() not in ("", "identity"):
+            raise ServerError(f"{self.url}: answers are packed ({packed[:80]}), though they were asked for as they are")
+        async for part in response.aiter_raw():
+            yield part
 
     async def _refused(self, response: httpx.Response) -> None:
         async with asyncio.timeout(self.timeout_s):
@@ -217,5 +231,5 @@ def _json(text: str) -> Any:
         return None
 
 
-def _name(error: httpx.TransportError) -> str:
+def _name(error: httpx.HTTPError) -> str:
     return str(error) or type(error).__name__

@@ -25,6 +25,8 @@ from gsim.calibration.plan import Planner, Point, lead_tokens
 from gsim.calibration.raw import Measurement
 from gsim.calibration.server import Metrics, ServerFacts, scrape, wait_until_idle
 
+#: By how much a server may time a prefill longer than its client waited for it: two clocks, read at two moments.
+_CLOCKS_S = 0.01
 PREFILL_TIME = "vllm:request_prefill_time_seconds"
 CACHE_HITS = "vllm:prefix_cache_hits_total"
 
@@ -66,7 +68,7 @@ class Stopwatch:
             self.watch.start()
         timing = await {"prefill": self._prefill, "decode": self._decode, "mixed": self._mixed}[point.kind](point)
         waited = self.watch.waited() if self.watch is not None else 0.0
-        dropped = timing.dropped or await self._disturbed(before, timing.generated)
+        dropped = timing.dropped or _impossible(timing) or await self._disturbed(before, timing.generated)
         if not dropped and waited > self.options.max_wait:
             dropped = f"another program on the core: the server waited {100 * waited:.0f} % of its time"
         return Measurement(
@@ -243,6 +245,15 @@ class Stopwatch:
             if after is None or after.busy:
                 return "another load: requests that are not ours"
         return ""
+
+
+def _impossible(timing: Timing) -> str:
+    """Why what was timed cannot be an iteration's time; empty where it can."""
+    if not 0.0 < timing.iteration_s < math.inf:
+        return f"an iteration of {timing.iteration_s:g} s: the answer came in one piece (does a proxy hold it back?)"
+    if timing.basis == "server" and timing.server_s > timing.client_s + _CLOCKS_S:
+        return f"its histogram says {timing.server_s:g} s of prefill, and the answer took {timing.client_s:g} s"
+    return ""
 
 
 def _window(stream: Stream, start_s: float, end_s: float, tokens: int) -> tuple[int, int] | None:

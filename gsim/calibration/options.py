@@ -198,4 +198,7 @@ def api_key(variable: str) -> str:
     key = os.environ.get(variable, "") if variable else ""
     if not key and variable not in ("", "OPENAI_API_KEY"):
         raise ConfigError(f"api_key_env={variable}: there is no such environment variable, or it is empty")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        # Not shown: what refuses it later would print it.
+        raise ConfigError(f"{variable}: a key is one word of letters and signs (is there a line break at its end?)")
     return key

@@ -138,5 +138,5 @@ class RawStore:
         rows = [asdict(measurement) for measurement in self.read()]
         if rows:
             with written(path) as aside:
-                pd.DataFrame(rows).to_parquet(aside, index=False)
+                pd.DataFrame(rows).to_parquet(aside.resolve(), index=False)
         return path

@@ -14,6 +14,7 @@ from gsim.calibration.retries import AnswerError, ServerError, may_pass
 from gsim.core.errors import ConfigError
 
 _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
+_COUNT = re.compile(r"[1-9][0-9]{0,17}")
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 
 #: vLLM's defaults on cards under 70 GiB (``get_batch_defaults`` of vLLM 0.32), where nobody says otherwise.
@@ -129,7 +130,7 @@ async def _served_model(client: Client, wanted: str | None) -> tuple[str, int]:
     if answer.status_code != 200:
         raise ServerError(f"{client.url}/v1/models: HTTP {answer.status_code}: not an OpenAI-compatible server")
     try:
-        served = {entry["id"]: entry.get("max_model_len") for entry in answer.json()["data"]}
+        served = {_text(entry["id"]): entry.get("max_model_len") for entry in answer.json()["data"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ServerError(f"{client.url}/v1/models: not the answer of an OpenAI-compatible server") from None
     if wanted is not None and wanted not in served:
@@ -142,6 +143,12 @@ async def _served_model(client: Client, wanted: str | None) -> tuple[str, int]:
     return model, served[model]
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
 def _version(answer: httpx.Response) -> str:
     """What the server calls its version; "unknown" where it says none."""
     try:
@@ -151,7 +158,8 @@ def _version(answer: httpx.Response) -> str:
 
 
 def _positive(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() and int(text) > 0 else None
+    """The number that a label spells; None where it spells none that can be a count of tokens or blocks."""
+    return int(text) if text is not None and _COUNT.fullmatch(text) else None
 
 
 async def wait_until_idle(client: Client, patience_s: float) -> Metrics:

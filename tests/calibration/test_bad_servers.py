@@ -14,6 +14,7 @@ from test_measure import campaign, options
 from gsim.calibration import client as module
 from gsim.calibration.client import Client, masked
 from gsim.calibration.measure import measure
+from gsim.calibration.options import api_key
 from gsim.calibration.raw import RawStore
 from gsim.calibration.retries import MAX_RETRY_AFTER_S, AnswerError, ServerError, persistent, retry_after_s
 from gsim.calibration.server import discover
@@ -212,6 +213,103 @@ def test_a_histogram_that_runs_backwards_does_not_count(tmp_path):
     prefills = [m for m in RawStore(tmp_path).read() if m.kind == "prefill"]
     assert prefills
     assert all("runs backwards" in m.dropped for m in prefills)
+
+
+class Rewritten(FakeEngine):
+    """Its metrics say something else about prefills than what is so."""
+
+    prefill_sum = staticmethod(lambda seconds: seconds)
+
+    def metrics(self) -> str:
+        name = "vllm:request_prefill_time_seconds_sum"
+        kept = dict(self.counters)
+        self.counters[name] = self.prefill_sum(self.counters.get(name, 0.0))
+        text = super().metrics()
+        self.counters = kept
+        return text
+
+
+def test_a_histogram_that_runs_ahead_does_not_count(tmp_path):
+    class Ahead(Rewritten):
+        prefill_sum = staticmethod(lambda seconds: 1000.0 * seconds)
+
+    run_virtually(measure(options(tmp_path, prefill_contexts=[0]), InProcess(FakeServer(Ahead()))))
+    prefills = [m for m in RawStore(tmp_path).read() if m.kind == "prefill"]
+    assert prefills
+    assert all("and the answer took" in m.dropped for m in prefills)
+
+
+def test_an_answer_that_a_proxy_holds_back_does_not_count(tmp_path):
+    class Held(FakeServer):
+        async def stream(self, body, fault):
+            parts = [part async for part in super().stream(body, fault)]
+            yield b"".join(parts)
+
+    run_virtually(measure(options(tmp_path, max_repeats=1), InProcess(Held(FakeEngine()))))
+    decodes = [m for m in RawStore(tmp_path).read() if m.kind == "decode"]
+    assert decodes
+    assert all(m.dropped for m in decodes)
+    assert any("came in one piece" in m.dropped for m in decodes)
+
+
+def test_a_server_that_is_gone_for_a_moment_is_asked_again(tmp_path):
+    """A connection that breaks while the metrics are read, not only while an answer is."""
+
+    class Breaking(InProcess):
+        asked = 0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.asked += 1
+            if self.asked in (20, 21, 60):
+                raise httpx.ConnectError("All connection attempts failed")
+            return await super().handle_async_request(request)
+
+    run_virtually(measure(options(tmp_path), Breaking(FakeServer(FakeEngine()))))
+    assert RawStore(tmp_path).read()
+
+    class Absent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("All connection attempts failed")
+
+    with pytest.raises(ServerError, match="no server answers there"):
+        run_virtually(measure(options(tmp_path / "absent"), Absent()))
+
+
+def test_packed_answers_are_not_unpacked():
+    """A kilobyte of gzip can stand for gigabytes; and what is no gzip was a traceback."""
+    for packed in ("gzip", "br", "zstd", "deflate, gzip"):
+        assert "answers are packed" in complete((200, {"content-encoding": packed}, "\x1f\x8b nonsense"))[1]
+
+
+@pytest.mark.parametrize(
+    ("models", "labels"),
+    [
+        ('{"data": [{"id": 5, "max_model_len": 9}]}', ""),
+        ('{"data": [{"id": null, "max_model_len": 9}, {"id": "m", "max_model_len": 9}]}', ""),
+        ('{"data": [{"id": ["m"], "max_model_len": 9}]}', ""),
+        ('{"data": {"id": "m"}}', ""),
+        ('{"data": [{"id": "m", "max_model_len": 9}]}', 'num_gpu_blocks="\u00b2",block_size="16"'),
+        ('{"data": [{"id": "m", "max_model_len": 9}]}', f'num_gpu_blocks="{"9" * 5000}",block_size="16"'),
+        ('{"data": [{"id": "m", "max_model_len": 9}]}', 'num_gpu_blocks="-5",block_size="1e3"'),
+    ],
+)
+def test_what_a_server_says_of_itself_is_read_with_care(tmp_path, models, labels):
+    async def main() -> None:
+        metrics = f"vllm:num_requests_running 0\nvllm:cache_config_info{{{labels}}} 1"
+        transport = Answers(*((200, {}, text) for text in (models, "{}", metrics)))
+        async with Client("http://fake:1", max_concurrency=1, transport=transport) as client:
+            await discover(client, options(tmp_path))
+
+    with pytest.raises((ServerError, ConfigError), match=r"not the answer of an OpenAI|does not report its KV cache"):
+        run_virtually(main())
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "sk secret", "sk-s\u00e9cret", "\x00sk"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(tmp_path, monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key) if "\x00" not in key else monkeypatch.setattr("os.environ", {"MY_KEY": key})
+    with pytest.raises(ConfigError, match="MY_KEY: a key is one word") as refused:
+        api_key("MY_KEY")
+    assert "cret" not in str(refused.value)
 
 
 def test_secrets_are_sent_and_neither_kept_nor_printed(tmp_path, monkeypatch, capsys):
