@@ -32,7 +32,7 @@ wheel: $(STAMP)
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py > .venv-lowest/lowest.txt
-	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest pytest-timeout hypothesis -c .venv-lowest/lowest.txt
+	GSIM_PURE=1 .venv-lowest/bin/python -m pip install --quiet -e . pytest pytest-timeout hypothesis "simpy<5" -c .venv-lowest/lowest.txt
 	GSIM_PURE=1 .venv-lowest/bin/python -m pytest -W default tests/core tests/cluster tests/metrics tests/run tests/library \
 		tests/test_everywhere.py tests/cli --ignore=tests/cli/test_study_notebooks.py
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,29 @@ def test_five_thousand_instances_are_a_pool():
     rows = gsim.simulate(pool=pool, trace={"rate_per_s": 5000, "requests": 500}, router="round_robin").requests
     assert rows["status"].eq("finished").all()
     assert rows["instance"].notna().all()
+
+
+def test_a_sweep_keeps_no_run_in_memory(tmp_path):
+    """A run of these has a megabyte of sessions and rows; of a cell that is done a few numbers are kept."""
+
+    def peak(cells: int) -> int:
+        tracemalloc.start()
+        gsim.sweep(
+            {"trace.rate_per_s": [float(k + 1) for k in range(cells)]},
+            seeds=1,
+            trace={"requests": 400},
+            router="round_robin",
+            rectifier="none",
+            predictor="constant",
+            out=tmp_path / str(cells),
+        )
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(2)
+    few, many = peak(5), peak(25)
+    assert (many - few) / 20 < 100_000
 
 
 @pytest.mark.large

@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gsim.core import ConfigError, InputError, registry
 from gsim.run.extensions import extension_files, load_those_that_work
@@ -211,6 +211,11 @@ def _check_top_level(config: DictConfig) -> None:
         raise ConfigError(f"unknown key '{unknown[0]}'; allowed: {', '.join(sorted(known - {*_INTERNAL, 'hydra'}))}")
     if OmegaConf.select(config, "hydra.launcher.n_jobs") == 0:
         raise ConfigError("hydra.launcher.n_jobs must be a number of processes (-1: one per processor), not 0")
+    for key in ("knee", "figure", "limit"):
+        if config[key] is not None and not isinstance(config[key], DictConfig):
+            raise ConfigError(f"{key} must be a mapping of fields, not {config[key]}")
+    if not isinstance(config.knee.at, ListConfig):
+        raise ConfigError(f"knee.at must be a list of multiples of the knee, not {config.knee.at}")
     name = str(config.name)
     if name in ("", ".", "..") or any(sign in name for sign in "/\\\0"):
         raise ConfigError(f"name={name}: a name is a folder inside results; for another place give out=DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -18,7 +19,7 @@ from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.launch import launch_cells, launch_study, place_rates, results_folder
 from gsim.cli.listing import COMMANDS, group_help, listing, option_help
 from gsim.cli.look import look
-from gsim.cli.words import as_given, not_fields, unknown_key, unknown_option
+from gsim.cli.words import as_given, close_to, not_fields, unknown_key, unknown_option
 from gsim.core import ConfigError, GsimError
 from gsim.core.errors import MissingFieldError
 from gsim.run.extensions import extension_files, load_those_that_work
@@ -31,6 +32,10 @@ from gsim.study.progress import say
 from gsim.study.workers import Stopped, stopping
 
 _HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
+
+
+#: What disks, file systems and limits refuse, wherever it happens.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + int(stop.args[0]) if isinstance(stop, Stopped) else 130
     except (GsimError, HydraException, OmegaConfBaseException) as error:
         say(f"error: {message_of(error)}")
+        return 1
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        say(f"error: {error.filename or 'a file'}: {error.strerror}; finished runs are kept")
         return 1
 
 
@@ -101,11 +111,7 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
         print(_reference(words[1:], experiments), end="")  # noqa: T201
         return 0
     if any(word in ("--help", "-h") for word in words):
-        named = [word for word in words if not word.startswith("-")]
-        if len(named) == 2:
-            print(option_help(*named))  # noqa: T201
-        else:
-            print(group_help(named[0], experiments) if named else listing(experiments))  # noqa: T201
+        print(_help([word for word in words if not word.startswith("-") and "=" not in word], experiments))  # noqa: T201
         return 0
     if any(word.split("=")[0] in _HYDRA_FLAGS for word in words):
         return _hydra_itself(words)
@@ -121,6 +127,21 @@ def run_command(words: list[str], *, more_to_come: bool = False) -> int:
             made = grid(hydra, config, overrides) if multirun else single(plain(config))
             return launch_cells(hydra, config, made, words, multirun, dry, more_to_come)
     return launch_study(config, words, commands, dry)
+
+
+def _help(names: list[str], experiments: Mapping[str, Experiment]) -> str:
+    """One screen of all there is, of a group, or of one choice of it."""
+    if len(names) > 2:
+        raise ConfigError(f"--help, --help GROUP or --help GROUP NAME; not --help {' '.join(names)}")
+    if not names:
+        return listing(experiments)
+    if names[0] == "experiment" and len(names) == 2:
+        if names[1] not in experiments:
+            raise ConfigError(
+                f"unknown experiment '{names[1]}'{close_to(names[1], experiments)}; see --help experiment"
+            )
+        return group_help("experiment", {names[1]: experiments[names[1]]})
+    return option_help(*names) if len(names) == 2 else group_help(names[0], experiments)
 
 
 def _report(words: list[str]) -> str:

@@ -12,21 +12,24 @@ from gsim.core import ConfigError, InputError
 from gsim.core.files import write_whole
 from gsim.paper.report import Report, read_section
 from gsim.paper.report_html import html_report
+from gsim.report.loading import as_written
 
 
 def report_command(words: Sequence[str]) -> Path:
     """Write ``report.html`` into a results folder: its figure to be asked, its tables, findings and runs.
 
-    Raises ``InputError`` where the folder holds no results.
+    Raises ``InputError`` where the folder holds no results, or its files are not as they were written.
     """
     if len(words) != 1:
         raise ConfigError("report DIR: one results folder")
     folder = Path(words[0])
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder}: no results here (no config.yaml); run the experiment first")
-    section = read_section(folder, _command(folder))
     page = folder / "report.html"
-    write_whole(page, html_report(Report(section.name, "", (), [section], _made_with(folder))))
+    with as_written(folder):
+        section = read_section(folder, _command(folder))
+        text = html_report(Report(section.name, "", (), [section], _made_with(folder)))
+    write_whole(page, text)
     return page
 
 

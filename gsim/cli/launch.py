@@ -93,6 +93,7 @@ def _one(cell: Cell, out: Path, name: str) -> int:
     keys = [key for _, absent in missing_runs([cell], store) for key in absent]
     if not keys:
         return 0
+    writable(store.folder)
     cleared(store, keys)
     with watching_runs(name, store, keys):
         return compute(cell.settings, cell.seeds, store.folder, cell.code)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from gsim.cli.compose import TOP_LEVEL
 from gsim.cli.field_docs import fields_of
-from gsim.core import registry
+from gsim.cli.words import close_to
+from gsim.core import ConfigError, registry
 from gsim.run.options import FIELD_GROUPS, RUN_GROUPS, options
 from gsim.study.experiments import Experiment
 
@@ -83,7 +84,10 @@ def _group(group: str, default: str) -> str:
 
 
 def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
-    """What there is to choose in one group; the experiments; or the fields beside the groups."""
+    """What there is to choose in one group; the experiments; or the fields beside the groups.
+
+    Raises ``ConfigError`` for a group that there is not, as ``option_help`` does.
+    """
     if group == "experiment":
         asked = [_line(f"   {e.name}", e.problem or e.question) for e in experiments.values()]
         return "\n".join(["experiment=NAME", *asked])
@@ -100,7 +104,8 @@ def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
         )
     defaults = {**RUN_GROUPS, "scheduler": "fcfs"}
     if group not in defaults:
-        return f"unknown group '{group}'; there are: {', '.join([*defaults, 'experiment', 'study', 'fields'])}"
+        there = ", ".join([*defaults, "experiment", "study", "fields"])
+        raise ConfigError(f"unknown group '{group}'{close_to(group, defaults)}; there are: {there}")
     found = options(group).values()
     lines = [_line(f" {'*' if o.name == defaults[group] else ' '} {o.name}", o.summary) for o in found]
     return "\n".join(
@@ -115,8 +120,10 @@ def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
 def option_help(group: str, name: str) -> str:
     """The fields of one option, with types, defaults and what they mean."""
     entries = registry.entries("study") if group == "study" else options(group)
+    if not entries:
+        group_help(group, {})
     if name not in entries:
-        return f"unknown {group} '{name}'; there are: {', '.join(entries)}"
+        raise ConfigError(f"unknown {group} '{name}'{close_to(name, entries)}; there are: {', '.join(entries)}")
     option = entries[name]
     lines = [f"{FIELD_GROUPS.get(group, group)}={name}: {option.summary}"]
     values = {} if group == "study" else options(group)[name].values

@@ -25,11 +25,11 @@ from gsim.run.cell import compute
 from gsim.run.extensions import enter
 from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
-from gsim.run.store import RunStore
+from gsim.run.store import RunStore, writable
 from gsim.study.grid import Cell
 from gsim.study.literal import escaped, literal, quoted
 from gsim.study.missing import RUNS, cleared, missing_runs, watching_runs
-from gsim.study.workers import end_with
+from gsim.study.workers import all_alive, end_with
 
 Run = tuple[int, int]
 """A cell (its place in the list of cells) and a seed."""
@@ -69,7 +69,7 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
         task_function=run_job,
         config=config,
     )
-    store.folder.mkdir(parents=True, exist_ok=True)
+    writable(store.folder)
     jobs = _jobs(missing, _workers(config))
     # Absolute: a worker may have another working directory.
     file = store.folder.resolve() / f".cells-{os.getpid()}.json"
@@ -78,7 +78,7 @@ def sweep(hydra: Hydra, config: DictConfig, cells: Sequence[Cell], out: Path) ->
     known = f"extensions={literal(list(config.extensions))}"
     overrides = [[known, f"job.cells={quoted(escaped(str(file)))}", f"job.runs={literal(job)}"] for job in jobs]
     try:
-        with watching_runs(str(OmegaConf.select(config, "name")), store, keys):
+        with watching_runs(str(OmegaConf.select(config, "name")), store, keys), all_alive():
             results = launcher.launch(overrides, initial_job_idx=0)
     finally:
         file.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def unknown_option(message: str) -> str | None:
         return None
     group, name, listed = found.groups()
     allowed = listed.split()
-    return f"{group} '{name}' is unknown{_close(name, allowed)}; allowed: {', '.join(allowed)}"
+    return f"{group} '{name}' is unknown{close_to(name, allowed)}; allowed: {', '.join(allowed)}"
 
 
 def not_fields(message: str) -> str | None:
@@ -136,8 +136,9 @@ def _nested_fields(key: str, cls: str) -> list[str]:
     return []
 
 
-def _close(word: str, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, 1)
+def close_to(word: str, allowed: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` where one of what is allowed is close to the word."""
+    close = difflib.get_close_matches(word, list(allowed), 1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 
@@ -148,7 +149,7 @@ def _told_unknown(key: str, message: str) -> str:
     nested = within and _nested_fields(within[2].rpartition(".")[0], within[1])
     if within and nested:
         at, _, name = within[2].rpartition(".")
-        return f"{at} has no field '{name}'{_close(name, nested)}; its fields are: {', '.join(nested)}"
+        return f"{at} has no field '{name}'{close_to(name, nested)}; its fields are: {', '.join(nested)}"
     if group in RUN_GROUPS and field:
         typed = re.search(r"not in '(\w+)'", message)
         configs = {name: option.config for name, option in options(group).items() if option.config is not None}
@@ -161,4 +162,4 @@ def _told_unknown(key: str, message: str) -> str:
         told = f"{key}: {group} has no such field here; its fields are: {', '.join(fields) or 'none'}"
         return told + (f" ('{field}' is a field of {group}={', '.join(others[:5])})" if others and own else "")
     allowed = sorted({*TOP_LEVEL, *RUN_GROUPS, "experiment", "study"})
-    return f"unknown key '{key}'{_close(key, allowed)}; allowed: {', '.join(allowed)}"
+    return f"unknown key '{key}'{close_to(key, allowed)}; allowed: {', '.join(allowed)}"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from gsim.core import InputError
+from gsim.core.files import check_regular
 
 _MOST_VALUES = 200_000
 """Values in a file, those counted again that an alias repeats."""
@@ -20,8 +21,35 @@ _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 _REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-class PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which would read ``1_02`` as 102, ``010`` as 8 and ``1:30`` as 90.
+class BoundedLoader(yaml.SafeLoader):
+    """PyYAML's safe loader; mappings that merge one another (``<<``) stand for no more values than a file may have.
+
+    Raises ``InputError`` with the line where they do.
+    """
+
+    _merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what a mapping merges into it."""
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    self._count(part)
+        super().flatten_mapping(node)
+
+    def _count(self, part: yaml.Node) -> None:
+        if isinstance(part, yaml.MappingNode):
+            self.flatten_mapping(part)
+            self._merged += len(part.value)
+        if self._merged > _MOST_VALUES:
+            line = part.start_mark.line + 1
+            raise InputError(
+                f"line {line}: mappings that are merged have more than {_MOST_VALUES} values; shorten them"
+            )
+
+
+class PlainLoader(BoundedLoader):
+    """PyYAML would read ``1_02`` as 102, ``010`` as 8 and ``1:30`` as 90.
 
     Raises ``InputError`` with the line for a number that is written so.
     """
@@ -65,6 +93,7 @@ PlainLoader.add_constructor("tag:yaml.org,2002:timestamp", _date)
 def read_plain_yaml(path: Path) -> Any:
     """The content of a file (None: it is empty); raises ``InputError`` naming the file and what is wrong with it."""
     try:
+        check_regular(path)
         with path.open(encoding="utf-8") as file:
             content = yaml.load(file, Loader=PlainLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -89,11 +89,13 @@ def require_complete(group: str, policy: object) -> None:
 def _takes(method: Callable[..., object], arguments: int) -> bool:
     """Whether a method can be called with so many arguments in their places; true where that cannot be told."""
     try:
-        inspect.signature(method).bind(*range(arguments))
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*range(arguments))
     except TypeError:
         return False
-    except ValueError:
-        pass  # it tells no signature
     return True
 
 

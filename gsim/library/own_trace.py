@@ -100,11 +100,19 @@ def own_trace(given: Any) -> Any:
 
         return _of_frame(pd.DataFrame(list(given)))
     if kinds == {Session}:
+        for session in given:
+            _check_jobs(session)
         return OwnSessions(tuple(sorted(given, key=lambda session: session.arrival_s)))
     if kinds == {Job}:
         return OwnSessions(tuple(sorted(map(_alone, range(len(given)), given), key=lambda s: s.arrival_s)))
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise ConfigError(f"trace: a list has rows (mappings), Jobs or Sessions, not {names}")
+
+
+def _check_jobs(session: Session) -> None:
+    jobs: object = session.jobs
+    if not isinstance(jobs, list | tuple) or not all(isinstance(job, Job) for job in jobs):
+        raise TraceError("trace", None, f"session {session.session_id}: jobs must be a tuple of Jobs, not {jobs!r:.80}")
 
 
 def _alone(place: int, job: Job) -> Session:

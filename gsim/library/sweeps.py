@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gsim.core import ConfigError
 from gsim.library.experiment import Asked, experiment_of
 from gsim.library.extensions import Registered, known_extensions, unsaid
@@ -61,6 +63,8 @@ def sweep(
     again, as on the command line. Objects without a registered name have no place in a folder; they are refused there.
     """
     known = known_extensions()
+    seeds = seeds.item() if isinstance(seeds, np.integer) else seeds
+    _check_words(grid, seeds, figure, name, out)
     asked = Asked({}, {}, 5, COMPARED, {}) if experiment is None else experiment_of(experiment, small)
     if small and experiment is None:
         raise ConfigError("small=True: only an experiment has a small version; name one with experiment=")
@@ -85,6 +89,19 @@ def sweep(
     ordered = _in_order(made.cells, done)
     results = [cell_result(cell, [summary for summary, _ in ordered[i]]) for i, cell in enumerate(made.cells)]
     return ResultsInMemory(Outcome(told, results), made, [table for own in ordered for _, table in own])
+
+
+def _check_words(grid: object, seeds: object, figure: object, name: object, out: object) -> None:
+    """Raises ``ConfigError`` for what is no mapping, list or name; what they hold is looked at where it is used."""
+    for word, value in (("grid", grid), ("figure", figure)):
+        if value is not None and not isinstance(value, Mapping):
+            raise ConfigError(f"{word} must be a mapping, not {type(value).__name__}")
+    if seeds is not None and (isinstance(seeds, str) or not (isinstance(seeds, int) or hasattr(seeds, "__iter__"))):
+        raise ConfigError(f"seeds must be how many (a whole number), or a list of them; not {seeds!r}")
+    if name is not None and (not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0")):
+        raise ConfigError(f"name must be a text that can be a file's name, not {name!r}; a folder is given as out")
+    if out is not None and not str(out):
+        raise ConfigError("out is empty; give a folder, or None to keep nothing")
 
 
 Job = tuple[int, Settings, int]
@@ -123,7 +140,7 @@ def _kept(made: Grid, told: Mapping[str, Any], out: Path, work: Work) -> Results
     words = [f"gsim.sweep(name={told['name']!r})"]
     with claimed(writable(out), words):
         folder = (out / RUNS).resolve()
-        store = RunStore(folder)
+        store = RunStore(writable(folder))
         keyed = {
             (place, seed): key for place, cell in enumerate(made.cells) for seed, key in zip(cell.seeds, cell.keys)
         }

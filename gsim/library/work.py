@@ -10,6 +10,7 @@ from typing import Any
 from gsim.core import ConfigError
 from gsim.library.extensions import Registered
 from gsim.run.extensions import enter
+from gsim.study.workers import all_alive, end_with
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Work:
     folder: str = field(default_factory=os.getcwd)
 
     def __post_init__(self) -> None:
-        if self.workers == 0:
-            raise ConfigError("workers must be a number of processes (-1: one per processor), not 0")
+        if type(self.workers) is not int or self.workers == 0:
+            raise ConfigError(f"workers must be a number of processes (-1: one per processor), not {self.workers!r}")
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """``[function(item) for item in items]``, over the workers."""
@@ -32,14 +33,21 @@ class Work:
         from joblib import Parallel, delayed
 
         job = delayed(_elsewhere)
-        jobs = (job(function, item, self.folder, self.extensions, self.registered) for item in items)
-        found: list[Any] = Parallel(n_jobs=self.workers)(jobs)
+        jobs = (job(function, item, self.folder, self.extensions, self.registered, os.getpid()) for item in items)
+        with all_alive():
+            found: list[Any] = Parallel(n_jobs=self.workers)(jobs)
         return found
 
 
 def _elsewhere(
-    function: Callable[[Any], Any], item: Any, folder: str, extensions: tuple[str, ...], registered: Registered
+    function: Callable[[Any], Any],
+    item: Any,
+    folder: str,
+    extensions: tuple[str, ...],
+    registered: Registered,
+    parent: int,
 ) -> Any:
+    end_with(parent)
     enter(folder, extensions)
     registered.there()
     return function(item)

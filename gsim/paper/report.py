@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gsim.metrics import interval_of
 from gsim.paper.claims import Claim
 from gsim.paper.gains import GOODSERVE, gain_rows
-from gsim.report.loading import ResultsFolder, load
+from gsim.report.loading import ResultsFolder, load, read_config
 from gsim.report.table import interval_text, level_notes, level_sign
 from gsim.report.wording import known, level, number, title
 
@@ -57,7 +55,7 @@ class Report:
 
 def read_section(folder: Path, command: str) -> Section:
     """A results folder as a section of the report."""
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_config(folder)
     findings = folder / "findings.txt"
     said = findings.read_text(encoding="utf-8").splitlines() if findings.exists() else []
     swept = config.get("study") is None

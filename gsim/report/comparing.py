@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsim.core import ConfigError, InputError
 from gsim.metrics import paired_difference
-from gsim.report.loading import LoadedCell, load
+from gsim.report.loading import LoadedCell, as_written, load
 from gsim.report.table import level_notes, level_sign, render
 from gsim.report.wording import known, level, number
 from gsim.run.options import RUN_GROUPS, options
@@ -105,6 +105,12 @@ class _Side:
         path = folder / "runs.csv"
         if not path.is_file():
             raise InputError(f"{path}: no such file; {_USAGE}")
+        with as_written(folder):
+            return cls._of(word, folder, policy)
+
+    @classmethod
+    def _of(cls, word: str, folder: Path, policy: str) -> _Side:
+        path = folder / "runs.csv"
         results = load(folder)
         frame = results.runs
         columns = [str(column) for column in frame.columns]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gsim.report.wording import title
+from gsim.study.figure import shortened
 from gsim.study.knees import TARGET, PolicyKnee
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def knee_panel(
             axis.errorbar([mean], [i], xerr=bars, fmt=look["marker"], color=look["color"], **style)
         else:
             axis.plot([one.knee], [i], look["marker"], color=look["color"], markersize=5)
-    axis.set_yticks(range(len(order)), [one.policy for one in order])
+    axis.set_yticks(range(len(order)), [shortened(one.policy) for one in order])
     for text, one in zip(axis.get_yticklabels(), order, strict=True):
         text.set_parse_math(False)  # a name's dollar signs are dollar signs
         text.set_color(looks[one.policy]["color"])

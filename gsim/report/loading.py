@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import yaml
 
 from gsim.core import ConfigError, InputError
+from gsim.core.files import UNREADABLE
+from gsim.core.plain_yaml import BoundedLoader, check_size
 from gsim.study.knees import knees
 from gsim.study.policies import without_field
 from gsim.study.steadiness import standing
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Columns of names, whatever they spell.
 _TEXT = ("experiment", "router", "rectifier", "policy", "instance", "gpu", "metric", "first", "second")
+
+#: Columns without which a table is none of gsim's.
+_NEEDED = {"runs.csv": ("policy", "router", "seed"), "instances.csv": ("policy",), "paired.csv": ("first", "second")}
 
 
 @dataclass(frozen=True)
@@ -171,8 +177,7 @@ class ResultsFolder(Results):
     @cached_property
     def config(self) -> dict[str, Any]:
         """See ``Results``."""
-        config: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return config
+        return read_config(self.folder)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -184,7 +189,8 @@ class ResultsFolder(Results):
         """See ``Results``."""
         import pandas as pd
 
-        return pd.read_parquet(self.folder / "requests.parquet")
+        with as_written(self.folder):
+            return pd.read_parquet((self.folder / "requests.parquet").resolve())
 
     @cached_property
     def instances(self) -> pd.DataFrame:
@@ -202,16 +208,30 @@ class ResultsFolder(Results):
     def findings(self) -> list[str]:
         """See ``Results``."""
         path = self.folder / "findings.txt"
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        with as_written(self.folder):
+            return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def _table(self, name: str) -> pd.DataFrame:
         """A table with text as it was written: a policy may be called ``1``, ``007`` or ``NA``."""
         import pandas as pd
 
         path = self.folder / name
-        head = pd.read_csv(path, nrows=0).columns
-        text = {column: str for column in head if column in _TEXT or self._is_text(column)}
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        with as_written(self.folder):
+            head = pd.read_csv(path, nrows=0).columns
+            text = {column: str for column in head if column in _TEXT or self._is_text(column)}
+            plainly: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+            frame: pd.DataFrame = pd.read_csv(path, dtype=text, **plainly)
+            # pandas reads numbers to some fifteen digits; a swept value has all of its own.
+            swept = [
+                field for field in self.config.get("sweep") or {} if field in frame and frame[field].dtype == float
+            ]
+            for field in swept:
+                written = pd.read_csv(path, usecols=[field], dtype=str, **plainly)[field]
+                frame[field] = [float(one) for one in written]
+            missing = [column for column in _NEEDED.get(name, ()) if column not in frame]
+            if missing:
+                raise ValueError(f"{name} has no column '{missing[0]}'")
+        return frame
 
     def _is_text(self, field: str) -> bool:
         """Whether a swept field holds text, by the configuration (where there is none: what pandas makes of it)."""
@@ -222,6 +242,30 @@ class ResultsFolder(Results):
         for part in field.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return isinstance(value, str) or any(isinstance(entry, str) for entry in entries)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """What fails while the files of a results folder are read is told as an ``InputError``: somebody changed them."""
+    try:
+        yield
+    except (*UNREADABLE, yaml.YAMLError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"{folder}: its files are not as they were written ({told}); run the experiment again"
+        ) from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a results folder keeps; raises ``InputError`` where it is damaged, or not there."""
+    path = folder / "config.yaml"
+    with as_written(folder):
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=BoundedLoader)
+            check_size(path, content)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return dict(content.items())
 
 
 def load(folder: str | Path) -> ResultsFolder:

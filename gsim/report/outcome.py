@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from gsim.core import ConfigError
 from gsim.metrics import interval_of
 from gsim.report import table
+from gsim.report.columns import METRICS
 from gsim.report.findings import drift_sentences, knee_sentences, sweep_findings
 from gsim.report.windows import window_sentences
 from gsim.study import results as res
@@ -193,7 +194,13 @@ def figure_metrics(values: Mapping[str, Any], results: Sequence[res.CellResult])
     metrics = [str(metric) for metric in ([asked] if isinstance(asked, str) else asked)]
     if "sessions" not in known:
         metrics = [metric for metric in metrics if not metric.startswith("session_")] or ["attainment"]
-    unknown = [metric for metric in metrics if metric not in known]
+    unknown = [metric for metric in metrics if metric not in known and metric not in METRICS]
     if unknown:
-        raise ConfigError(f"figure.y '{unknown[0]}' is no metric; there are: {', '.join(known)}")
-    return metrics
+        raise ConfigError(no_metric(unknown[0], known))
+    # What these runs have not (nothing was moved, say) is no panel.
+    return [metric for metric in metrics if metric in known] or ["attainment"]
+
+
+def no_metric(name: str, known: Iterable[str]) -> str:
+    """What is said of a panel of the figure that there is not."""
+    return f"figure.y '{name}' is no metric; there are: {', '.join(known)}"

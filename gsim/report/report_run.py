@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gsim.core import ConfigError
-from gsim.report.outcome import Outcome
+from gsim.report.columns import METRICS
+from gsim.report.outcome import Outcome, no_metric
 from gsim.run.store import RunStore
 from gsim.run.version import provenance
 from gsim.study import results as res
@@ -58,9 +59,10 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, int
 
         results = with_bound(results, out / "bounds")
     found = Outcome(values, results)
-    res.write_csv(into / "results.csv", res.cell_rows(found.name, results, steady_columns))
-    res.write_csv(into / "runs.csv", res.run_rows(found.name, results))
-    res.write_csv(into / "instances.csv", res.instance_rows(found.name, results))
+    swept = results[0].cell.swept
+    res.write_csv(into / "results.csv", res.cell_rows(found.name, results, steady_columns), swept)
+    res.write_csv(into / "runs.csv", res.run_rows(found.name, results), swept)
+    res.write_csv(into / "instances.csv", res.instance_rows(found.name, results), swept)
     res.write_requests(into / "requests.parquet", results, store)
     if not found.single:
         _write_sweep(found, into)
@@ -70,7 +72,7 @@ def write_cells(values: Mapping[str, Any], cells: Sequence[Cell], out: Path, int
 def _write_sweep(found: Outcome, into: Path) -> None:
     from gsim.study.figure import save
 
-    res.write_csv(into / "paired.csv", res.paired_rows(found.name, found.comparisons))
+    res.write_csv(into / "paired.csv", res.paired_rows(found.name, found.comparisons), found.results[0].cell.swept)
     save(found.figure(), into / found.name)
     if found.knees:
         res.write_csv(into / "knees.csv", [one.row(found.name, str(found.axis)) for one in found.knees])
@@ -79,9 +81,22 @@ def _write_sweep(found: Outcome, into: Path) -> None:
 
 
 def check_fields(values: Mapping[str, Any], cells: Sequence[Cell]) -> None:
-    """``compare`` and ``figure.x`` must name fields of the configuration, else ``ConfigError``."""
-    x = (values.get("figure") or {}).get("x")
+    """``compare`` and ``figure.x`` must name fields of the configuration, ``figure.y`` metrics; else ``ConfigError``,
+    before anything is computed."""
+    figure = values.get("figure") or {}
+    x, y = figure.get("x"), figure.get("y") or []
+    # An engine of one's own may count what gsim's do not.
+    own = any(not _is_ours(cell.settings.choices["engine"].config) for cell in cells)
+    if not isinstance(y, str | list | tuple):
+        raise ConfigError(f"figure.y must be a list of metrics, not {y!r}")
+    for metric in [] if own else [y] if isinstance(y, str) else y:
+        if str(metric) not in METRICS:
+            raise ConfigError(no_metric(str(metric), METRICS))
     for field in [*values["compare"], *([x] if x is not None else [])]:
         found = [cell.value(str(field)) for cell in cells]
         if all(value is None for value in found):
             raise ConfigError(f"the configuration has no field '{field}' (named by compare or figure.x)")
+
+
+def _is_ours(config: type | None) -> bool:
+    return config is None or config.__module__.partition(".")[0] == "gsim"

@@ -17,7 +17,17 @@ from gsim.metrics import interval_of
 from gsim.report.knee_figure import knee_panel
 from gsim.report.policy_colours import colour_places
 from gsim.report.wording import known, level, place, title
-from gsim.study.figure import COLOURS, DASHES, MARKERS, house_style, new_figure, plain_log_x
+from gsim.study.figure import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    house_style,
+    named_rows,
+    new_figure,
+    plain_log_x,
+    rows_height,
+    shortened,
+)
 from gsim.study.knees import TARGET, PolicyKnee, knees
 from gsim.study.measured import Measured
 from gsim.study.steadiness import standing
@@ -30,6 +40,9 @@ if TYPE_CHECKING:
 _BOUNDED_BY = {"goodput_rps": None, "attainment": "offered_rps"}
 _BOUND = "Upper bound"
 _MOST_LINES = 10
+#: Rows of panels, and grid points that colours stand for; of more there is a dot per cell.
+_MOST_FACETS = 12
+_MOST_POINTS = 24
 _RATE = "trace.rate_per_s"
 _ALL = "All that is offered in time"
 #: How marks are filled: what has a level, what has none, and where that cannot be said.
@@ -53,10 +66,11 @@ def sweep_figure(results: Sequence[Measured], x: str | None, metrics: Sequence[s
     styles = _styles(labels)
     numeric = x is not None and all(isinstance(result.point.get(x), int | float) for result in results)
     with house_style():
-        if x is None or not numeric:
+        if x is None or not numeric or len(_facets(results, x)) > _MOST_FACETS:
             return _dots(results, metrics)
         if len(labels) > _MOST_LINES and len({style.colour for style in styles.values()}) == len(COLOURS):
-            return _ranked(results, metrics)
+            many = len({repr(result.point) for result in results}) > _MOST_POINTS
+            return _dots(results, metrics) if many else _ranked(results, metrics)
         return _lines(results, x, metrics, styles)
 
 
@@ -94,7 +108,7 @@ def _lines(results: Sequence[Measured], x: str, metrics: Sequence[str], styles: 
         for axis, metric in zip(own, metrics, strict=False):
             _panel(axis, here, x, metric, styles, faces)
             if facet:
-                axis.set_title(facet, loc="left").set_parse_math(False)
+                axis.set_title(shortened(facet), loc="left").set_parse_math(False)
         if found:
             _knees(own[-1], [one for one in found if place([one.point]) == facet], x, own[0], styles)
     _legend(figure, axes[0], set(faces.values()), columns if found else 0)
@@ -175,10 +189,11 @@ def _legend(figure: Figure, axis: Axes, faces: set[str], columns: int) -> None:
     if len(lines) > 1 or named:
         legend = figure.legend(list(lines.values()), list(lines), frameon=False, handlelength=2.6, **where)
         for text, label in zip(legend.get_texts(), lines, strict=True):
-            text.set_text(label.removeprefix(_UNHIDDEN))
+            text.set_text(shortened(label.removeprefix(_UNHIDDEN)))
             text.set_parse_math(False)  # a name's dollar signs are dollar signs
     if len(lines) > 1 and not named:
-        figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * max(map(len, lines)), figure.get_figheight())
+        longest = max(len(shortened(line)) for line in lines)
+        figure.set_size_inches(figure.get_figwidth() + 0.7 + 0.062 * longest, figure.get_figheight())
     if named:
         rows = -(-len(lines) // columns)
         figure.set_size_inches(figure.get_figwidth() + 1.0, figure.get_figheight() + 0.25 * rows)
@@ -214,8 +229,7 @@ def _dots(results: Sequence[Measured], metrics: Sequence[str]) -> Figure:
     colours = [COLOURS[places[result.label] % len(COLOURS)] for result in results]
     figure, axes = _dot_chart(names, metrics)
     for axis, metric in zip(axes, metrics, strict=True):
-        for i, (result, colour) in enumerate(zip(results, colours, strict=True)):
-            _dot(axis, result, metric, float(i), colour)
+        _marks(axis, [(result, float(i), colours[i]) for i, result in enumerate(results)], metric)
         axis.set_xlim(left=max(0.0, axis.get_xlim()[0]))
     _dot_legend(figure, results, {})
     return figure
@@ -227,12 +241,15 @@ def _ranked(results: Sequence[Measured], metrics: Sequence[str]) -> Figure:
     points = {repr(result.point): result.point for result in results}
     colours = {key: COLOURS[k % len(COLOURS)] for k, key in enumerate(points)}
     bounded = any(_bounds(results, metric) for metric in metrics)
+    apart = min(0.2, 0.8 / len(points))
     figure, axes = _dot_chart([*labels, *([_BOUND] if bounded else [])], metrics)
     for axis, metric in zip(axes, metrics, strict=True):
+        rows = []
         for result in results:
             key = repr(result.point)
-            at = labels.index(result.label) + 0.2 * (list(points).index(key) - (len(points) - 1) / 2)
-            _dot(axis, result, metric, at, colours[key])
+            at = labels.index(result.label) + apart * (list(points).index(key) - (len(points) - 1) / 2)
+            rows.append((result, at, colours[key]))
+        _marks(axis, rows, metric)
         for point, value in _bounds(results, metric):
             axis.plot([value], [len(labels)], "|", color=colours[repr(point)], markersize=9)
         axis.set_xlim(left=0)
@@ -251,6 +268,7 @@ def _dot_legend(figure: Figure, results: Sequence[Measured], colours: Mapping[st
         if face in there:
             lines[meaning] = Line2D([], [], color="#444444", **look, **_FACES[face])
     if lines:
+        lines = {shortened(name): line for name, line in lines.items()}
         widest = 0.4 + 0.062 * max(map(len, lines))
         columns = max(1, min(len(lines), int(figure.get_figwidth() / widest)))
         figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(lines) // columns))
@@ -261,21 +279,24 @@ def _dot_legend(figure: Figure, results: Sequence[Measured], colours: Mapping[st
 
 def _dot_chart(names: Sequence[str], metrics: Sequence[str]) -> tuple[Figure, list[Axes]]:
     figure, axes = new_figure(len(metrics), width=3.2)
-    longest = max(map(len, names))
-    figure.set_size_inches(figure.get_figwidth() + 0.062 * longest, 1.1 + 0.22 * len(names))
+    longest = max(len(shortened(name)) for name in names)
+    figure.set_size_inches(figure.get_figwidth() + 0.062 * longest, 1.1 + rows_height(len(names)))
     for axis, metric in zip(axes, metrics, strict=True):
-        axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
-        for text in axis.get_yticklabels():
-            text.set_parse_math(False)  # a name's dollar signs are dollar signs
-        axis.set_ylim(len(names) - 0.4, -0.6)
+        named_rows(axis, names, named=axis is axes[0])
         axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel(title(metric))
     return figure, axes
 
 
-def _dot(axis: Axes, result: Measured, metric: str, at: float, colour: str) -> None:
-    mean, low, high = interval_of(result, metric)
-    bars = None if math.isnan(low) else [[mean - low], [high - mean]]
-    face = _FACES[standing(result)]
-    axis.errorbar([mean], [at], xerr=bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1.1, **face)
+def _marks(axis: Axes, rows: Sequence[tuple[Measured, float, str]], metric: str) -> None:
+    """A dot and its interval per cell, at its height in its colour; those of one look are drawn together."""
+    looks: dict[tuple[str, str, bool], list[tuple[float, float, float, float]]] = {}
+    for result, at, colour in rows:
+        mean, low, high = interval_of(result, metric)
+        looks.setdefault((colour, standing(result), math.isnan(low)), []).append((mean, low, high, at))
+    for (colour, face, bare), cells in looks.items():
+        mean, low, high, at = np.array(cells).T
+        bars = None if bare else [mean - low, high - mean]
+        look: dict[str, Any] = {"fmt": "o", "color": colour, "markersize": 3.5, "capsize": 2, "linewidth": 1.1}
+        axis.errorbar(mean, at, xerr=bars, **look, **_FACES[face])

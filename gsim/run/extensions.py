@@ -48,6 +48,8 @@ def load_extensions(files: Iterable[str]) -> None:
         name = f"gsim_extension_{Path(file).stem}"
         if name in sys.modules and sys.modules[name].__file__ == file:
             continue
+        if not Path(file).is_file():
+            raise ConfigError(f"{file}: not a file (a folder, a pipe?)")
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:
             raise ConfigError(f"{file}: not a Python file")

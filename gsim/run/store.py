@@ -91,13 +91,13 @@ class RunStore:
         import pyarrow.parquet as pq
 
         self._check(key)
-        return pq.read_table(self.path(key)).replace_schema_metadata(None)
+        return pq.read_table(self.path(key).resolve()).replace_schema_metadata(None)
 
     def _meta(self, key: str) -> dict[str, Any]:
         import pyarrow.parquet as pq
 
         self._check(key)
-        meta: dict[str, Any] = json.loads(pq.read_metadata(self.path(key)).metadata[_META.encode()])
+        meta: dict[str, Any] = json.loads(pq.read_metadata(self.path(key).resolve()).metadata[_META.encode()])
         return meta
 
     def _check(self, key: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gsim.run.cell import run
+from gsim.run.settings import Settings
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
 from gsim.study.missing import missing_runs
@@ -44,11 +45,7 @@ class Forecast:
     @property
     def duration(self) -> str:
         """How long that takes."""
-        cores = os.cpu_count() or 1
-        return (
-            f"about {self.run_s:.2f} s per run: {self.one_core_s:.0f} s on one core, "
-            f"{self.one_core_s / cores:.0f} s on {cores}"
-        )
+        return duration(self.run_s, self.absent)
 
     def __str__(self) -> str:
         lines = [self.head]
@@ -58,13 +55,24 @@ class Forecast:
         return "\n".join([*lines, self.duration] if self.missing else lines)
 
 
+def duration(run_s: float, runs: int) -> str:
+    """How long so many runs take, of ``run_s`` seconds each on one core."""
+    cores, one_core_s = os.cpu_count() or 1, run_s * runs
+    return f"about {run_s:.2f} s per run: {one_core_s:.0f} s on one core, {one_core_s / cores:.0f} s on {cores}"
+
+
+def timed(probes: Sequence[tuple[Settings, int]]) -> float:
+    """Seconds that one of these runs takes on one core, the mean of all (nothing is stored; 0 where there are none)."""
+    begin = time.process_time()  # what else the machine does at this moment is no part of it
+    for settings, seed in probes:
+        run(settings, seed)
+    return (time.process_time() - begin) / len(probes) if probes else 0.0
+
+
 def forecast(cells: Sequence[Cell], store: RunStore) -> Forecast:
     """Look what is stored, and run a few of the missing cells once, spread over the grid (nothing is stored)."""
     missing = [(cell, len(keys)) for cell, keys in missing_runs(cells, store)]
     probes = min(_PROBES, len(missing))
-    begin = time.process_time()  # what else the machine does at this moment is no part of it
-    for i in range(probes):
-        cell = missing[round(i * (len(missing) - 1) / max(1, probes - 1))][0]
-        run(cell.settings, cell.seeds[0])
-    run_s = (time.process_time() - begin) / probes if probes else 0.0
+    probed = [missing[round(i * (len(missing) - 1) / max(1, probes - 1))][0] for i in range(probes)]
+    run_s = timed([(cell.settings, cell.seeds[0]) for cell in probed])
     return Forecast(len(cells), sum(len(cell.seeds) for cell in cells), tuple(missing), run_s)

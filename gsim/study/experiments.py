@@ -109,13 +109,14 @@ def read_experiment(path: Path, groups: set[str]) -> Experiment:
 
 def _check_secrets(path: Path, content: Any) -> None:
     """Variables of the environment may be secrets, and what an experiment says stands in its results."""
-    if isinstance(content, str) and re.search(r"\$\{[^}]*\boc\.env\b", content):
+    # A resolver whose name is put together ("oc.${x}") may be that one too.
+    if isinstance(content, str) and re.search(r"\$\{[^}]*\boc\.env\b|\$\{[^:}]*\$\{[^}]*\}[^:}]*:", content):
         raise InputError(
             f"{path}: {content!r} would write a variable of the environment into config.yaml, tables and reports; "
             "give the value on the command line"
         )
     if isinstance(content, dict | list):
-        for value in content.values() if isinstance(content, dict) else content:
+        for value in [*content, *content.values()] if isinstance(content, dict) else content:
             _check_secrets(path, value)
 
 

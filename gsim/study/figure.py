@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C6D1F", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
+#: What a figure has room for, whatever a study has: labels of an axis, inches of rows, named rows, letters of a name.
+_MOST_TICKS = 12
+_TALLEST = 40.0
+_MOST_NAMES = 360
+_LONGEST_NAME = 100
 
 
 def house_style() -> AbstractContextManager[None]:
@@ -65,10 +71,33 @@ STYLE: dict[str, Any] = {
 
 
 def plain_log_x(axis: Axes, values: Sequence[float]) -> None:
-    """A logarithmic horizontal axis with a tick at every value, written as a plain number."""
+    """A logarithmic horizontal axis with a tick at every value, written as a plain number; at some of many."""
+    if len(values) > _MOST_TICKS:
+        wanted = np.geomspace(min(values), max(values), _MOST_TICKS)
+        values = sorted({min(values, key=lambda value: abs(math.log(value / one))) for one in wanted})
     axis.set_xscale("log")
     axis.set_xticks(list(values), [f"{value:g}" for value in values])
     axis.minorticks_off()
+
+
+def named_rows(axis: Axes, names: Sequence[str], *, named: bool = True) -> None:
+    """A row of a dot chart per name, the first at the top; of more rows than can be read, every so many are named."""
+    step = -(-len(names) // _MOST_NAMES)
+    shown = [shortened(name) for name in names[::step]]
+    axis.set_yticks(range(0, len(names), step), shown if named else [""] * len(shown))
+    for text in axis.get_yticklabels():
+        text.set_parse_math(False)  # a name's dollar signs are dollar signs
+    axis.set_ylim(len(names) - 0.4, -0.6)
+
+
+def rows_height(rows: int) -> float:
+    """Inches that so many rows of a chart take, within what can be drawn."""
+    return min(0.22 * rows, _TALLEST)
+
+
+def shortened(name: str) -> str:
+    """A name as long as a figure has room for."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from gsim.core import ConfigError, InputError
+from gsim.core.plain_yaml import BoundedLoader
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -35,7 +36,13 @@ def claimed(out: Path, words: Sequence[str]) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with (out / _LOCK).open("a+", encoding="utf-8") as lock:
+    try:
+        file = (out / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"out={out}: {_LOCK} cannot be written ({error.strerror}); choose another with out=DIR"
+        ) from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -98,10 +105,10 @@ def _former(out: Path) -> set[str]:
         listed = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))["outputs"]
         # Only names: whatever the file says, nothing outside the folder is touched.
         return {name for name in listed if isinstance(name, str) and name == Path(name).name and name not in ("", "..")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
     try:
-        name = str(yaml.safe_load((out / CONFIG).read_text(encoding="utf-8"))["name"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        name = str(yaml.load((out / CONFIG).read_text(encoding="utf-8"), Loader=BoundedLoader)["name"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError, InputError):
         return set()
     return {*_USUAL, *_TIMELINE, f"{Path(name).name}.png", f"{Path(name).name}.pdf"}

@@ -26,7 +26,7 @@ class Kept:
             found = json.loads(self._path(key).read_text(encoding="utf-8"))
             values: dict[str, Any] = found["values"]
             sound = found["key"] == key and found["digest"] == digest_of(key, values)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         return values if sound else None
 

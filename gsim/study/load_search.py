@@ -180,12 +180,13 @@ class LoadSearch:
     def _never(self, tried: Sequence[int], target: float) -> Found:
         best = max((self._at(rung) for rung in tried), key=lambda probe: probe.attainment)
         none = tuple(0.0 for _ in best.metrics)
-        return Found(
-            0.0,
-            self.lowest_rps,
-            none,
-            f"never reaches {target:.0%} ({best.attainment:.1%} at most, at {best.rate_rps:.3g} requests/s)",
-        )
+        at = f"at {best.rate_rps:.3g} requests/s"
+        said = f"never reaches {target:.0%} ({best.attainment:.1%} at most, {at})"
+        if best.attainment >= target:
+            said = (
+                f"never has {target:.0%} in time with a level ({best.attainment:.1%} {at}: {steadiness(best).because})"
+            )
+        return Found(0.0, self.lowest_rps, none, said)
 
     def _gaps(self, below: int, target: float) -> list[str]:
         """Lower rates that are not carried."""

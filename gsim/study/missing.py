@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from gsim.core import InputError
 from gsim.run.pulse import clocks, swept
 from gsim.run.store import RunStore
 from gsim.study.grid import Cell
@@ -21,10 +22,16 @@ def missing_runs(cells: Sequence[Cell], store: RunStore) -> list[tuple[Cell, lis
 
 
 def cleared(store: RunStore, keys: Sequence[str]) -> None:
-    """Remove what stands under these keys of runs to compute: files that were cut or changed."""
+    """Remove what stands under these keys of runs to compute: files that were cut or changed.
+
+    Raises ``InputError`` for what cannot be removed.
+    """
     damaged = [store.path(key) for key in keys if store.has(key)]
     for path in damaged:
-        path.unlink()
+        try:
+            path.unlink()
+        except OSError as error:
+            raise InputError(f"{path}: no finished run, and cannot be removed ({error.strerror})") from None
     if damaged:
         say(f"{len(damaged)} stored runs are not as they were written and are computed again ({damaged[0].name} ...)")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,16 +191,21 @@ def paired_rows(name: str, comparisons: Sequence[Comparison]) -> list[dict[str, 
     ]
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as CSV, numbers in nine significant digits: the same rows give the same bytes."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], exact: Collection[str] = ()) -> None:
+    """Rows as CSV, numbers in nine significant digits: the same rows give the same bytes.
+
+    Columns that are ``exact`` have as many as it takes: two swept values stay two.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows([_text(row.get(name)) for name in names] for row in rows)
+        writer.writerows([_text(row.get(name), name in exact) for name in names] for row in rows)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, exact: bool = False) -> str:
+    if exact and isinstance(value, float) and math.isfinite(value) and float(f"{value:.9g}") != value:
+        return repr(value)
     if value is None:
         return ""
     if isinstance(value, bool | np.bool_):
@@ -217,12 +222,14 @@ def write_requests(path: Path, results: Sequence[CellResult], store: RunStore) -
     runs = request_runs(results)
     keys = [key for result in results for key in result.cell.keys]
     writer = None
-    for table in _one_ahead(lambda run: with_head(store.rows(run[0]), run[1]), list(zip(keys, runs, strict=True))):
-        if writer is None:
-            writer = pq.ParquetWriter(path, table.schema, **encoding(table.schema))
-        writer.write_table(table.cast(writer.schema))
-    if writer is not None:
-        writer.close()
+    # A stream, not a path: pyarrow takes what has a colon in it for an address.
+    with path.open("wb") as stream:
+        for table in _one_ahead(lambda run: with_head(store.rows(run[0]), run[1]), list(zip(keys, runs, strict=True))):
+            if writer is None:
+                writer = pq.ParquetWriter(stream, table.schema, **encoding(table.schema))
+            writer.write_table(table.cast(writer.schema))
+        if writer is not None:
+            writer.close()
 
 
 Head = Mapping[str, tuple[Any, Any]]

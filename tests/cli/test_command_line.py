@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from gsim.cli.cells import grid
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.entry import main
 from gsim.cli.words import as_given
-from gsim.core import ConfigError, InputError
+from gsim.core import ConfigError, InputError, ProfileError
 from gsim.core.plain_yaml import read_plain_yaml
+from gsim.latency.fields import read_yaml
+from gsim.report import load
 from gsim.study.experiments import read_experiment
 
 ONE_WORKER = "hydra.launcher.n_jobs=1"
@@ -131,9 +134,60 @@ def test_what_an_experiment_repeats_and_reads_is_bounded(tmp_path):
     (tmp_path / "loop.yaml").write_text("a: &a [*a]\n")
     with pytest.raises(InputError, match="more than 200000 values"):
         read_plain_yaml(tmp_path / "loop.yaml")
-    (tmp_path / "env.yaml").write_text("question: 'key ${oc.env:API_KEY}'\n")
+    merged = ["a0: &a0 {k0: 0, k1: 1, k2: 2, k3: 3, k4: 4, k5: 5, k6: 6, k7: 7, k8: 8}"]
+    merged += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 12)]
+    (tmp_path / "merged.yaml").write_text("\n".join(merged))
+    # (PyYAML itself keeps one of a kind in later versions.)
+    for read in (read_plain_yaml, read_yaml):
+        try:
+            read(tmp_path / "merged.yaml")
+        except (InputError, ProfileError) as error:
+            assert "mappings that are merged have more than 200000 values" in str(error)  # noqa: PT017
+    (tmp_path / "own.yaml").write_text("a: &a {<<: *a}\n")
+    with pytest.raises(InputError, match="own.yaml: cannot be read as YAML"):
+        read_plain_yaml(tmp_path / "own.yaml")
+    (tmp_path / "few.yaml").write_text("usual: &u {requests: 5}\ntrace: {<<: *u, rate_per_s: 2}\n")
+    assert read_plain_yaml(tmp_path / "few.yaml")["trace"] == {"requests": 5, "rate_per_s": 2}
+
+
+@pytest.mark.parametrize("text", ["${oc.env:KEY}", "${ oc.env : KEY }", "${oc.decode:${oc.env:KEY}}", "${oc.${x}:KEY}"])
+@pytest.mark.parametrize("line", ["question: 'a {}'", "trace: {{path: '{}'}}", "sweep: {{router: ['{}']}}", "'{}': 1"])
+def test_an_experiment_reads_no_secrets(text, line, tmp_path):
+    (tmp_path / "env.yaml").write_text(line.format(text) + "\n")
     with pytest.raises(InputError, match="variable of the environment"):
         read_experiment(tmp_path / "env.yaml", set())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("knee: 5", "knee must be a mapping of fields, not 5"),
+        ("knee: {at: 2}", "knee.at must be a list of multiples of the knee, not 2"),
+        ("figure: x", "figure must be a mapping of fields, not x"),
+        ("limit: 5", "limit must be a mapping of fields, not 5"),
+        ("figure: {y: 5}", "figure.y must be a list of metrics, not 5"),
+    ],
+)
+def test_a_value_where_fields_belong_is_said(text, said, capsys):
+    Path("experiments").mkdir()
+    Path("experiments/odd.yaml").write_text(text + "\n")
+    assert main(["experiment=odd", *SMALL]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_what_an_experiment_interpolates_is_read(tmp_path):
+    (tmp_path / "plain.yaml").write_text("question: '${name} at ${trace.rate_per_s}, ${a.${b}}'\n")
+    assert read_experiment(tmp_path / "plain.yaml", set()).question.startswith("${name}")
+
+
+def test_a_pipe_among_ones_own_files_is_not_waited_for(capsys):
+    for place in ("extensions/pipe.py", "experiments/pipe.yaml"):
+        Path(place).parent.mkdir()
+        os.mkfifo(place)
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().err
+    assert "pipe.py: not a file" in said
+    assert "pipe.yaml: cannot be read as YAML" in said
 
 
 @pytest.mark.parametrize("name", ["it's me", "x${y}z", "ä ö,(1)"])
@@ -143,3 +197,7 @@ def test_a_working_folder_may_have_any_name(name, tmp_path, monkeypatch):
     assert main([*SMALL, "router=random,round_robin", "rectifier=none"]) == 0
     shown = yaml.safe_load(Path("results/default/config.yaml").read_text())
     assert shown["sweep"] == {"router": ["random", "round_robin"]}
+    out = tmp_path / name / "s3:x" / "a=b"
+    assert main([*SMALL, "router=random,round_robin", "out=s3:x/a=b"]) == 0
+    assert len(load("s3:x/a=b").requests) == 10
+    assert (out / "provenance.json").is_file()

@@ -171,10 +171,30 @@ def test_help_lists_what_there_is(capsys):
     for words, name in ((["router"], "round_robin"), (["experiment"], "agentic_goodput"), (["fields"], "warmup_s=")):
         assert run("--help", *words) == 0
         assert name in capsys.readouterr().out
-    assert run("--help", "gpu") == 0
-    assert "unknown group 'gpu'; there are: pool, trace" in capsys.readouterr().out
     assert run("--help", "router", "goodserve") == 0
     assert "router.margin_s" in capsys.readouterr().out
+    assert run("router=goodserve", "--help") == 0
+    assert "GROUP=NAME chooses" in capsys.readouterr().out
+    assert run("--help", "experiment", "autoscaling") == 0
+    assert "autoscaling" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gpu"], "unknown group 'gpu'; there are: pool, trace"),
+        (["routr"], "unknown group 'routr' (did you mean router?)"),
+        (["router", "goodserv"], "unknown router 'goodserv' (did you mean goodserve?)"),
+        (["gpu", "goodserve"], "unknown group 'gpu'"),
+        (["study", "capacty"], "unknown study 'capacty' (did you mean capacity?)"),
+        (["scheduler", "eddf"], "unknown scheduler 'eddf' (did you mean edf?)"),
+        (["experiment", "autoscalin"], "unknown experiment 'autoscalin' (did you mean autoscaling?)"),
+        (["router", "goodserve", "margin_s"], "--help GROUP NAME; not --help router goodserve margin_s"),
+    ],
+)
+def test_help_for_what_there_is_not_is_an_error(words, said, capsys):
+    assert run("--help", *words) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_command_says_what_it_takes(capsys):

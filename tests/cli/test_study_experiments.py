@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -117,6 +119,13 @@ def test_an_unknown_figure_metric_is_named(capsys):
         == 1
     )
     assert "figure.y 'luck' is no metric" in capsys.readouterr().err
+    assert not list(Path("results").rglob("*.parquet")), "it is said before anything is computed"
+
+
+def test_a_metric_that_runs_have_not_is_no_panel(capsys):
+    words = ["router=random,round_robin", "figure.y=[session_goodput_rps,handed_over]", "trace.requests=20", "seeds=1"]
+    assert main([*words, "hydra.launcher.n_jobs=1"]) == 0
+    assert "attainment by all" in capsys.readouterr().out
 
 
 def test_the_cheapest_pool_holds_and_no_cheaper_one_does(tmp_path):

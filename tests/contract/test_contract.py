@@ -73,7 +73,9 @@ class Replaces:
     def dispatched(self, instance: int, request: Request, now_s: float) -> None:
         self.view.queue_s = np.full(len(self.view), np.nan)
 
-    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None: ...
+    def first_token(
+        self, instance: int, request: Request, dispatched_s: float, now_s: float, cached_tokens: int = 0
+    ) -> None: ...
     def streamed(self, instance: int, tokens: int, span_s: float, now_s: float) -> None: ...
     def finished(self, completion: Completion) -> None: ...
     def refresh(self, now_s: float) -> None: ...
@@ -83,7 +85,9 @@ class Ticks(Replaces):
     """An estimator that forgets by the number of refreshes, however much time lies between them."""
 
     def dispatched(self, instance: int, request: Request, now_s: float) -> None: ...
-    def first_token(self, instance: int, request: Request, dispatched_s: float, now_s: float) -> None:
+    def first_token(
+        self, instance: int, request: Request, dispatched_s: float, now_s: float, cached_tokens: int = 0
+    ) -> None:
         self.view.queue_s[instance] = 4.0
 
     def refresh(self, now_s: float) -> None:

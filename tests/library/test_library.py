@@ -6,6 +6,7 @@ import os
 import pickle
 import runpy
 import sys
+import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from joblib.externals.loky.backend.reduction import dumps
 import gsim
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.entry import main
-from gsim.core import ConfigError, GsimError, Job, Request, register, registry
+from gsim.core import ConfigError, GsimError, Job, Request, Session, SimulationError, register, registry
 from gsim.latency import load_profile
 from gsim.library.extensions import Registered
 from gsim.library.given import Given
@@ -121,6 +122,16 @@ def test_an_object_is_copied_for_every_run():
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_what_cannot_be_copied_is_told():
+    class Locked(FewestInFlight):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+    with pytest.raises(ConfigError, match="router Locked cannot be copied, and every run gets a copy of its own"):
+        gsim.simulate(trace=FEW, router=Locked())
+
+
 def test_a_registered_object_is_its_name_and_fields(registers_nothing):
     @register("router", "to_one")
     @dataclass
@@ -194,12 +205,49 @@ def test_profiles_are_a_pool():
         ({"trace": [1, "x"]}, "a list has rows (mappings), Jobs or Sessions, not int, str"),
         ({"pool": [7]}, "a list has profiles or names of profiles, not 7"),
         ({"faults": {"mtbf_s": 1}}, "faults=none has no field 'mtbf_s'"),
+        ({"trace": [Session(3, 0.0, None)]}, "session 3: jobs must be a tuple of Jobs, not None"),
+        ({"trace": [Session(3, 0.0, (None,))]}, "session 3: jobs must be a tuple of Jobs, not (None,)"),
+        ({"trace": [Session(3, 0.0, ((1, 2),))]}, "session 3: jobs must be a tuple of Jobs"),
     ],
 )
 def test_what_cannot_be_simulated_is_told_by_name(said, told):
     with pytest.raises(GsimError) as error:
         gsim.simulate(said)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"seeds": 2.5}, "seeds must be how many (a whole number), or a list of them; not 2.5"),
+        ({"seeds": "12"}, "seeds must be how many"),
+        ({"workers": "2"}, "workers must be a number of processes (-1: one per processor), not '2'"),
+        ({"workers": 1.5}, "workers must be a number of processes"),
+        ({"figure": "x"}, "figure must be a mapping, not str"),
+        ({"grid": FRAME}, "grid must be a mapping, not DataFrame"),
+        ({"name": "../../up"}, "name must be a text that can be a file's name, not '../../up'"),
+        ({"name": 5}, "name must be a text"),
+        ({"out": ""}, "out is empty"),
+    ],
+)
+def test_a_sweep_is_asked_for_in_words_that_fit(said, told):
+    with pytest.raises(ConfigError) as error:
+        gsim.sweep(**{"grid": {"router": ["random", "fastest"]}, "seeds": 1, "trace": FEW, **said})
+    assert told in str(error.value)
+    assert len(gsim.sweep({"router": ["random"]}, seeds=np.int64(2), trace=FEW).runs) == 2
+
+
+class Dies:
+    """It takes the process with it."""
+
+    def route(self, request, view):
+        os._exit(3)
+
+
+def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SimulationError, match="a worker process ended in the middle of its work"):
+        gsim.sweep({"router": [Dies(), "random"]}, seeds=2, workers=2, trace=FEW)
 
 
 def test_threads_do_not_disturb_one_another():
@@ -299,7 +347,7 @@ def test_workers_know_what_a_script_has_registered(tmp_path, registers_nothing):
     (tmp_path / "script.py").write_text(SCRIPT.partition("results =")[0])
     runpy.run_path(str(tmp_path / "script.py"), run_name="__main__")
     registered = Registered.here()
-    job = dumps((_elsewhere, _names, None, str(tmp_path), (), registered))
+    job = dumps((_elsewhere, _names, None, str(tmp_path), (), registered, 0))
     registry.forget("__main__")
     function, *arguments = pickle.loads(job)
     assert "shortest_queue" in function(*arguments)

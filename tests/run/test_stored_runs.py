@@ -140,6 +140,8 @@ def test_a_torn_bound_is_computed_again(tmp_path: Path, content: str) -> None:
     assert kept.get("k") == {"goodput_requests": 7}
     (tmp_path / "bound-k.json").write_text(content)
     assert kept.get("k") is None
+    (tmp_path / "bound-k.json").write_text("[" * 100_000)
+    assert kept.get("k") is None
 
 
 def test_a_kept_value_that_was_changed_or_is_anothers_is_not_used(tmp_path: Path) -> None:

@@ -99,6 +99,12 @@ def _half_published(out: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
+def test_a_lock_that_cannot_be_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "r" / ".lock").mkdir(parents=True)
+    assert main(["router=random", *SMALL, "out=r"]) == 1
+    assert "out=r: .lock cannot be written (Is a directory)" in capsys.readouterr().err
+
+
 def test_an_error_in_between_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No space left"):
         _half_published(tmp_path)

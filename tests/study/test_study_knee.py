@@ -78,6 +78,8 @@ def test_a_target_that_is_never_reached_is_an_answer():
     assert found.rate_rps == 0.0
     assert found.said == "never reaches 95% (90.0% at most, at 0.5 requests/s)"
     assert found.interval == (0.0, 0.0, 0.0)
+    unsteady = LoadSearch(probe_of(lambda rate: 1.0, lambda rate: False), 0.5, 2.0, 0.5).highest(0.95)
+    assert unsteady.said.startswith("never has 95% in time with a level (100.0% at 0.5 requests/s: latency grows")
 
 
 def test_without_a_level_a_target_is_not_met():

@@ -94,6 +94,19 @@ def test_a_search_runs_on_simulated_loads(settings, tmp_path):
     assert list(tmp_path.glob("measured/run-*.json"))
 
 
+def test_a_dry_run_says_what_is_searched_and_about_how_long(settings, tmp_path):
+    quick = settings.replace(trace={"name": "paper", "requests": 20})
+    study = Tune(fields=("hope",), train_loads=(40.0, 60.0), test_loads=(50.0,), test_seeds=(9, 10), trials=10)
+    said = study.forecast(Context("tune", tmp_path, (0, 1, 2), quick))
+    assert "would search: hope from 0.05 to 0.8" in said
+    assert "60 runs in 10 trials, 4 to judge" in said
+    assert " s per run: " in said
+    assert " s on one core" in said
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="seed 9 is among seeds and test_seeds"):
+        study.forecast(Context("tune", tmp_path, (9,), quick))
+
+
 def test_without_optuna_it_says_what_to_install(settings, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"pip install 'gsim\[tune\]'"):

@@ -14,6 +14,7 @@ from gsim.core import ConfigError, register
 from gsim.metrics import mean_interval
 from gsim.run.key import resolved
 from gsim.run.settings import Settings
+from gsim.study.dry_run import duration, timed
 from gsim.study.literal import literal
 from gsim.study.questions.tuned_fields import Tuned, tuned_fields
 from gsim.study.run_numbers import RunNumbers
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+#: Where a results folder keeps what was measured.
+_MEASURED = "measured"
 #: Groups whose options are policies with fields.
 _POLICIES = ("router", "estimator", "predictor", "rectifier")
 
@@ -84,11 +87,8 @@ class Tune:
         """The search, and the judgement."""
         import pandas as pd
 
-        shared = sorted(set(context.seeds) & set(self.test_seeds))
-        if shared:
-            raise ConfigError(f"seed {shared[0]} is among seeds and test_seeds: what is judged must not have been seen")
+        found = self._searched(context)
         optuna = _optuna()
-        found = tuned_fields(context.settings.choices[self.policy], self.fields, self.ranges, self.span)
         sampler = optuna.samplers.TPESampler(seed=self.sampler_seed, n_startup_trials=max(self.trials // 3, 1))
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.enqueue_trial({one.name: one.default for one in found})
@@ -106,6 +106,25 @@ class Tune:
         figures = {"tune": figure(trials, judged, self.metric)}
         return Findings({"tune": judged, "trials": trials}, figures, self._notes(found, chosen, trials, judged))
 
+    def forecast(self, context: Context) -> str:
+        """What is searched, how many runs that takes, and about how long: as configured, at some of the loads."""
+        found = self._searched(context)
+        loads = (self.train_loads[0], self.train_loads[-1])
+        probes = [(Settings.read(at_load(context.settings, self.load, load)), context.seeds[0]) for load in loads]
+        search = self.trials * len(context.seeds) * len(self.train_loads)
+        judged = 2 * len(self.test_seeds) * len(self.test_loads)
+        return (
+            f"would search: {'; '.join(map(str, found))}\n{search} runs in {self.trials} trials, {judged} to judge "
+            f"(less what {context.out / _MEASURED} has): {duration(timed(probes), search + judged)}"
+        )
+
+    def _searched(self, context: Context) -> list[Tuned]:
+        """The fields that are searched; raises ``ConfigError`` where what is judged would have been seen before."""
+        shared = sorted(set(context.seeds) & set(self.test_seeds))
+        if shared:
+            raise ConfigError(f"seed {shared[0]} is among seeds and test_seeds: what is judged must not have been seen")
+        return tuned_fields(context.settings.choices[self.policy], self.fields, self.ranges, self.span)
+
     def _measured(
         self, context: Context, values: Mapping[str, Any], seeds: Sequence[int], loads: Sequence[float]
     ) -> np.ndarray[Any, Any]:
@@ -113,7 +132,7 @@ class Tune:
         plain = context.settings.plain()
         changed = Settings.read({**plain, self.policy: {**plain[self.policy], **values}})
         runs = [
-            _Run(at_load(changed, self.load, load), seed, self.metric, context.out / "measured")
+            _Run(at_load(changed, self.load, load), seed, self.metric, context.out / _MEASURED)
             for load in loads
             for seed in seeds
         ]
