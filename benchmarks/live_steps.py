@@ -55,7 +55,8 @@ def steps(requests: pd.DataFrame, tokens: pd.DataFrame, latency: LatencyModel) -
     """One replay's iterations with decodes, of which everything is known.
 
     Columns start_s, took_s, alone_s (the decodes alone, by the profile), chunk_s (what the chunk adds, by the profile),
-    decodes, chunk, arrived (requests sent meanwhile), plain (nobody ended or waited around it).
+    decodes, chunk, arrived (requests sent meanwhile), waiting (sent before, and not in it), plain (nobody ended before
+    it or waits).
     """
     prompts, outputs = requests["prompt_tokens"].tolist(), requests["output_tokens"].tolist()
     sent = requests["sent_s"].to_numpy()
@@ -81,6 +82,7 @@ def steps(requests: pd.DataFrame, tokens: pd.DataFrame, latency: LatencyModel) -
                         "decodes": len(decodes),
                         "chunk": sum(prompts[i] for i in first),
                         "arrived": int(((sent > last.time_s) & (sent < now.time_s)).sum()),
+                        "waiting": waiting,
                         "plain": waiting == 0 and len(going_on) == len(last.tokens),
                     }
                 )
@@ -120,11 +122,13 @@ def main(words: Sequence[str]) -> int:
             table = steps(requests[requests["run"] == run].reset_index(drop=True), came, latency)
             tables.append(table.assign(beyond_ms=beyond_ms(table)))
         every = pd.concat(tables).dropna()
+        after = every[(every["chunk"] == 0) & (every["arrived"] == 0)]
         every = every[every["plain"]]
-        mixed = every[(every["chunk"] > 0) & (every["arrived"] == 0)]
+        plain, mixed = every[every["chunk"] == 0], every[(every["chunk"] > 0) & (every["arrived"] == 0)]
         print(f"{name}: {len(every)} iterations, {len(mixed)} mixed without arrivals")
         for title, part, key in (
-            ("plain, by arrivals meanwhile", every[every["chunk"] == 0], "arrived"),
+            ("plain, by arrivals meanwhile", plain, "arrived"),
+            ("after an arrival: by those that wait to be scheduled", after, "waiting"),
             ("mixed, by decodes", mixed.assign(decodes=pd.cut(mixed["decodes"], [0, 1, 2, 4, 8, 64])), "decodes"),
             ("mixed, by chunk", mixed.assign(chunk=pd.cut(mixed["chunk"], [0, 64, 128, 256, 512])), "chunk"),
         ):
