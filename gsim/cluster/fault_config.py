@@ -8,6 +8,8 @@ from math import inf, isnan
 from gsim.core import ConfigError
 from gsim.core.construct import FloatOrInf
 
+#: Random faults come no more often than that, on average.
+_OFTEN_S = 0.001
 FAULT_KINDS = ("crash", "slow", "telemetry", "link")
 
 
@@ -64,6 +66,8 @@ class FaultConfig:
             value = getattr(self, name)
             if value is not None and (isnan(value) or not value > 0):
                 raise ConfigError(f"faults.{name} must be greater than 0, not {value}")
+            if value is not None and value < _OFTEN_S and name.endswith("every_s"):
+                raise ConfigError(f"faults.{name} must be {_OFTEN_S:g} or more, not {value}: nothing else would happen")
         if not 0 < self.slow_factor <= 1:
             raise ConfigError(f"faults.slow_factor must be in (0, 1], not {self.slow_factor}")
         if self.on_crash not in ("retry", "fail"):

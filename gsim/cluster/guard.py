@@ -32,8 +32,14 @@ class Guard:
 
     def _look(self) -> None:
         clock = self._clock
-        if clock.is_still():
+        due_s = clock.due_s()
+        if due_s == inf:
             raise SimulationError(f"at {clock.now:g} s nothing more can happen, and the run is not over: {self._who()}")
+        if due_s > self._limit_s:
+            raise SimulationError(
+                f"the run is still going on at {clock.now:g} s, and what happens next happens at {due_s:g} s "
+                f"(limit.simulated_s={self._limit_s:g}): {self._who()}"
+            )
         if clock.now >= self._limit_s:
             raise SimulationError(
                 f"the run is still going on at {clock.now:g} s (limit.simulated_s={self._limit_s:g}): {self._who()}"

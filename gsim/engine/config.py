@@ -16,6 +16,8 @@ from gsim.latency.profile import Profile
 #: The policies of the queue that the engine has built in: vLLM's own.
 BUILT_IN = ("fcfs", "priority")
 
+#: More blocks or tokens are a slip of the pen (and no number of 64 bits, multiplied).
+_MOST = 2**31 - 1
 #: What a policy can declare in ``needs``: the predicted mean, its distribution (where the predictor gives one).
 FORECASTS = frozenset({"prediction", "quantiles"})
 
@@ -44,8 +46,8 @@ class EngineLimits:
 
     def __post_init__(self) -> None:
         for name in ("block_size", "kv_blocks", "max_num_batched_tokens", "max_num_seqs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"engine.{name} must be 1 or more, not {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ConfigError(f"engine.{name} must be from 1 to {_MOST}, not {getattr(self, name)}")
         if self.max_model_len < 2:
             raise ConfigError(
                 f"engine.max_model_len must be 2 or more (a prompt and a token), not {self.max_model_len}"

@@ -167,9 +167,13 @@ class Clock:
         heap = self.alarms.heap
         return heap[0].at_s if heap else inf
 
-    def is_still(self) -> bool:
-        """Whether no alarm is set but those that only watch."""
-        return all(alarm.watches for alarm in self.alarms.heap)
+    def due_s(self) -> float:
+        """When the first alarm rings that does more than watch; ``inf``: nothing more can happen."""
+        first_s = inf
+        for alarm in self.alarms.heap:
+            if not alarm.watches and alarm.at_s < first_s:
+                first_s = alarm.at_s
+        return first_s
 
     def run(self) -> None:
         """Let alarms ring until none is set, or until ``stop`` is called."""

@@ -18,6 +18,8 @@ from gsim.latency import Profile, load_profile
 
 #: What a request spends in a vLLM server outside the engine: 15 to 20 ms on a quiet server (docs/profiles.md).
 API_S = 0.015
+#: More is a slip of the pen, and more than there is memory for.
+MOST_INSTANCES = 100_000
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,19 @@ class PoolConfig:
         if self.copies < 1:
             raise ConfigError(f"pool.copies must be 1 or more, not {self.copies}")
         for group in self.instances:
-            if group.count < 1:
-                raise ConfigError(f"pool.instances: count of '{group.profile}' must be 1 or more, not {group.count}")
+            if not 1 <= group.count <= MOST_INSTANCES:
+                raise ConfigError(
+                    f"pool.instances: count of '{group.profile}' must be from 1 to {MOST_INSTANCES}, not {group.count}"
+                )
             if group.up is not None and not 0 <= group.up <= group.count:
                 raise ConfigError(
                     f"pool.instances: up of '{group.profile}' must be from 0 to its count ({group.count}), "
                     f"not {group.up}"
                 )
             check_role(group.role, f"pool.instances '{group.profile}'")
+        total = self.copies * sum(group.count for group in self.instances)
+        if total > MOST_INSTANCES:
+            raise ConfigError(f"pool.copies {self.copies}: that are {total} instances; at most {MOST_INSTANCES}")
 
     def build(self, engine: EngineConfig) -> tuple[InstanceSpec, ...]:
         """The instances, each with its profile loaded; named by their GPU and a number where there are several."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
@@ -140,9 +141,20 @@ def test_an_instance_that_forgets_a_request_is_told(router: str, monkeypatch: py
 @pytest.mark.parametrize("router", ["goodserve", "least_load"])
 def test_a_run_beyond_its_limit_says_what_it_waits_for(router: str) -> None:
     late = Session(1, 5000.0, (Job(request(1, 1, 5000.0), 5),))
-    with pytest.raises(SimulationError, match=r"still going on at 1000 s .*the next session arrives at 5000 s"):
+    with pytest.raises(SimulationError, match=r"still going on at .*the next session arrives at 5000 s"):
         simulate_on(paper_pool(), iter([single(), late]), router, limit_s=1000.0)
     assert len(simulate_on(paper_pool(), iter([single(), late]), router, limit_s=6000.0).requests["status"]) == 2
+
+
+@pytest.mark.parametrize("router", ["goodserve", "least_load"])
+def test_what_happens_beyond_the_limit_only_is_not_waited_for(router: str) -> None:
+    # Reviews and scrapes of a year would take hours on the wall.
+    pool = tuple(replace(spec, api_s=1e18) for spec in paper_pool())
+    said = (
+        r"still going on at 600 s, and what happens next happens at 1e\+18 s .limit.simulated_s=3.1536e\+07.: request 0"
+    )
+    with pytest.raises(SimulationError, match=said):
+        simulate_on(pool, iter([single()]), router, limit_s=31_536_000.0)
 
 
 def test_a_request_that_takes_too_long_is_named() -> None:

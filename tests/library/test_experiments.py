@@ -131,7 +131,7 @@ def test_a_policy_has_its_colour_whoever_is_beside_it():
 
 
 def test_a_notebook_shows_a_figure_without_pyplot():
-    from IPython.core.formatters import DisplayFormatter
+    DisplayFormatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter  # noqa: N806
 
     figure, axes = new_figure(2)
     axes[0].plot([0, 1], [0, 1])

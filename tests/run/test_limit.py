@@ -23,7 +23,7 @@ def test_a_rate_that_never_ends_is_stopped(tmp_path: Path) -> None:
         router={"name": "least_load"},
         rectifier={"name": "none"},
     )
-    with pytest.raises(SimulationError, match=r"still going on at 3.1536e\+07 s .*the next session arrives at"):
+    with pytest.raises(SimulationError, match=r"still going on at .*3.1536e\+07.*the next session arrives at"):
         compute(slow, (0,), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -45,7 +45,7 @@ def _loop(limit: Limit) -> None:
 
 @pytest.mark.parametrize("values", [{"simulated_s": 0}, {"simulated_s": -1}, {"wall_s": 0}, {"wall_s": float("inf")}])
 def test_limits_are_checked(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="must be greater than 0"):
+    with pytest.raises(ConfigError, match=r"must be (greater than 0|a finite number)"):
         settings(limit=values)
 
 

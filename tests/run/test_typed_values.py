@@ -43,6 +43,13 @@ def test_an_instances_own_engine_is_typed(engine: dict[str, Any], said: str) -> 
         PoolConfig((InstanceGroup("a40-llama-3.1-8b", engine=engine),)).build(EngineConfig())
 
 
+def test_a_pool_has_room_for_its_instances() -> None:
+    with pytest.raises(ConfigError, match="count of 'x' must be from 1 to 100000, not 1000000"):
+        PoolConfig((InstanceGroup("x", count=10**6),))
+    with pytest.raises(ConfigError, match="pool.copies 60000: that are 120000 instances; at most 100000"):
+        PoolConfig((InstanceGroup("x", count=2),), copies=60_000)
+
+
 def test_a_whole_number_may_be_written_as_a_float() -> None:
     pool = PoolConfig((InstanceGroup("a40-llama-3.1-8b", engine={"kv_blocks": 50.0, "watermark": 0}),))
     assert type(pool.build(EngineConfig())[0].limits.kv_blocks) is int
