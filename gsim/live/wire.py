@@ -21,6 +21,8 @@ _IDLE_S = 60.0
 _CONNECT_S = 5.0
 #: A connection that had been idle and ends so soon after a request was closed before the server knew of the request.
 _CROSSED_S = 0.1
+#: Lower statuses (100 Continue, 103 Early Hints) are said before the answer, and are none.
+_FINAL = 200
 
 Take = Callable[[bytes], None]
 
@@ -32,11 +34,13 @@ class BrokenOffError(ConnectionError):
 class Reply:
     """An answer that comes: first its status, then its body, piece by piece."""
 
-    __slots__ = ("_begun", "_ended", "_kept", "_over", "_take", "_wire", "status")
+    __slots__ = ("_begun", "_ended", "_kept", "_over", "_take", "_wire", "heard", "status")
 
     def __init__(self, wire: Wire) -> None:
         loop = asyncio.get_running_loop()
         self.status = 0
+        self.heard = False
+        """Something has come of it, whatever it was."""
         self._wire = wire
         self._kept: list[bytes] = []
         self._take: Take = self._kept.append
@@ -53,14 +57,14 @@ class Reply:
 
     async def read(self, most: int) -> bytes:
         """All of the body, or as much of it as ``most`` bytes; raises ``BrokenOffError``."""
-        pieces: list[bytes] = []
+        kept = bytearray()
 
         def keep(piece: bytes) -> None:
-            if sum(map(len, pieces)) < most:
-                pieces.append(piece)
+            if len(kept) < most:
+                kept.extend(piece)
 
         await self.pass_to(keep)
-        return b"".join(pieces)[:most]
+        return bytes(kept[:most])
 
     def close(self) -> None:
         """Nobody wants the rest: where there is one its connection is closed, which tells the server so."""
@@ -144,9 +148,10 @@ class Wire(asyncio.Protocol):
             # Nothing was asked: whatever this is, it is no answer to the next request.
             self.cut()
             return
+        self._reply.heard = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._over(BrokenOffError(f"no HTTP ({error})"))
             self.cut()
 
@@ -159,6 +164,12 @@ class Wire(asyncio.Protocol):
         self._over(None if ended else BrokenOffError("the connection was closed"))
 
     # ---------------------------------------------------------------------------------------- told by the parser
+    def on_message_begin(self) -> None:
+        """An answer comes."""
+        if self._reply is None:
+            # Behind the one that was asked for: its rest would pass for the answer to the next request.
+            self.cut()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header has come."""
         if name.lower() in (b"content-length", b"transfer-encoding"):
@@ -166,8 +177,9 @@ class Wire(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head has come."""
-        if self._reply is not None:
-            self._reply.begin(self._parser.get_status_code())
+        status = self._parser.get_status_code()
+        if self._reply is not None and status >= _FINAL:
+            self._reply.begin(status)
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body has come."""
@@ -176,6 +188,9 @@ class Wire(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
+        if self._parser.get_status_code() < _FINAL:
+            self._until_closed = True
+            return
         self.answers += 1
         kept = self._parser.should_keep_alive()
         self._over(None)
@@ -219,7 +234,7 @@ class Wires:
             except BrokenOffError:
                 # Later, the server may have worked on it: that is a failure, for whoever asks to count and make up.
                 crossed = wire.answers > 0 and time.monotonic() - asked_s < _CROSSED_S
-                if reply.status or not crossed:
+                if reply.heard or not crossed:
                     raise
             except asyncio.CancelledError:
                 reply.close()

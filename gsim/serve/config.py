@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from gsim.core import ConfigError
 
@@ -68,6 +69,7 @@ class ServeConfig:
         for url in urls:
             if not url.startswith(("http://", "https://")):
                 raise ConfigError(f"backends: '{url}' must be http://HOST:PORT")
+            _check_address(url)
         if not urls:
             raise ConfigError("backends is empty; give a list such as [http://127.0.0.1:8100,http://127.0.0.1:8101]")
         if len(set(urls)) < len(urls):
@@ -77,3 +79,18 @@ class ServeConfig:
         profiles: list[str | None] = [*self.profiles] or [None]
         profiles *= len(urls) if len(profiles) == 1 else 1
         return list(zip(urls, profiles, strict=True))
+
+
+def _check_address(url: str) -> None:
+    """Raise ``ConfigError`` for an address that means nothing, or more than where a server is."""
+    try:
+        parts = urlsplit(url)
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise ConfigError(f"backends: an address cannot be read ({error}); it must be http://HOST:PORT") from None
+    if "@" in parts.netloc:
+        # Addresses are printed, logged and labels of metrics: a password in one would be all over the place.
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        raise ConfigError(f"backends: {where} is given with a user or password; clients send their own keys")
+    if not known or parts.query or parts.fragment:
+        raise ConfigError(f"backends: '{url}' must be http://HOST:PORT, with nothing behind it but a path")

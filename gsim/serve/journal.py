@@ -116,7 +116,7 @@ class Journal:
             row["slo_ms"] = round(request.slo_s * 1e3, 3)
         if active is not None:
             row["moves"] = active.migrations
-            row["tries"] = 1 + exchange.failures
+            row["tries"] = 1 + active.retries
             if not isnan(active.first_token_s):
                 row["ttft_ms"] = round((active.first_token_s - request.arrival_s) * 1e3, 3)
             if math.isfinite(active.predicted_tokens):

@@ -34,7 +34,7 @@ class Leg:
 
     __slots__ = (
         *("closed", "events", "exchange", "first", "frame", "heard_s", "held", "index", "job", "silent", "task"),
-        *("ticket", "tokens"),
+        *("ticket", "timer", "tokens"),
     )
 
     def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
@@ -51,6 +51,8 @@ class Leg:
         self.task: asyncio.Task[None] | None = None
         self.heard_s = time.monotonic()
         """When the server has sent something last."""
+        self.timer: asyncio.TimerHandle | None = None
+        """Looks whether the server says nothing."""
         self.silent = False
         """It was given up because the server said nothing."""
         self.events = Events()
@@ -65,10 +67,16 @@ class Leg:
         if self.closed or self.task is None or self.task.done():
             return
         if left_s > 0:
-            asyncio.get_running_loop().call_later(left_s, self.watch, silence_s)
+            self.timer = asyncio.get_running_loop().call_later(left_s, self.watch, silence_s)
         else:
             self.silent = True
             self.task.cancel()
+
+    def unwatch(self) -> None:
+        """Nothing will come any more: a timer would keep the request, prompt and all, until it rings."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def read_on(self) -> None:
         """The answer is over: read what is left of the stream, so that its connection can be used again."""

@@ -69,7 +69,7 @@ class ServerBackend(Backend):
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """See ``Backend``: the connection is closed, and the server drops the request."""
-        leg = self._here.pop(request_id, None)
+        leg = self._left(request_id)
         if leg is None:
             return Progress(0, 0)
         self._close(leg)
@@ -88,6 +88,7 @@ class ServerBackend(Backend):
         for leg in self._here.values():
             self._close(leg)
         self._here.clear()
+        self._changed.clear()
 
     def gauges(self, now_s: float) -> Gauges | None:
         """What was read last, unless that is too long ago."""
@@ -122,8 +123,14 @@ class ServerBackend(Backend):
         return list(self._here.values())
 
     # -------------------------------------------------------------------------------------------- what the server says
+    def _left(self, request_id: int) -> Leg | None:
+        """It is not here any more; where nobody asks for streams, nobody else would forget that it changed."""
+        self._changed.pop(request_id, None)
+        return self._here.pop(request_id, None)
+
     def _close(self, leg: Leg) -> None:
         leg.closed = True
+        leg.unwatch()
         if leg.task is not None and leg.task is not asyncio.current_task():
             leg.task.cancel()
 
@@ -142,6 +149,8 @@ class ServerBackend(Backend):
             self._fail(leg, f"no connection ({type(error).__name__})", True)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             self._fail(leg, f"what was answered cannot be read ({type(error).__name__})", False)
+        finally:
+            leg.unwatch()
 
     def _fail(self, leg: Leg, message: str, gone: bool) -> None:
         if not leg.closed:
@@ -166,7 +175,7 @@ class ServerBackend(Backend):
 
     async def _refused(self, leg: Leg, reply: Reply) -> None:
         status = reply.status
-        if status in (408, 429) or status >= 500:
+        if status < 400 or status in (408, 429) or status >= 500:
             raise ServerFailureError(f"HTTP {status}", gone=status == 503)
         text = (await reply.read(_LONGEST_REFUSAL)).decode("utf-8", "replace")
         try:
@@ -206,7 +215,7 @@ class ServerBackend(Backend):
         exchange = leg.exchange
         usage = values.get("usage")
         if usage and exchange.prompt_tokens == 0:
-            exchange.prompt_tokens = usage["prompt_tokens"]
+            exchange.prompt_tokens = _number(usage, "prompt_tokens", 0)
         if not values["choices"]:
             return
         choice = values["choices"][0]
@@ -287,8 +296,8 @@ class ServerBackend(Backend):
     def _count(self, leg: Leg, values: dict[str, Any]) -> None:
         usage = values.get("usage") or {}
         fresh = sum(len(choice.get("token_ids") or (0,)) for choice in values.get("choices", ()))
-        leg.exchange.prompt_tokens = usage.get("prompt_tokens", leg.exchange.prompt_tokens)
-        self._streamed(leg, usage.get("completion_tokens", leg.tokens + fresh))
+        leg.exchange.prompt_tokens = _number(usage, "prompt_tokens", leg.exchange.prompt_tokens)
+        self._streamed(leg, _number(usage, "completion_tokens", leg.tokens + fresh))
 
     def _streamed(self, leg: Leg, tokens: int) -> None:
         leg.tokens = tokens
@@ -326,8 +335,14 @@ class ServerBackend(Backend):
             # An answer without a token: the gateway knows none that ends before it begins.
             leg.first = True
             self._report_now(leg, EventKind.FIRST_TOKEN, 1)
-        self._here.pop(leg.job.request.request_id, None)
+        self._left(leg.job.request.request_id)
         leg.exchange.end()
         self._report_now(leg, kind, max(leg.tokens, 1))
         leg.closed = True
         leg.read_on()
+
+
+def _number(usage: dict[str, Any], name: str, otherwise: int) -> int:
+    """A count of tokens as a server says it, or else where that is none."""
+    said = usage.get(name)
+    return said if type(said) is int and said >= 0 else otherwise

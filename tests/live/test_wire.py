@@ -206,3 +206,71 @@ def test_nobody_there_is_an_error_of_the_system():
             await wires.post("/", b"{}", {})
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("before", [b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </a>"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_said_before_an_answer_is_none(before, apart):
+    async def serve(reader, writer):
+        while True:
+            await asked(reader)
+            writer.write(b"HTTP/1.1 " + before + b"\r\n\r\n")
+            await asyncio.sleep(0.01 if apart else 0.0)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def test(wires):
+        for _ in range(2):
+            reply = await wires.post("/", b"{}", {})
+            assert (reply.status, await reply.read(10)) == (200, b"ok")
+
+    against(serve, test)
+
+
+def test_another_protocol_is_no_answer():
+    async def serve(reader, writer):
+        await asked(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\nwhatever")
+        await reader.read(1)
+
+    async def test(wires):
+        with pytest.raises(BrokenOffError, match="no HTTP"):
+            await (await wires.post("/", b"{}", {})).read(10)
+
+    against(serve, test)
+
+
+def test_what_comes_behind_an_answer_is_no_part_of_the_next():
+    async def serve(reader, writer):
+        await asked(reader)
+        ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        writer.write(ok + b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf ")
+        await asked(reader)
+        writer.write(ok)
+
+    async def test(wires):
+        for _ in range(3):
+            reply = await wires.post("/", b"{}", {})
+            assert (reply.status, await reply.read(10)) == (200, b"ok")
+
+    against(serve, test)
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nConten", b"no HTTP at all\r\n\r\n"])
+def test_a_request_whose_answer_has_begun_is_not_sent_twice(begun):
+    served = []
+
+    async def serve(reader, writer):
+        while True:
+            served.append(await asked(reader))
+            if len(served) == 2:
+                writer.write(begun)
+                return
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def test(wires):
+        assert await (await wires.post("/", b"{}", {})).read(10) == b"ok"
+        with pytest.raises(BrokenOffError):
+            await wires.post("/", b"{}", {})
+        assert len(served) == 2
+
+    against(serve, test)
