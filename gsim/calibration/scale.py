@@ -43,20 +43,21 @@ def scale_profile(options: ScaleOptions) -> list[Path]:
 
 
 def _faster(content: dict[str, Any], speed: float) -> dict[str, Any]:
+    # The profile was loaded: each of these is a number, though YAML takes 1e-2 for text.
     latency, provenance = content["latency"], content["provenance"]
     mixed = latency.get("mixed", {})
     if "iteration_ms" in mixed:
-        latency = {**latency, "mixed": {**mixed, "iteration_ms": mixed["iteration_ms"] / speed}}
+        latency = {**latency, "mixed": {**mixed, "iteration_ms": float(mixed["iteration_ms"]) / speed}}
     return {
         **content,
         "latency": {
             **latency,
-            "overhead_ms": latency["overhead_ms"] / speed,
-            "square_token_ms": latency["square_token_ms"] / speed,
+            "overhead_ms": float(latency["overhead_ms"]) / speed,
+            "square_token_ms": float(latency["square_token_ms"]) / speed,
             **{part: {**latency[part], "ms": _divided(latency[part]["ms"], speed)} for part in ("decode", "prefill")},
         },
         "price": {
-            "usd_per_hour": content["price"]["usd_per_hour"] * speed,
+            "usd_per_hour": float(content["price"]["usd_per_hour"]) * speed,
             "source": f"derived: in proportion to speed ({content['price']['source']})",
         },
         "provenance": {
@@ -68,4 +69,4 @@ def _faster(content: dict[str, Any], speed: float) -> dict[str, Any]:
 
 
 def _divided(rows: list[list[float]], speed: float) -> list[list[float]]:
-    return [[float(f"{value / speed:.5g}") for value in row] for row in rows]
+    return [[float(f"{float(value) / speed:.5g}") for value in row] for row in rows]
