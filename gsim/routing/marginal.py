@@ -9,18 +9,18 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, Decision, Request, register
-from gsim.core.view import Bools, Floats, Ints
-from gsim.lateness.chance import chances
-from gsim.lateness.delay_costs import DelayCosts, Running
+from gsim.core.view import REFERENCE_SEQUENCES, Bools, Floats, Ints
+from gsim.lateness.decoding import Decoding
+from gsim.lateness.delay_costs import DelayCosts
+from gsim.lateness.shapes import NORMAL
 from gsim.routing.cache_trust import CacheTrust
 from gsim.routing.choice import lowest, nothing
 from gsim.routing.latency_errors import LatencyErrors
-from gsim.routing.recalibration import Recalibration
+from gsim.routing.length_shapes import BLUR
+from gsim.routing.recalibration import Length, Recalibration
 
 #: A request with less of a chance than this is lost.
 _LOST = 0.05
-#: Weight of a new request in the share that is expected to miss.
-_FORGET = 0.01
 #: What a held request may cost others after all: so many of them made late.
 _HARMLESS = 0.02
 
@@ -31,9 +31,8 @@ class _Plan(NamedTuple):
     request: Request
     now_s: float
     predicted_tokens: float
-    tokens: float
-    """The median length of requests of such a prediction."""
-    length_variance: float
+    length: Length
+    """Of requests of such a prediction."""
     compute_s: Floats
     """To prefill what is not cached."""
     wait_s: Floats
@@ -52,8 +51,7 @@ class _Sent(NamedTuple):
     instance: int
     sent_s: float
     predicted_tokens: float
-    tokens: float
-    length_variance: float
+    length: Length
     wait_s: float
     tpot_s: float
     matched_tokens: float
@@ -65,15 +63,17 @@ class _Sent(NamedTuple):
 class Marginal:
     """argmax P - w E - c C - h P T / left: its own chance to be in time, less what it takes from others.
 
-    - P: the chance that it is in time there. Its latency is log-normal around T = q + p (L_in - h_i) + (d + s) L_out,
-      s being what it adds to the batch's TPOT itself, h_i what the prefix index has of it times the share that this is
-      right about (``CacheTrust``); median and spread are learned: of lengths per task class (``Recalibration``), of
-      latencies per instance (``LatencyErrors``).
+    - P: the chance that it is in time there. Its latency is around T = q + p (L_in - h_i) + (d + s) L_out, s being what
+      it adds to the batch's TPOT itself, h_i what the prefix index has of it times the share that this is right about
+      (``CacheTrust``). All is learned: the lengths that a prediction stands for and how they are distributed, per task
+      class (``Recalibration``, ``LengthShapes``), mean and spread of latencies beside that per instance
+      (``LatencyErrors``).
     - E: how many of the requests in flight there it makes late, in expectation, by the delay p (L_in - h_i) +
-      s min(L_out, what these have yet to decode) (``DelayCosts``). Who is late already loses nothing, so the lost
-      gather where others are lost.
-    - w = price + scarcity m^2, m being the share of requests that have been expected to miss wherever they go: the
-      scarcer time is, the dearer. The present requests stand for those to come, which a delay makes late too.
+      s min(L_out, what these have yet to decode) (``DelayCosts``, ``Decoding``). Who is late already loses nothing, so
+      the lost gather where others are lost.
+    - w = price d / d_0, d_0 being its TPOT with nobody there. Those in flight stand for as many to come while it is
+      there, whom it delays too. And whoever is delayed stays for longer and so delays others: at r requests/s
+      d = d_0 + s r d L_out in a steady state, and one more adds d / d_0 times as much to d as it adds at once.
     - C = p (L_in - h_i) F / T: requests that the instance could have finished while it computes this prompt (it
       finishes F in T seconds). It keeps sessions where their cache is.
     - h P T / left: of equal chances, the faster; left is the time to its deadline.
@@ -87,10 +87,8 @@ class Marginal:
     flight). It wants ``estimator.prefill_of=computed``: what is cached is counted here. Source: this project.
     """
 
-    price: float = 1.5
-    """What making another one late costs while nobody need be, in requests in time."""
-    scarcity: float = 80.0
-    """How much it costs besides, times the square of the share of requests that are expected to miss anywhere."""
+    price: float = 1.0
+    """What making another one late costs where nobody else is, in requests in time."""
     prefill_price: float = 0.3
     """c: what a request costs that the instance could have finished instead of prefilling this one."""
     haste: float = 0.05
@@ -106,15 +104,15 @@ class Marginal:
     """Mean tokens that the requests on an instance have yet to decode."""
     _slope_s: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
     """Seconds that one more request adds to an instance's TPOT."""
+    _price_per_tpot: Floats = field(default_factory=nothing, init=False, repr=False, compare=False)
+    """w over the present TPOT."""
     _seen: ActiveRequests | None = field(default=None, init=False, repr=False, compare=False)
     _sent: dict[int, _Sent] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _missing: float = field(default=0.0, init=False, repr=False, compare=False)
-    """m, the newest requests counting most."""
     _plan: _Plan | None = field(default=None, init=False, repr=False, compare=False)
     """Of the request that was routed last."""
 
     def __post_init__(self) -> None:
-        for name in ("price", "scarcity", "prefill_price", "haste", "hold_s"):
+        for name in ("price", "prefill_price", "haste", "hold_s"):
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"router.{name} must be 0 or more, not {getattr(self, name)}")
 
@@ -128,17 +126,14 @@ class Marginal:
         self._plan = plan = self._expect(request, view)
         left_s = request.deadline_s - view.now_s
         in_time = self._chances(plan, left_s)
-        if view.now_s <= request.arrival_s:
-            # Who is asked about again, held or lost with its instance, is no news.
-            best = float((in_time * view.available).max())
-            self._missing += _FORGET * (1.0 - best - self._missing)
-        delay_s = np.minimum(self._to_decode, plan.tokens)
+        delay_s = np.minimum(self._to_decode, plan.length.tokens)
         delay_s *= self._slope_s
         delay_s += plan.compute_s
         harm = self._costs.of(delay_s)
         # Nobody tells of those that failed or were refused; where nobody is, nobody can be harmed.
         harm *= view.in_flight > 0
-        harm *= self.price + self.scarcity * self._missing**2
+        harm *= view.tpot_s
+        harm *= self._price_per_tpot
         rate = view.in_flight / plan.latency_s
         may_wait = view.now_s - request.arrival_s < self.hold_s
         if may_wait and _only_harms(in_time, harm, delay_s * rate, view.available):
@@ -169,11 +164,11 @@ class Marginal:
         self._plan = None
         wait_s, tpot_s = float(plan.wait_s[instance]), float(plan.tpot_s[instance])
         matched_tokens = float(plan.matched_tokens[instance])
-        sent = _Sent(request, instance, plan.now_s, *plan[2:5], wait_s, tpot_s, matched_tokens)
+        sent = _Sent(request, instance, plan.now_s, *plan[2:4], wait_s, tpot_s, matched_tokens)
         self._sent[request.request_id] = sent
-        decode_s = tpot_s * sent.tokens
+        decode_s = tpot_s * sent.length.tokens
         share = decode_s / (wait_s + decode_s)
-        variance = float(self._errors.variance[instance]) + sent.length_variance * share * share
+        variance = float(self._errors.variance[instance]) + sent.length.variance * share * share
         self._costs.add(
             instance,
             left_s=request.deadline_s - sent.sent_s,
@@ -197,7 +192,7 @@ class Marginal:
 
     def _expect(self, request: Request, view: ClusterView) -> _Plan:
         predicted = view.predict(request)
-        tokens, length_variance = self._lengths.length(request.task, predicted)
+        length = self._lengths.length(request.task, predicted)
         # The last token of a prompt is computed even on a full hit.
         matched = view.prefix_tokens(request)
         compute_s = self._trust.share * matched
@@ -206,31 +201,32 @@ class Marginal:
         compute_s *= view.prefill_s_per_token
         wait_s = view.queue_s + compute_s
         tpot_s = view.tpot_s + self._slope_s
-        latency_s = tpot_s * tokens
+        latency_s = tpot_s * length.tokens
         latency_s += wait_s
-        known = (request, view.now_s, predicted, tokens, length_variance)
-        return _Plan(*known, compute_s, wait_s, tpot_s, latency_s, matched)
+        return _Plan(request, view.now_s, predicted, length, compute_s, wait_s, tpot_s, latency_s, matched)
 
     def _chances(self, plan: _Plan, left_s: float) -> Floats:
         """P, per instance."""
         if left_s <= 0:
             return np.zeros(len(plan.latency_s))
-        deviation = plan.tpot_s * plan.tokens
+        deviation = plan.tpot_s * plan.length.tokens
         deviation /= plan.latency_s
         deviation *= deviation
-        deviation *= plan.length_variance
+        deviation *= plan.length.variance
         deviation += self._errors.variance
         np.sqrt(deviation, out=deviation)
         z = np.log(plan.latency_s)
         z += self._errors.bias
         np.subtract(log(left_s), z, out=z)
         z /= deviation
-        return chances(z)
+        return self._lengths.shapes.below(plan.length.row, z)
 
     def _look(self, view: ClusterView) -> None:
         """See whether there is anything new about the requests in flight."""
         if len(self._slope_s) != len(view):
             self._slope_s, self._to_decode = view.static.batch_slope_s(), np.zeros(len(view))
+            alone_s = view.static.nominal_tpot_s - REFERENCE_SEQUENCES * self._slope_s
+            self._price_per_tpot = self.price / np.maximum(alone_s, 0.25 * view.static.nominal_tpot_s)
             self._errors.grow(len(view))
             self._trust.grow(len(view))
             self._costs.clear(len(view))
@@ -245,21 +241,26 @@ class Marginal:
         if len(self._sent) > 2 * len(ids) + 1000:
             # Nobody tells of those that failed or were refused.
             self._sent = {request_id: sent for request_id, sent in zip(ids, known, strict=True) if sent is not _UNKNOWN}
-        here, n = seen.instance, len(view)
-        lengthening = np.array([sent.tokens / sent.predicted_tokens for sent in known])
-        length_variance = np.array([sent.length_variance for sent in known])
-        to_decode = np.maximum(seen.predicted_tokens * lengthening - seen.generated_tokens, 1.0)
-        elapsed_s = np.maximum(seen.observed_s - seen.dispatched_s, 1e-3)
-        decode_s = to_decode * view.tpot_s[here]
-        waits_s = np.array([sent.wait_s for sent in known])
-        rest_s = decode_s + np.where(seen.generated_tokens > 0, 0.0, np.maximum(waits_s - elapsed_s, 0.0))
-        median_s = elapsed_s + rest_s * np.exp(self._errors.bias[here])
-        variance = self._errors.variance[here] * (rest_s / median_s) ** 2
-        variance += length_variance * (decode_s / median_s) ** 2
-        allowed_s = seen.deadline_s - seen.dispatched_s
-        running = Running(elapsed_s, allowed_s, median_s, np.sqrt(variance) + 0.02)
-        self._costs.reset(n, here, running.in_time())
-        self._to_decode = np.bincount(here, weights=to_decode, minlength=n) / np.maximum(self._costs.count, 1.0)
+        here, n, shapes = seen.instance, len(view), self._lengths.shapes
+        # What a request had generated elsewhere is in the prompt that was sent here.
+        prompts = np.array([sent.request.prompt_tokens for sent in known])
+        generated = np.maximum(seen.generated_tokens - np.maximum(prompts - seen.prompt_tokens, 0), 0.0)
+        tokens = np.array([sent.length.tokens for sent in known])
+        variance = np.array([sent.length.variance for sent in known])
+        to_wait_s = np.array([sent.wait_s for sent in known]) - (seen.observed_s - seen.dispatched_s)
+        decoding = Decoding.of(
+            shapes,
+            generated=generated,
+            log_tokens=np.log(np.where(tokens > 0.0, tokens, seen.predicted_tokens)),
+            deviation=np.sqrt(variance + BLUR * BLUR),
+            rows=np.array([sent.length.row for sent in known], dtype=np.int64),
+            wait_s=np.where(generated > 0.0, 0.0, np.maximum(to_wait_s, 0.0)),
+            pace_s=view.tpot_s[here] * np.exp(self._errors.bias[here]),
+            left_s=seen.deadline_s - seen.observed_s,
+        )
+        self._costs.reset(n, here, decoding.in_time(shapes))
+        to_decode = np.bincount(here, weights=decoding.to_decode(shapes), minlength=n)
+        self._to_decode = to_decode / np.maximum(self._costs.count, 1.0)
 
 
 def _only_harms(in_time: Floats, harm: Floats, displaced: Floats, available: Bools) -> bool:
@@ -275,5 +276,5 @@ def _only_harms(in_time: Floats, harm: Floats, displaced: Floats, available: Boo
     return float(gain[available].max(initial=-inf)) < -_HARMLESS
 
 
-#: What stands for a request that was not routed here: its prediction as it is, with some doubt.
-_UNKNOWN = _Sent(Request(-1, 0.0, 1, 1, 0.0), -1, 0.0, 1.0, 1.0, 0.09, 0.0, 0.0, 0.0)
+#: What stands for a request that was not routed here: its prediction as it is (0 tokens), with some doubt.
+_UNKNOWN = _Sent(Request(-1, 0.0, 0, 1, 0.0), -1, 0.0, 1.0, Length(0.0, 0.09, NORMAL), 0.0, 0.0, 0.0)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import exp, log
+from typing import NamedTuple
+
+from gsim.lateness.shapes import NORMAL, Shapes
+from gsim.routing.length_shapes import LengthShapes
 
 #: A class's line counts as so many requests ...
 _PRIOR = 20.0
 #: ... whose log lengths vary by so much, and err by so much around it.
 _PRIOR_VARIANCE = 0.25
 _PRIOR_ERROR = 0.09
+
+
+class Length(NamedTuple):
+    """What is expected of a request's length."""
+
+    tokens: float
+    """exp of the mean of its logarithm (1 or more)."""
+    variance: float
+    """Of its logarithm."""
+    row: int
+    """How it is distributed: a row of ``Recalibration.shapes``."""
 
 
 @dataclass(slots=True)
@@ -50,26 +65,37 @@ class _Line:
 
 @dataclass
 class Recalibration:
-    """Per task class: the median length of requests of a given prediction, and how far lengths lie from it.
+    """Per task class: the length of requests of a given prediction, and how lengths lie around it.
 
     A regression of log length on log prediction, drawn to the prediction itself while little is known. Where
-    predictions err at random the line is flatter than the diagonal: an unusual prediction is probably an error.
+    predictions err at random the line is flatter than the diagonal: an unusual prediction is probably an error. How
+    lengths lie around the line is another matter (``LengthShapes``).
     """
 
     forget: float = 0.002
     """Weight of a new request once there are many."""
     _lines: dict[str, _Line] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _around: LengthShapes = field(default_factory=LengthShapes, init=False, repr=False, compare=False)
 
-    def length(self, task: str, predicted_tokens: float) -> tuple[float, float]:
-        """Median output tokens (at least 1), and the variance of the log length around it."""
+    @property
+    def shapes(self) -> Shapes:
+        """What the rows of ``Length`` are of."""
+        return self._around.shapes
+
+    def length(self, task: str, predicted_tokens: float) -> Length:
+        """What a prediction means for a request of this class."""
         line = self._lines.get(task)
         if line is None:
-            return predicted_tokens, _PRIOR_ERROR
-        return max(exp(line.at(log(predicted_tokens))), 1.0), line.error
+            return Length(predicted_tokens, _PRIOR_ERROR, NORMAL)
+        x = log(predicted_tokens)
+        around = self._around.of(task, x, line.error)
+        return Length(max(exp(line.at(x) + around.off(x)), 1.0), around.variance, around.row)
 
     def learn(self, task: str, predicted_tokens: float, output_tokens: int) -> None:
         """A request of this class and prediction had so many output tokens."""
         line = self._lines.get(task)
         if line is None:
             line = self._lines[task] = _Line()
-        line.learn(log(predicted_tokens), log(output_tokens), self.forget)
+        x, y = log(predicted_tokens), log(output_tokens)
+        self._around.learn(task, x, y - line.at(x), line.error)
+        line.learn(x, y, self.forget)

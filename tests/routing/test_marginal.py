@@ -15,9 +15,12 @@ from routing_cases import busy_view, idle_view, request
 from benchmarks.counting import calls
 from gsim.core import HOLD, ActiveRequests, ClusterView, Completion, ConfigError, build
 from gsim.lateness.chance import chances
+from gsim.lateness.decoding import Decoding
 from gsim.lateness.delay_costs import DELAYS_S, LONGEST_S, DelayCosts, Running
+from gsim.lateness.shapes import NORMAL, Shapes
 from gsim.routing.cache_trust import CacheTrust
 from gsim.routing.latency_errors import LatencyErrors
+from gsim.routing.length_shapes import BLUR
 from gsim.routing.recalibration import Recalibration
 
 
@@ -116,12 +119,95 @@ def test_lengths_are_recalibrated_by_class():
         lengths.learn("doubled", 2.0 * truth, round(truth))
         lengths.learn("blind", float(rng.lognormal(math.log(200.0), 0.5)), round(truth))
     for predicted in (200.0, 400.0, 900.0):
-        tokens, variance = lengths.length("doubled", predicted)
+        tokens, variance, _ = lengths.length("doubled", predicted)
         assert tokens == pytest.approx(predicted / 2.0, rel=0.1)
         assert variance < 0.02
-    tokens, variance = lengths.length("blind", 600.0)
+    tokens, variance, _ = lengths.length("blind", 600.0)
     assert tokens == pytest.approx(200.0, rel=0.25)
     assert variance == pytest.approx(0.25, rel=0.3)
+
+
+def test_one_prediction_for_all_leaves_the_distribution_that_there_is():
+    """Lengths even between 100 and 500, all predicted to be 300: neither normal nor log-normal, and with an end."""
+    rng = np.random.default_rng(4)
+    lengths = Recalibration()
+    for _ in range(3000):
+        lengths.learn("even", 300.0, int(rng.integers(100, 501)))
+    expected = lengths.length("even", 300.0)
+    deviation = math.sqrt(expected.variance + BLUR**2)
+    below = {n: (math.log(n) - math.log(expected.tokens)) / deviation for n in (50, 200, 300, 400, 560)}
+    found = {n: float(lengths.shapes.below(expected.row, np.array([z]))[0]) for n, z in below.items()}
+    assert found == pytest.approx({50: 0.0, 200: 0.25, 300: 0.5, 400: 0.75, 560: 1.0}, abs=0.1)
+    for generated in (150, 300, 400):
+        z = np.array([(math.log(generated) - math.log(expected.tokens)) / deviation])
+        total = expected.tokens * lengths.shapes.mean_above(np.array([expected.row]), z, np.array([deviation]))[0]
+        assert total == pytest.approx((generated + 500) / 2, rel=0.07), "half way to the end"
+
+
+def test_long_predictions_have_a_shape_of_their_own():
+    """Lengths end at 500 and predictions do not: who is predicted beyond it ends there all the same."""
+    rng = np.random.default_rng(6)
+    lengths = Recalibration()
+    for _ in range(4000):
+        length = int(rng.integers(100, 501))
+        lengths.learn("cut", length * float(np.exp(0.3 * rng.standard_normal())), length)
+    long, short = lengths.length("cut", 650.0), lengths.length("cut", 150.0)
+    assert long.row != short.row
+    assert long.variance < short.variance
+    over = (math.log(560) - math.log(long.tokens)) / math.sqrt(long.variance + BLUR**2)
+    assert lengths.shapes.below(long.row, np.array([over]))[0] > 0.93
+
+
+def test_few_requests_of_a_class_are_taken_for_normal():
+    lengths = Recalibration()
+    for _ in range(40):
+        lengths.learn("new", 300.0, 200)
+    assert lengths.length("new", 300.0).row == NORMAL
+
+
+@given(st.floats(-3.9, 3.9), st.floats(0.1, 0.6))
+def test_shapes_that_are_set_to_the_normal_one_are_like_it(z, deviation):
+    shapes = Shapes()
+    row = shapes.add(1)
+    shapes.set(row, shapes.shares[NORMAL].copy(), deviation)
+    assert shapes.below(row, np.array([z]))[0] == pytest.approx(normal(z), abs=1e-3)
+    if z < 2.5:
+        both = shapes.mean_above(np.array([NORMAL, row]), np.array([z, z]), np.full(2, deviation))
+        assert both[1] == pytest.approx(both[0], rel=0.03)
+
+
+def test_chances_in_flight_are_those_of_the_tokens_left():
+    """The long way: of many lengths of the shape, those longer than what is there, and how many end in time."""
+    rng = np.random.default_rng(8)
+    shapes = Shapes()
+    lengths = np.exp(math.log(300.0) + 0.3 * rng.standard_normal(200_000))
+    generated = np.array([0.0, 150.0, 320.0])
+    some = Decoding.of(
+        shapes,
+        generated=generated,
+        log_tokens=np.full(3, math.log(300.0)),
+        deviation=np.full(3, 0.3),
+        rows=np.full(3, NORMAL),
+        wait_s=np.array([0.5, 0.0, 0.0]),
+        pace_s=np.full(3, 0.01),
+        left_s=np.array([4.0, 1.5, 0.8]),
+    )
+    in_time, to_decode = some.in_time(shapes), some.to_decode(shapes)
+    for j, so_far in enumerate(generated.tolist()):
+        left = lengths[lengths > so_far] - so_far
+        assert to_decode[j] == pytest.approx(left.mean(), rel=0.03)
+        for k, delay_s in enumerate(DELAYS_S.tolist()):
+            allowed = float(some.left_s[j] - some.wait_s[j]) - delay_s
+            assert in_time[j, k] == pytest.approx((left * 0.01 <= max(allowed, 0.0)).mean(), abs=0.01)
+
+
+def test_who_has_outlived_all_of_its_kind_is_not_about_to_end():
+    shapes = Shapes()
+    fields = {"log_tokens": np.log([100.0]), "deviation": np.array([0.1]), "rows": np.array([NORMAL])}
+    fields |= {"wait_s": np.zeros(1), "pace_s": np.full(1, 0.01), "left_s": np.full(1, 1.0)}
+    some = Decoding.of(shapes, generated=np.array([1000.0]), **fields)
+    assert some.to_decode(shapes)[0] > 30.0
+    assert some.in_time(shapes)[0, 0] > 0.5
 
 
 def test_latency_errors_are_learned_per_instance():
@@ -202,21 +288,15 @@ def test_the_lost_wait_while_they_would_harm_others_and_no_longer_than_they_must
     assert build("router", "marginal", hold_s=60.0).route(late, view) in (0, 1)
 
 
-def test_time_is_dearer_the_more_are_expected_to_miss():
-    """On the fastest instance others would be made late; a router that has seen many miss spares them, one that has
-    not does not."""
-
-    def chosen_after(hopeless: int):
+def test_a_higher_price_spares_those_whom_a_low_one_makes_late():
+    def chosen_at(price: float):
         view = idle_view(4)
         tight = in_flight(view, 3, 8, allowed_s=3.5, to_decode=200)
         view.observed = lambda: tight
-        router = build("router", "marginal", price=0.0, scarcity=80.0, prefill_price=0.0)
-        for k in range(hopeless):
-            router.route(request(k, arrival_s=view.now_s, slo_s=0.1), view)
-        return router.route(request(999, arrival_s=view.now_s, slo_s=20.0), view)
+        return chosen(view, price=price, prefill_price=0.0)
 
-    assert chosen_after(0) == 3
-    assert chosen_after(60) == 2
+    assert chosen_at(0.0) == 3
+    assert chosen_at(8.0) == 2
 
 
 def test_what_it_was_not_told_of_is_forgotten():
@@ -241,7 +321,7 @@ def test_a_completion_of_a_request_that_others_moved_teaches_nothing():
     assert router._lengths.length("default", 100.0)[0] == 100.0
 
 
-@pytest.mark.parametrize("field", ["price", "scarcity", "prefill_price", "haste", "hold_s"])
+@pytest.mark.parametrize("field", ["price", "prefill_price", "haste", "hold_s"])
 def test_fields_are_checked(field):
     with pytest.raises(ConfigError, match=rf"router\.{field} must be 0 or more, not -1"):
         build("router", "marginal", **{field: -1.0})

@@ -8,7 +8,7 @@ import pytest
 from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.core import ConfigError
 from gsim.run.settings import Settings
-from gsim.study.questions.who_should_act import WhoShouldAct, _measured, effects, means, notes, starved
+from gsim.study.questions.who_should_act import WhoShouldAct, _measured, beside, effects, means, notes, starved
 from gsim.study.questions.who_should_act_figure import figure
 
 
@@ -54,6 +54,18 @@ def test_what_is_left_is_told_beside_the_best_of_the_others():
     assert "edf +10.0 (+10.0 to +10.0), left +2.0" in said
     assert [line.partition(":")[0] for line in starved(runs())] == ["fcfs", "edf"]
     assert means(runs())["attainment"].tolist() == pytest.approx([0.601, 0.701, 0.901, 0.921])
+
+
+def test_an_option_is_also_told_beside_every_choice_of_the_others():
+    table = beside(runs())
+    assert table[["layer", "option", "router", "policy"]].fillna("").to_numpy().tolist() == [
+        ["policy", "edf", "a", ""],
+        ["router", "b", "", "fcfs"],
+        ["router", "b", "", "edf"],
+        ["policy", "edf", "b", ""],
+    ]
+    assert table["gain"].tolist() == pytest.approx([0.10, 0.30, 0.22, 0.02])
+    assert table["attainment"].tolist() == pytest.approx([0.701, 0.901, 0.921, 0.921])
 
 
 def test_the_figure_has_a_panel_per_load_and_two_bars_per_option():

@@ -82,9 +82,8 @@ class WhoShouldAct:
         )
         table = effects(runs)
         told = [*notes(table), *starved(runs)]
-        return Findings(
-            {"layers": table, "choices": means(runs), "runs": runs}, {"who_should_act": figure(table)}, told
-        )
+        tables = {"layers": table, "beside": beside(runs), "choices": means(runs), "runs": runs}
+        return Findings(tables, {"who_should_act": figure(table)}, told)
 
     def _work(self, settings: Settings, seeds: tuple[int, ...]) -> Iterator[_Run]:
         for load, changes in self._loads():
@@ -166,6 +165,28 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
                     mine, others = (_with(among, i, what) for what in (option, base[i]))
                     row |= _told(name, paired_difference(shares[mine], shares[others]))
                 rows.append({**row, "best_choice": " + ".join(best), "best_attainment": float(shares[best].mean())})
+    return pd.DataFrame(rows)
+
+
+def beside(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per load, option and choice of the other layers: what it brings there against the first of its layer.
+
+    In shares of requests, paired over the seeds; ``attainment`` is what is reached with it.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for load, here in runs.groupby("load", sort=False):
+        shares = _shares(here)
+        base = next(iter(shares))
+        for choice, own in shares.items():
+            for i, layer in enumerate(LAYERS):
+                if choice[i] == base[i]:
+                    continue
+                others = {name: choice[k] for k, name in enumerate(LAYERS) if k != i}
+                row: dict[str, Any] = {"load": load, "layer": layer, "option": choice[i], **others}
+                gain = paired_difference(own, shares[_with(choice, i, base[i])])
+                rows.append({**row, "attainment": float(own.mean()), **_told("gain", gain)})
     return pd.DataFrame(rows)
 
 
