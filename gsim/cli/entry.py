@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _say_anything()
     try:
+        _check_text(words)
         with stopping():
             status = run_command(words)
         sys.stdout.flush()
@@ -64,8 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _check_text(words: Sequence[str]) -> None:
+    """Raises ``ConfigError`` for what is no text: it could be written into no file."""
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise ConfigError(
+                f"{word!a} is no text in this system's encoding ({sys.getfilesystemencoding()}); "
+                "with LC_ALL=C.UTF-8 it may be one"
+            )
+
+
 def _say_anything() -> None:
-    """What a terminal's or a file's encoding has no letter for is printed as a question mark, not as a traceback."""
+    """What a terminal's or a file's encoding has no letter for is printed as a question mark, not as a traceback.
+
+    What whoever started this has closed says nothing; else the next file that is opened would take its place.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

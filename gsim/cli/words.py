@@ -17,7 +17,8 @@ from gsim.core import ConfigError, registry
 from gsim.run.options import RUN_GROUPS, options
 
 _WORD = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
-_PLAIN = re.compile(r"[A-Za-z_]\w*")
+#: What Hydra's grammar takes for a word: letters of one alphabet alone.
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: What is in Hydra's own syntax already: quotes, lists, mappings, functions, nothing.
 _SYNTAX = re.compile(r"""(["'\[{].*|[a-z_]+\(.*\)|null|\?\?\?|)""", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?\d[\d_]*(\.\d*)?")

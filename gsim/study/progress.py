@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -17,8 +18,11 @@ _POLL_S = 0.25
 
 
 def say(text: str) -> None:
-    """One line of talk (standard error)."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """One line of talk (standard error); where that cannot be written, nobody listens, and work goes on."""
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
 
 
 def clock(seconds: float) -> str:

@@ -180,6 +180,14 @@ def test_what_an_experiment_interpolates_is_read(tmp_path):
     assert read_experiment(tmp_path / "plain.yaml", set()).question.startswith("${name}")
 
 
+def test_what_is_no_text_is_refused_at_once(capsys):
+    assert main(["router=random", "name=a\udcff", *SMALL]) == 1
+    assert "'name=a\\udcff' is no text in this system's encoding" in capsys.readouterr().err
+    assert not Path("results").exists()
+    assert main(["router=random", "name=größe", *SMALL]) == 0
+    assert Path("results/größe/results.csv").exists()
+
+
 def test_a_pipe_among_ones_own_files_is_not_waited_for(capsys):
     for place in ("extensions/pipe.py", "experiments/pipe.yaml"):
         Path(place).parent.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -207,6 +208,27 @@ def test_a_reader_that_stops_reading_loses_nothing(tmp_path: Path) -> None:
         assert command.stderr is not None
         assert "Traceback" not in command.stderr.read()
     assert "provenance.json" in _names(tmp_path / "results" / "headed")
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "0 1 2"])
+def test_what_is_closed_is_not_written_to(tmp_path: Path, closed: str) -> None:
+    words = ["name=deaf", "router=random,round_robin", *SMALL]
+    command = shlex.join([sys.executable, "-m", "gsim", *words])
+    shell = f"exec {command} {' '.join(f'{number}>&-' for number in closed.split())}"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "GSIM_PURE": "1"}
+    done = subprocess.run(["sh", "-c", shell], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "provenance.json" in _names(tmp_path / "results" / "deaf")
+
+
+def test_a_full_standard_error_stops_nothing(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    words = [sys.executable, "-m", "gsim", "name=mute", "router=random", *SMALL]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "GSIM_PURE": "1"}
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run(words, env=env, stdout=subprocess.DEVNULL, stderr=full, check=False).returncode == 0
+    assert "provenance.json" in _names(tmp_path / "results" / "mute")
 
 
 def test_a_terminal_without_the_letters_gets_question_marks(tmp_path: Path) -> None:
