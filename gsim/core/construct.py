@@ -23,6 +23,8 @@ FloatOrInf = Annotated[float, _INFINITE]
 """
 
 #: How messages call the simple types of fields.
+#: Arrays compute with 64 bits.
+_MOST = 2**63 - 1
 SAID = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -77,6 +79,8 @@ def check_simple(hint: Any, value: Any, where: str) -> None:
         fits = number and math.isfinite(value) and value == int(value)
     if not fits:
         raise ConfigError(f"{where} must be {SAID[kind]}, not {value!r}")
+    if kind is int and abs(value) > _MOST:
+        raise ConfigError(f"{where} must be from -{_MOST} to {_MOST}, not {value:.3g}")
 
 
 def check_names(arguments: tuple[Any, ...], value: Mapping[Any, Any], where: str) -> None:

@@ -18,6 +18,8 @@ from gsim.core.errors import ConfigError
 
 _WHERE = "engine.speculation"
 _EAGLE_SHARE: Final = 0.1
+#: More are proposed by nobody, and each has its place in tables.
+_MOST_TOKENS: Final = 1024
 #: Where chances are given per task class: that of the others.
 OTHER: Final = "other"
 
@@ -42,8 +44,8 @@ class SpeculationConfig:
 
     def __post_init__(self) -> None:
         k = self.num_speculative_tokens
-        if k < 0:
-            raise ConfigError(f"{_WHERE}.num_speculative_tokens must be 0 (off) or more, not {k}")
+        if not 0 <= k <= _MOST_TOKENS:
+            raise ConfigError(f"{_WHERE}.num_speculative_tokens must be from 0 (off) to {_MOST_TOKENS}, not {k}")
         if k == 0:
             said = {"acceptance": self.acceptance is not None, "curve": bool(self.curve)}
             said |= {"draft_share": self.draft_share != _EAGLE_SHARE, "draft_s": self.draft_s != 0.0}

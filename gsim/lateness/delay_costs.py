@@ -101,8 +101,9 @@ class DelayCosts:
         """The expected number that is made late on every instance, delayed by so many seconds each."""
         place = np.sqrt(delay_s)
         place *= 1.0 / _STEP
+        # Before it is a whole number: a delay without end is none.
+        np.minimum(place, POINTS - 2, out=place)
         below = place.astype(np.intp)
-        np.minimum(below, POINTS - 2, out=below)
         over_s = np.minimum(delay_s, LONGEST_S)
         over_s -= DELAYS_S.take(below)
         over_s *= _PER_SECOND.take(below)

@@ -14,6 +14,9 @@ from gsim.core.view import Floats, Ints
 from gsim.migration.limits import check_limits
 from gsim.migration.slots import Slots
 
+#: More than a horizon needs; each is a column of the outlook.
+_MOST_STEPS = 10_000
+
 
 @register("rectifier", "star")
 @dataclass
@@ -62,8 +65,8 @@ class Star:
         check_limits(self)
         if not 0 < self.horizon_s < float("inf"):
             raise ConfigError(f"rectifier.horizon_s must be a finite number greater than 0, not {self.horizon_s}")
-        if self.steps < 0:
-            raise ConfigError(f"rectifier.steps must be 0 or more, not {self.steps}")
+        if not 0 <= self.steps <= _MOST_STEPS:
+            raise ConfigError(f"rectifier.steps must be from 0 to {_MOST_STEPS}, not {self.steps}")
         if not 0 < self.decay <= 1:
             raise ConfigError(f"rectifier.decay must be in (0, 1], not {self.decay}")
         for name in ("threshold", "least_gain", "amortise"):

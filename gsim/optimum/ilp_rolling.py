@@ -11,6 +11,9 @@ import numpy as np
 from gsim.core import HOLD, ClusterView, ConfigError, Decision, Request, register
 from gsim.core.view import Floats, Ints
 
+#: More than any horizon needs; each is a row of the program.
+_MOST_CHECKPOINTS = 10_000
+
 
 @dataclass(frozen=True)
 class _Items:
@@ -57,6 +60,8 @@ class IlpRolling:
         for name, least in (("window", 0), ("candidates", 1), ("checkpoints", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"router.{name} must be {least} or more, not {getattr(self, name)}")
+        if self.checkpoints > _MOST_CHECKPOINTS:
+            raise ConfigError(f"router.checkpoints must be from 1 to {_MOST_CHECKPOINTS}, not {self.checkpoints}")
         if not 0.0 < self.fill <= 1.0:
             raise ConfigError(f"router.fill must be in (0, 1], not {self.fill}")
         if not 0.0 <= self.haste < 1.0:

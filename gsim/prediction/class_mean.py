@@ -10,6 +10,7 @@ import numpy as np
 from gsim.core import ConfigError, Request, register
 from gsim.core.view import Floats
 from gsim.prediction.length_window import LengthWindow
+from gsim.prediction.options import MOST_TOKENS
 from gsim.prediction.overrun import overrun, overrun_all
 from gsim.prediction.spread import certain
 
@@ -36,8 +37,8 @@ class ClassMean:
     _windows: dict[str, LengthWindow] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.prior_tokens < float("inf"):
-            raise ConfigError(f"predictor.prior_tokens must be 1 or more, not {self.prior_tokens}")
+        if not 1 <= self.prior_tokens <= MOST_TOKENS:
+            raise ConfigError(f"predictor.prior_tokens must be from 1 to {MOST_TOKENS}, not {self.prior_tokens}")
         if not 0 < self.prior_weight < float("inf"):
             raise ConfigError(f"predictor.prior_weight must be greater than 0, not {self.prior_weight}")
 

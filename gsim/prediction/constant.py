@@ -9,6 +9,7 @@ import numpy as np
 
 from gsim.core import ConfigError, Request, register
 from gsim.core.view import Floats
+from gsim.prediction.options import MOST_TOKENS
 from gsim.prediction.overrun import overrun, overrun_all
 
 
@@ -21,8 +22,8 @@ class Constant:
     """The predicted total."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.tokens < float("inf"):
-            raise ConfigError(f"predictor.tokens must be 1 or more, not {self.tokens}")
+        if not 1 <= self.tokens <= MOST_TOKENS:
+            raise ConfigError(f"predictor.tokens must be from 1 to {MOST_TOKENS}, not {self.tokens}")
 
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
         """The constant, or a quarter beyond what was generated once that is more."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gsim.core import ConfigError, Request, register
 from gsim.prediction.length_window import LengthWindow
+from gsim.prediction.options import MOST_TOKENS
 from gsim.prediction.overrun import overrun
 from gsim.prediction.spread import certain
 
@@ -37,8 +38,8 @@ class History:
         for name in ("window", "min_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"predictor.{name} must be 1 or more, not {getattr(self, name)}")
-        if not 1 <= self.prior_tokens < float("inf"):
-            raise ConfigError(f"predictor.prior_tokens must be 1 or more, not {self.prior_tokens}")
+        if not 1 <= self.prior_tokens <= MOST_TOKENS:
+            raise ConfigError(f"predictor.prior_tokens must be from 1 to {MOST_TOKENS}, not {self.prior_tokens}")
 
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
         """The quantile of the narrowest bucket that knows enough."""

@@ -10,6 +10,7 @@ import numpy as np
 from gsim.core import ConfigError, Request, register
 from gsim.core.view import Floats
 from gsim.prediction.draws import Draws
+from gsim.prediction.options import MOST_TOKENS
 from gsim.prediction.overrun import overrun, overrun_all
 
 
@@ -25,9 +26,9 @@ class UniformRandom:
     _draws: Draws = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.low_tokens <= self.high_tokens < float("inf"):
+        if not 1 <= self.low_tokens <= self.high_tokens <= MOST_TOKENS:
             raise ConfigError(
-                f"predictor.low_tokens and high_tokens must satisfy 1 <= low <= high, "
+                f"predictor.low_tokens and high_tokens must satisfy 1 <= low <= high <= {MOST_TOKENS}, "
                 f"not {self.low_tokens} and {self.high_tokens}"
             )
         self.seed(np.random.default_rng(0))

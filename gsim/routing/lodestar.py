@@ -16,6 +16,8 @@ from gsim.routing.small_network import SmallNetwork
 Reward = Literal["ttft", "e2e"]
 _FEATURES = 9
 _BATCH = 32
+#: What its arrays have room for.
+_WIDEST, _LONGEST = 4096, 1_000_000
 
 
 class _Snapshot(NamedTuple):
@@ -71,6 +73,9 @@ class Lodestar(Drawing):
         if self.reward not in get_args(Reward):
             allowed = ", ".join(get_args(Reward))
             raise ConfigError(f"router.reward '{self.reward}' is unknown; allowed: {allowed}")
+        for name, most in (("hidden", _WIDEST), ("memory", _LONGEST)):
+            if getattr(self, name) > most:
+                raise ConfigError(f"router.{name} must be from 1 to {most}, not {getattr(self, name)}")
         for name in ("hidden", "memory", "train_every", "warm"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"router.{name} must be 1 or more, not {getattr(self, name)}")

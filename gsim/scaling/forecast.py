@@ -14,6 +14,9 @@ from gsim.core.view import Floats
 from gsim.scaling.allocation import cheapest_counts
 from gsim.scaling.variants import Variant, check_limits, check_room, least_counts, towards, variants_of
 
+#: Of a day there are a million bins then.
+_NARROWEST_S = 0.1
+
 
 @register("scaler", "forecast")
 @dataclass
@@ -59,6 +62,8 @@ class Forecast:
         for name in ("bin_s", "utilisation"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"scaler.{name} must be greater than 0, not {getattr(self, name)}")
+        if self.bin_s < _NARROWEST_S:
+            raise ConfigError(f"scaler.bin_s must be {_NARROWEST_S:g} or more, not {self.bin_s:g}: each bin is kept")
         for name in ("smoothing", "trend"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ConfigError(f"scaler.{name} must be in (0, 1], not {getattr(self, name)}")

@@ -14,6 +14,9 @@ from gsim.scaling.allocation import cheapest_counts
 from gsim.scaling.load_seen import Asked, LoadClass, LoadSeen
 from gsim.scaling.variants import Variant, check_limits, check_room, least_counts, towards, variants_of
 
+#: Each is a row of the program.
+_MOST_SLICES = 1000
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -68,8 +71,8 @@ class Melange:
 
     def __post_init__(self) -> None:
         check_limits("melange", self.min_instances, self.max_instances, self.interval_s)
-        if self.slices < 1:
-            raise ConfigError(f"scaler.slices must be 1 or more, not {self.slices}")
+        if not 1 <= self.slices <= _MOST_SLICES:
+            raise ConfigError(f"scaler.slices must be from 1 to {_MOST_SLICES}, not {self.slices}")
         for name in ("utilisation", "window_s"):
             if not getattr(self, name) > 0.0:
                 raise ConfigError(f"scaler.{name} must be greater than 0, not {getattr(self, name)}")

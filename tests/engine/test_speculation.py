@@ -219,7 +219,7 @@ def test_who_cannot_speculate_says_so():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_speculative_tokens": -1}, r"num_speculative_tokens must be 0 \(off\) or more, not -1"),
+        ({"num_speculative_tokens": -1}, r"num_speculative_tokens must be from 0 \(off\) to 1024, not -1"),
         ({"num_speculative_tokens": 0}, "acceptance says nothing while num_speculative_tokens is 0"),
         ({"acceptance": 1.2}, r"acceptance must be a number in \[0, 1\], not 1.2"),
         ({"acceptance": float("nan")}, r"acceptance must be a number in \[0, 1\], not nan"),

@@ -346,7 +346,7 @@ def test_star_spares_whom_it_must(pool, requests):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"steps": -1}, "rectifier.steps must be 0 or more, not -1"),
+        ({"steps": -1}, "rectifier.steps must be from 0 to 10000, not -1"),
         ({"decay": 0.0}, r"rectifier.decay must be in \(0, 1\], not 0.0"),
         ({"horizon_s": 0.0}, "rectifier.horizon_s must be a finite number greater than 0, not 0.0"),
         ({"threshold": -0.1}, "rectifier.threshold must be 0 or more, not -0.1"),

@@ -84,6 +84,16 @@ def test_a_longer_delay_makes_no_fewer_late(seed):
     assert all((later >= earlier - 1e-12).all() for earlier, later in pairwise(found))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_delay_without_end_makes_late_whom_the_longest_one_makes_late():
+    costs = DelayCosts()
+    costs.clear(1)
+    costs.add(0, left_s=5.0, median_s=2.0, deviation=0.3)
+    longest = costs.of(np.array([LONGEST_S]))
+    for delay_s in (1e30, 1e308, np.inf):
+        assert costs.of(np.array([delay_s])) == pytest.approx(longest), delay_s
+
+
 def test_who_is_late_already_loses_nothing():
     late = Running(np.full(3, 7.0), np.full(3, 6.0), np.full(3, 9.0), np.full(3, 0.3))
     costs = DelayCosts()

@@ -92,6 +92,49 @@ def test_a_number_is_finite(group: str, fields: dict[str, Any], said: str) -> No
         Choice.read(group, fields).build()
 
 
+@pytest.mark.parametrize(
+    ("group", "fields", "said"),
+    [
+        (
+            "router",
+            {"name": "edf", "max_in_flight": 2**70},
+            "router.max_in_flight must be from -9223372036854775807 to",
+        ),
+        ("router", {"name": "lodestar", "memory": 10**9}, "router.memory must be from 1 to 1000000, not 1000000000"),
+        ("router", {"name": "lodestar", "hidden": 10**9}, "router.hidden must be from 1 to 4096"),
+        ("router", {"name": "ilp_rolling", "checkpoints": 10**9}, "router.checkpoints must be from 1 to 10000"),
+        ("rectifier", {"name": "risk_monitor", "max_inflight": 2**63}, "rectifier.max_inflight must be from -9"),
+        ("rectifier", {"name": "star", "steps": 10**9}, "rectifier.steps must be from 0 to 10000, not 1000000000"),
+        ("scaler", {"name": "melange", "slices": 10**6}, "scaler.slices must be from 1 to 1000, not 1000000"),
+        ("scaler", {"name": "forecast", "bin_s": 1e-9}, "scaler.bin_s must be 0.1 or more, not 1e-09"),
+        (
+            "predictor",
+            {"name": "constant", "tokens": 1e308},
+            r"predictor.tokens must be from 1 to 1000000000, not 1e\+308",
+        ),
+        (
+            "predictor",
+            {"name": "history", "prior_tokens": 1e308},
+            "predictor.prior_tokens must be from 1 to 1000000000",
+        ),
+        (
+            "predictor",
+            {"name": "class_median", "prior_tokens": 1e308},
+            "predictor.prior_tokens must be from 1 to 10000",
+        ),
+        ("predictor", {"name": "uniform_random", "high_tokens": 1e308}, "1 <= low <= high <= 1000000000"),
+        (
+            "engine",
+            {"name": "stepwise", "speculation": {"num_speculative_tokens": 10**9, "acceptance": 0.5}},
+            "to 1024",
+        ),
+    ],
+)
+def test_a_size_that_no_memory_holds_is_refused_before_the_run(group: str, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Choice.read(group, fields).build()
+
+
 def test_a_studys_numbers_are_finite() -> None:
     with pytest.raises(ConfigError, match=r"study.rates_per_s\[1\] must be a finite number"):
         options_of(lookup("study", "regret").config, {"rates_per_s": [10.0, math.inf]})

@@ -275,7 +275,7 @@ def test_feasible_supply_waits_before_it_shrinks():
         ),
         ("wva", {"kv_spare": 0.9}, "scaler.kv_spare must be above 0 and below kv_threshold (0.8), not 0.9"),
         ("forecast", {"season_s": 60.0}, "scaler.season_s must be at least two bins of 60.0 s, not 60.0"),
-        ("melange", {"slices": 0}, "scaler.slices must be 1 or more, not 0"),
+        ("melange", {"slices": 0}, "scaler.slices must be from 1 to 1000, not 0"),
         ("feasible_supply", {"slack": 0.0}, "scaler.slack must be greater than 0, not 0.0"),
     ],
 )
