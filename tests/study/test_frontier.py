@@ -96,6 +96,20 @@ def test_who_is_at_the_front_is_told_from_paired_differences():
     assert figure(table).axes
 
 
+def test_one_seed_says_who_is_how_far_behind_and_not_who_is_ahead():
+    one = runs().query("seed == 0")
+    table = compared(one)
+    assert table.set_index(["case", "policy"])["at_the_front"].dropna().to_dict() == {
+        ("easy", "a"): True,
+        ("hard", "b"): True,
+    }
+    said = notes(table)
+    assert said[0] == "b: 0.5 points behind the best on average, 1.0 at most"
+    assert said[-1] == "who is ahead cannot be said: one seed has no interval; three or more do"
+    assert losses(pairs(one, "a"), "a") == []
+    assert figure(table).axes
+
+
 def test_the_first_is_set_against_each_of_the_others():
     against = pairs(runs(), "a")
     assert list(zip(against["case"], against["policy"], strict=True)) == [
@@ -124,7 +138,7 @@ def test_classes_are_told_where_they_are():
     ("fields", "said"),
     [
         ({"policies": ("fastest", "psychic")}, "policies: 'psychic' is unknown"),
-        ({"cases": ("on the moon",)}, "cases: 'on the moon' is unknown"),
+        ({"cases": ("on the moon",)}, "cases: 'on the moon' is unknown; allowed: \"40 agents\", "),
         ({"policies": ("fastest",)}, "policies must be two or more"),
     ],
 )

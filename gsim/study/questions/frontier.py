@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from gsim.core import ConfigError, register
 from gsim.metrics import paired_difference, share_interval
 from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
-from gsim.study.questions.frontier_cases import CASES, changed, check_policies, with_policy_named
+from gsim.study.questions.frontier_cases import CASES, changed, check_policies, in_quotes, with_policy_named
 from gsim.study.run_numbers import OF_CLASS, RunNumbers
 from gsim.study.study import Context, Findings
 
@@ -58,7 +59,7 @@ class Frontier:
         check_policies(self.policies)
         unknown = [name for name in self.cases if name not in CASES]
         if unknown:
-            raise ConfigError(f"cases: '{unknown[0]}' is unknown; allowed: {', '.join(CASES)}")
+            raise ConfigError(f"cases: '{unknown[0]}' is unknown; allowed: {in_quotes(CASES)}")
         if len(self.policies) < 2:
             raise ConfigError(f"policies must be two or more to compare, not {list(self.policies)}")
 
@@ -92,7 +93,8 @@ def _measured(load: _Load) -> list[dict[str, Any]]:
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per case and policy: means over the seeds, and the paired distance to the best policy of the case.
 
-    ``behind`` is in shares of requests; ``at_the_front``: the interval of the distance holds 0, or it is the best.
+    ``behind`` is in shares of requests; ``at_the_front``: the interval of the distance holds 0, or it is the best
+    (missing for all but the best where there is one seed, which has no interval).
     """
     import pandas as pd
 
@@ -109,11 +111,11 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
                 {"case": case, "policy": policy, "attainment": interval.mean}
                 | {"attainment_low": interval.low, "attainment_high": interval.high}
                 | {"behind": behind.mean, "behind_low": behind.low, "behind_high": behind.high}
-                | {"at_the_front": policy == best or not behind.low > 0.0}
+                | {"at_the_front": policy == best or (None if math.isnan(behind.low) else behind.low <= 0.0)}
                 | {str(name): float(value) for name, value in means.items()}
                 | {"longest_e2e_s": float(own["longest_e2e_s"].max())}
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"at_the_front": "boolean"})
 
 
 def pairs(runs: pd.DataFrame, first: str) -> pd.DataFrame:
@@ -136,6 +138,8 @@ def pairs(runs: pd.DataFrame, first: str) -> pd.DataFrame:
 
 def losses(against: pd.DataFrame, first: str) -> list[str]:
     """Where ``first`` has less in time than another one, beyond the paired interval; a line per case."""
+    if against["ahead_high"].isna().all():
+        return []  # one seed has no interval
     said = []
     for case, here in against[against["ahead_high"] < 0.0].groupby("case", sort=False):
         told = [
@@ -174,6 +178,14 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
 def notes(table: pd.DataFrame) -> list[str]:
     """Who is at the front how often, who never is, and where the first is not."""
     order = ranking(table)
+    if table["at_the_front"].isna().any():
+        return [
+            *(
+                f"{policy}: {100 * row['mean']:.1f} points behind the best on average, {100 * row['most']:.1f} at most"
+                for policy, row in order.iterrows()
+            ),
+            "who is ahead cannot be said: one seed has no interval; three or more do",
+        ]
     cases = table["case"].nunique()
     said = [
         f"{policy}: at the front in {int(row['front'])} of {cases} cases, {100 * row['mean']:.1f} points behind on "
@@ -201,7 +213,9 @@ def figure(table: pd.DataFrame) -> Figure:
     order = [str(policy) for policy in ranking(table).index]
     cases = list(dict.fromkeys(table["case"]))
     behind = 100.0 * table.pivot(index="policy", columns="case", values="behind").loc[order, cases].to_numpy()
-    front = table.pivot(index="policy", columns="case", values="at_the_front").loc[order, cases].to_numpy()
+    front = (
+        table.pivot(index="policy", columns="case", values="at_the_front").loc[order, cases].fillna(False).to_numpy()
+    )
     with house_style():
         drawn, (axis,) = new_figure(width=1.6 + 0.42 * len(cases), height=1.7 + 0.24 * len(order))
         axis.imshow(np.minimum(behind, _DARKEST), cmap="Greys", vmin=0.0, vmax=1.6 * _DARKEST, aspect="auto")
@@ -212,5 +226,7 @@ def figure(table: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(order)), order, fontsize=7)
         axis.tick_params(length=0)
         axis.grid(visible=False)
-        axis.set_title("Points of attainment behind the best router (bold: not to be told from it)", loc="left")
+        bold = "one seed: no interval" if table["at_the_front"].isna().any() else "bold: not to be told from it"
+        apart = " " if len(cases) > 6 else "\n"
+        axis.set_title(f"Points of attainment behind{apart}the best router{apart}({bold})", loc="left")
     return drawn

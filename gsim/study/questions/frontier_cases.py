@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gsim.core import ConfigError, entries
@@ -99,7 +99,12 @@ def check_policies(names: Sequence[str]) -> None:
     allowed = (*VARIANTS, *entries("router"))
     unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise ConfigError(f"policies: '{unknown[0]}' is unknown; allowed: {', '.join(allowed)}")
+        raise ConfigError(f"policies: '{unknown[0]}' is unknown; allowed: {in_quotes(allowed)}")
+
+
+def in_quotes(names: Iterable[str]) -> str:
+    """Names one after the other; those with a comma or a blank in quotes, as a list on the command line wants them."""
+    return ", ".join(name if name.isidentifier() else f'"{name}"' for name in names)
 
 
 def changed(settings: Settings, changes: Changes) -> Settings:
