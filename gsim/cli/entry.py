@@ -19,7 +19,7 @@ from gsim.cli.compose import compose, hydra_session, plain, register_schema
 from gsim.cli.launch import launch_cells, launch_study, place_rates, results_folder
 from gsim.cli.listing import COMMANDS, group_help, listing, option_help
 from gsim.cli.look import look
-from gsim.cli.words import as_given, close_to, not_fields, unknown_key, unknown_option
+from gsim.cli.words import as_given, close_to, not_a_list, not_fields, unknown_key, unknown_option
 from gsim.core import ConfigError, GsimError
 from gsim.core.errors import MissingFieldError
 from gsim.run.extensions import extension_files, load_those_that_work
@@ -97,7 +97,7 @@ def message_of(error: Exception) -> str:
     """An error in words, with its cause where only that says what is wrong."""
     cause = error.__cause__
     text = str(error)
-    for told in (unknown_key, unknown_option, not_fields):
+    for told in (unknown_key, unknown_option, not_fields, not_a_list):
         said = told(f"{text}\n{cause or ''}")
         if said is not None:
             return said

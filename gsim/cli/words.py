@@ -31,6 +31,8 @@ _NOT_FIELDS = re.compile(
     r"Error merging override ([\w.]+)=(.*)\s+Invalid type assigned: \w+ is not a subclass of (\w+)"
 )
 
+_NOT_A_LIST = re.compile(r"Error merging override ([\w.]+)=(.*)\s+Invalid value assigned: \w+ is not a ListConfig")
+
 
 def as_given(words: Sequence[str]) -> list[str]:
     """The overrides with text in quotes where a field holds text: ``trace.path=données.csv``, ``name=1e3``.
@@ -124,6 +126,15 @@ def not_fields(message: str) -> str | None:
     return (
         f"{found[1]}={found[2]}: it has fields of its own: {', '.join(fields)}; write '{found[1]}={{{fields[0]}: ...}}'"
     )
+
+
+def not_a_list(message: str) -> str | None:
+    """What is said of a single value where a list belongs; None: another error."""
+    found = _NOT_A_LIST.search(message)
+    if found is None:
+        return None
+    inside = found[2] if re.fullmatch(r"[\w.+-]+", found[2]) else f'"{found[2]}"'
+    return f"{found[1]}={found[2]}: it is a list; write '{found[1]}=[{inside}]'"
 
 
 def _nested_fields(key: str, cls: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,9 @@ def groups_of(name: str) -> list[str]:
     found = [group for group in CHECKS if name in entries(group)]
     if not found:
         known = "; ".join(f"{group}: {', '.join(entries(group))}" for group in CHECKS)
-        raise ConfigError(f"check: there is no policy '{name}'. {known}")
+        close = difflib.get_close_matches(name, [known for group in CHECKS for known in entries(group)], 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ConfigError(f"check: there is no policy '{name}'{hint}. {known}")
     return found
 
 

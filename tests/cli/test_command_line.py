@@ -80,6 +80,8 @@ def test_numbers_are_written_as_numbers(tmp_path):
         ),
         (["pool.slots.proces_s=3"], "pool.slots has no field 'proces_s' (did you mean process_s?)"),
         (["engine.host_kv=32"], "engine.host_kv=32: it has fields of its own: size_gb, blocks"),
+        (["study=tune", "fields=hope"], "fields=hope: it is a list; write 'fields=[hope]'"),
+        (["study=frontier", "cases=a crash"], """cases=a crash: it is a list; write 'cases=["a crash"]'"""),
         (["name=../../x"], "a name is a folder inside results"),
         (["name=.."], "a name is a folder inside results"),
         (["hydra.launcher.n_jobs=0", "router=random,fastest"], "n_jobs must be a number of processes"),

@@ -52,8 +52,9 @@ class _Point:
 @register("study", "regret")
 @dataclass(frozen=True)
 class Regret:
-    """Attainment of each policy with true lengths, with lengths that err, and with old telemetry besides; for single
-    requests beside the upper bound and the plan with all knowledge.
+    """Attainment of each policy with true lengths, with lengths that err, and with old telemetry besides.
+
+    Single requests also have the upper bound and the plan with all knowledge.
 
     What estimates of queue and speed cost against the engines' true state is not told apart from deciding online: no
     estimator is shown that state. A closed population has no bound and no plan here (later turns take no room in the
@@ -181,8 +182,9 @@ def figure(table: pd.DataFrame) -> Figure:
 
     loads = list(dict.fromkeys(table["load"]))
     colours = dict(zip(LEVELS, (COLOURS[2], COLOURS[5], COLOURS[1], COLOURS[4], "#DDDDDD"), strict=True))
+    columns = min(3, len(loads))
     with house_style():
-        drawn, axes = new_figure(len(loads), width=2.5, height=2.7, columns=min(3, len(loads)))
+        drawn, axes = new_figure(len(loads), width=2.5, height=2.7, columns=columns)
         for axis, load in zip(axes, loads, strict=True):
             here = table[table["load"] == load]
             floor = [0.0] * len(here)
@@ -198,6 +200,6 @@ def figure(table: pd.DataFrame) -> Figure:
             axis.tick_params(axis="x", rotation=25)
         axes[0].set_ylabel("Requests inside their SLO")
         handles, labels = axes[0].get_legend_handles_labels()
-        drawn.legend(handles[::-1], labels[::-1], loc="outside lower center", frameon=False, ncols=3)
-        drawn.set_figheight(drawn.get_figheight() + 0.6)
+        drawn.legend(handles[::-1], labels[::-1], loc="outside lower center", frameon=False, ncols=columns)
+        drawn.set_figheight(drawn.get_figheight() + 0.2 + 0.2 * -(-len(labels) // columns))
     return drawn

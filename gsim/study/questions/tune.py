@@ -165,7 +165,9 @@ class Tune:
             f"held out, judged once: {test['configured']:.4f} as configured, {test['tuned']:.4f} tuned; the gain of "
             f"{test['gain']:+.4f} ({test['gain_low']:+.4f} to {test['gain_high']:+.4f}) {better}",
             f"overfitting: {train['gain'] - test['gain']:+.4f} of the {train['gain']:+.4f} gained in training is not "
-            "there on what the search has not seen",
+            "there on what the search has not seen"
+            if train["gain"] > test["gain"]
+            else "overfitting: none seen; the gain held out is no smaller than in training",
         ]
 
 
@@ -206,12 +208,15 @@ def _optuna() -> Any:
 
 def figure(trials: pd.DataFrame, judged: pd.DataFrame, metric: str) -> Figure:
     """Left: every trial and the best so far. Right: the gain over the configured fields, in training and held out."""
+    from matplotlib.ticker import MaxNLocator
+
     from gsim.study.figure import COLOURS, house_style, new_figure
 
     with house_style():
         drawn, (search, gains) = new_figure(2, width=3.6, height=2.7, columns=2)
         search.plot(trials["trial"], trials[metric], ".", color="#999999", label="trial")
         search.plot(trials["trial"], trials[metric].cummax(), color=COLOURS[0], label="best so far")
+        search.xaxis.set_major_locator(MaxNLocator(integer=True))
         search.set_xlabel("Trial (0: as configured)")
         search.set_ylabel(f"{metric}, training")
         search.legend(frameon=False, loc="lower right")
