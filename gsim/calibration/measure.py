@@ -124,10 +124,12 @@ class Campaign:
     def summary(self) -> str:
         """What became of the run, in one line."""
         tight = sum(self.tight(point) for point in self.points)
+        never = sum(not self.kept[point] for point in self.points)
         dropped = sum(self.tries.values()) - sum(len(values) for values in self.kept.values())
         return (
-            f"{sum(self.tries.values())} measurements of {len(self.points)} points, {tight} of them tight "
-            f"(95 % interval of the median within {100 * self.options.tight:g} %), {dropped} repeats dropped"
+            f"{sum(self.tries.values())} measurements of {len(self.points)} points ({never} never measured), "
+            f"{tight} of them tight (95 % interval of the median within {100 * self.options.tight:g} %), "
+            f"{dropped} repeats dropped"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gsim.calibration.fit import Fitted, fit_folder, measured_domain, profile_name, region_table
+from gsim.calibration.iterations import PREFILL_TIME
 from gsim.calibration.measure import relative_half_width
 from gsim.calibration.raw import RawStore
 from gsim.core.files import write_whole, written
@@ -57,14 +58,12 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         + f". {_widths_text(fitted)} {tables.continued} grid cells are continued from their neighbours, "
         f"{tables.smoothed} levelled.",
         "",
-        "The API adds "
-        f"{1e3 * fitted.overhead.fixed_s:.2f} ms + {1e6 * fitted.overhead.per_prompt_token_s:.2f} us per prompt token "
-        "to a request (not part of the profile, which is about iterations).",
+        _api_text(fitted),
         "",
         "## Error on what the fit did not see",
         "",
-        "Fitted to every other repeat and judged by the rest; points between the grid's are never fitted at all, and "
-        "to mixed steps only what they take beyond the sum of a chunk and decodes.",
+        "Fitted to every other repeat and judged by the rest. Points between the grid's are never fitted at all; of "
+        "mixed steps only what they take beyond the sum of a chunk and decodes is.",
         "",
         "| region | points | mean | median size | largest | mean of the plain sum |",
         "|---|---|---|---|---|---|",
@@ -90,6 +89,20 @@ def report_text(fitted: Fitted, folder: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _api_text(fitted: Fitted) -> str:
+    """What the API adds to a request, or that prefills hold it: it cannot be told from the client's time alone."""
+    prefills = [m for m in fitted.measurements if m.kind == "prefill"]
+    if prefills and all(m.basis == "client" for m in prefills):
+        return (
+            f"**Prefills were timed by the client**: the server has no `{PREFILL_TIME}`, so what the API adds to a "
+            "request is in every prefill of this profile, and in what is put together of prefills and decodes."
+        )
+    return (
+        f"The API adds {1e3 * fitted.overhead.fixed_s:.2f} ms + {1e6 * fitted.overhead.per_prompt_token_s:.2f} us per "
+        "prompt token to a request (not part of the profile, which is about iterations)."
+    )
 
 
 def _mixed_text(mixed: MixedCost) -> str:

@@ -55,7 +55,7 @@ class Journal:
             self._due[request_id] = row
         else:
             self._due.pop(request_id, None)
-            why = {"why": str(exchange.error[1])[:300]} if exchange.error is not None else {}
+            why = {"why": _said(exchange.error[1])[:300]} if exchange.error is not None else {}
             self._write(1, {"status": status, **row, **why})
         while self._due:
             first = next(iter(self._due))
@@ -127,3 +127,10 @@ class Journal:
         assert self._files is not None
         self._files[which].write(json.dumps(row, separators=(",", ":")) + "\n")
         self._files[which].flush()
+
+
+def _said(body: Any) -> str:
+    """The message of an error's body, or all of it where it has none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return str(message if message else body)

@@ -29,6 +29,7 @@ class ServeMetrics:
 
     def __init__(self, gateway: Gateway, servers: Sequence[str]) -> None:
         self.registry = registry = CollectorRegistry()
+        self._servers = servers
 
         def gauge(name: str, meaning: str, read: Callable[[], float]) -> None:
             Gauge(f"gsim:{name}", meaning, registry=registry).set_function(read)
@@ -48,7 +49,12 @@ class ServeMetrics:
         self.failures = Counter(
             "gsim:server_failures", "Requests that a server failed.", ("server",), registry=registry
         )
-        self.unreadable = Counter("gsim:unreadable_metrics", "Scrapes without sense.", ("server",), registry=registry)
+        self.unreadable = Counter(
+            "gsim:unreadable_metrics",
+            "Scrapes without an answer, or with one that cannot be.",
+            ("server",),
+            registry=registry,
+        )
         self.policy_errors = Counter("gsim:policy_errors", "Errors of policies.", registry=registry)
         self._ended = Counter("gsim:requests", "Requests that ended.", ("status", "server"), registry=registry)
         self._good = Counter("gsim:requests_in_time", "Requests that finished within their SLO.", registry=registry)
@@ -64,7 +70,7 @@ class ServeMetrics:
     def ended(self, job: Job, exchange: Exchange, status: Status, now_s: float) -> None:
         """A request has ended."""
         request, active = job.request, exchange.active
-        self._ended.labels(status=status.name.lower(), server=str(exchange.instance)).inc()
+        self._ended.labels(status=status.name.lower(), server=self._server(exchange)).inc()
         if status is not Status.FINISHED or active is None:
             return
         self._whole.observe(now_s - request.arrival_s)
@@ -74,6 +80,9 @@ class ServeMetrics:
             self._good.inc()
         if isfinite(active.predicted_tokens) and active.generated_before:
             self._ratio.observe(active.predicted_tokens / active.generated_before)
+
+    def _server(self, exchange: Exchange) -> str:
+        return self._servers[exchange.instance] if exchange.instance >= 0 else ""
 
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""

@@ -16,6 +16,7 @@ from gsim.calibration.iterations import held_up, step_of
 from gsim.calibration.measure import measure, relative_half_width
 from gsim.calibration.options import MeasureOptions
 from gsim.calibration.raw import Measurement, RawStore
+from gsim.calibration.report import report_folder
 from gsim.calibration.retries import ServerError
 from gsim.core import Batch, Chunk, ConfigError, InputError
 
@@ -68,6 +69,9 @@ def test_without_metrics_the_limits_are_asked_for_and_the_client_keeps_time(tmp_
     asked = options(tmp_path, kv_blocks=4096, block_size=16)
     campaign(asked, has_metrics=False)
     assert {m.basis for m in RawStore(tmp_path).read()} == {"client"}
+    report = report_folder(tmp_path)
+    assert "Prefills were timed by the client" in report
+    assert "The API adds" not in report
 
 
 def test_the_server_never_sees_more_than_was_allowed(tmp_path):

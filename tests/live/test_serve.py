@@ -322,6 +322,7 @@ def test_what_was_served_is_a_trace_and_is_learned_again(tmp_path):
     assert jobs[0].request.content[0] == jobs[2].request.content[0]  # the shared block of 512 tokens
     ended = [json.loads(line) for line in (tmp_path / "ended.jsonl").read_text().splitlines()]
     assert [row["status"] for row in ended] == ["rejected"]
+    assert not ended[0]["why"].startswith("{")
 
     async def again(gateway, pool, http):
         assert gateway.service.learned == 3
