@@ -28,7 +28,7 @@ async def serve(settings: Settings, config: ServeConfig) -> None:
     hush()
     telemetry = settings.choices["telemetry"].build()
     interval_s = scrape_interval_of(settings)
-    gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)
+    gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s)
     stop = stop_event()
     for server in gateway.service.servers:
         speed = server.profile.name if server.profile is not None else "no profile: speeds are learned from scratch"

@@ -35,6 +35,8 @@ class ServeConfig:
     """Seconds between two looks at /health of each server."""
     health_failures: int = 2
     """After so many of them in a row without an answer nothing is sent there until one succeeds."""
+    max_hold_s: float = 600.0
+    """A request that was given to no server for so many seconds, as the router held it or none was up, ends (503)."""
     max_requests: int = 4096
     """Requests under way; more are answered with 429."""
     max_body_bytes: int = 16 << 20
@@ -54,7 +56,7 @@ class ServeConfig:
         for name, least in (("port", 0), ("retries", 0), ("health_failures", 1), ("max_requests", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be {least} or more, not {getattr(self, name)}")
-        for name in ("silence_s", "health_interval_s", "speed", "log_block_size", "max_body_bytes"):
+        for name in ("silence_s", "health_interval_s", "max_hold_s", "speed", "log_block_size", "max_body_bytes"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.slo_ms is not None and not 0 < self.slo_ms < math.inf:

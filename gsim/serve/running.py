@@ -39,7 +39,6 @@ async def start_gateway(
     policies: Callable[[], Policies],
     telemetry: TelemetryConfig,
     scrape_interval_s: float = 0.05,
-    max_hold_s: float = 600.0,
 ) -> RunningGateway:
     """Ask the servers what they are, then listen; raises ``ConfigError`` for what cannot be served."""
     config.validate()
@@ -49,7 +48,7 @@ async def start_gateway(
     http = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 18)
     try:
         servers = await discover(http, config.places())
-        service = Service(http, servers, policies(), telemetry, config, scrape_interval_s, max_hold_s)
+        service = Service(http, servers, policies(), telemetry, config, scrape_interval_s)
         runner = web.AppRunner(Api(service).app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:

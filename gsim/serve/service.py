@@ -56,7 +56,6 @@ class Service:
         telemetry: TelemetryConfig,
         config: ServeConfig,
         scrape_interval_s: float,
-        max_hold_s: float = 600.0,
     ) -> None:
         check_live(policies)
         self.servers = servers
@@ -73,7 +72,7 @@ class Service:
         self.pace = Pace(Clock(), config.speed, self._due_failed)
         self.journal = Journal(config.log, config.log_block_size)
         self.backends: list[ServerBackend] = []
-        self.parts = parts = self._assembled(telemetry, scrape_interval_s, max_hold_s)
+        self.parts = parts = self._assembled(telemetry, scrape_interval_s)
         self.gateway = parts.gateway
         self.metrics = ServeMetrics(self.gateway, [server.name for server in servers])
         self.pace.late = self.metrics.late
@@ -89,7 +88,7 @@ class Service:
         self._watch.start(self._scrapes_every_s(scrape_interval_s), self.pace.now_s)
         self.pace.do(lambda: None)
 
-    def _assembled(self, telemetry: TelemetryConfig, scrape_interval_s: float, max_hold_s: float) -> Assembly:
+    def _assembled(self, telemetry: TelemetryConfig, scrape_interval_s: float) -> Assembly:
         policies = self.policies
         if policies.mechanism is not None and policies.reviews:
             rectifier, mechanism = policies.rectifier, AtOnce(policies.mechanism)
@@ -105,7 +104,7 @@ class Service:
             Ends(lambda job, now_s: None, self._ended),
             telemetry=telemetry,
             scrape_interval_s=scrape_interval_s,
-            max_hold_s=max_hold_s,
+            max_hold_s=self.config.max_hold_s,
         )
 
     def _scrapes_every_s(self, interval_s: float) -> float | None:
@@ -264,6 +263,11 @@ class Service:
         return str(told or error)
 
     # -------------------------------------------------------------------------------------------------------- the end
+    def _why_rejected(self) -> str:
+        if not self.gateway.view.available.any():
+            return "no server is up"
+        return f"no server was given this request: the router refused it, or held it for {self.config.max_hold_s:g} s"
+
     def _ended(self, job: Job, status: Status, now_s: float) -> None:
         number = job.request.request_id
         exchange = self.exchanges.pop(number, None)
@@ -272,8 +276,7 @@ class Service:
         if status is Status.FINISHED:
             exchange.end()
         elif exchange.error is None:
-            body = error_body("no server takes this request (the router refuses it)", "ServiceUnavailableError", 503)
-            exchange.fail(503, body)
+            exchange.fail(503, error_body(self._why_rejected(), "ServiceUnavailableError", 503))
         if exchange.prompt_ids is not None and exchange.output_ids:
             self._contents.generated(exchange.prompt_ids, exchange.output_ids, job.output_segment)
         instance = self.servers[exchange.instance].name if exchange.instance >= 0 else ""

@@ -136,9 +136,9 @@ async def _answered(http: aiohttp.ClientSession, url: str) -> int:
 async def _through_ours(
     settings: Settings, seed: int, options: LiveOptions, sessions: list[Session], urls: list[str]
 ) -> LiveRun:
-    config = ServeConfig(backends=urls, port=0, speed=options.speed, seed=seed)
+    config = ServeConfig(backends=urls, port=0, speed=options.speed, seed=seed, max_hold_s=settings.max_hold_s)
     telemetry, interval_s = settings.choices["telemetry"].build(), scrape_interval_of(settings)
-    gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s, settings.max_hold_s)
+    gateway = await start_gateway(config, lambda: policies_of(settings), telemetry, interval_s)
     ends: dict[str, tuple[int, int, Status]] = {}
 
     def ended(_job: Job, exchange: Exchange, status: Status) -> None:

@@ -177,13 +177,17 @@ def test_without_a_server_there_is_an_end_too():
     async def test(gateway, pool, http):
         for server in pool.servers:
             server.faults.begin({"kind": "unavailable"})
-        gateway.service.gateway._held._max_hold_s = 1.0
-        status, answer = await post(http, gateway.url + COMPLETE, {"prompt": [1, 2], "max_tokens": 5, "temperature": 0})
+        body = {"prompt": [1, 2], "max_tokens": 5, "temperature": 0}
+        status, answer = await post(http, gateway.url + COMPLETE, body)
         assert status in (502, 503)
         assert "error" in answer
+        for index in range(len(pool.servers)):
+            gateway.service._down(index)
+        status, answer = await post(http, gateway.url + COMPLETE, body)
+        assert (status, answer["error"]["message"]) == (503, "no server is up")
         assert not gateway.service.exchanges
 
-    served(test, health_interval_s=60.0)
+    served(test, health_interval_s=60.0, max_hold_s=1.0)
 
 
 def test_metrics_that_lie_are_not_believed():
