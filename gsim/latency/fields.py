@@ -24,17 +24,23 @@ class Fields:
         self.where = where
         self._values = dict(values)
         self._read: set[str] = set()
+        self._known: set[str] = set()
 
     def error(self, key: str, reason: str) -> ProfileError:
         """A ``ProfileError`` about one field."""
         return ProfileError(f"{self.path}: {self.where}{key}: {reason}")
 
     def __contains__(self, key: str) -> bool:
-        return key in self._values
+        return not self._left_out(key)
 
     def is_mapping(self, key: str) -> bool:
         """True where the field holds fields of its own."""
         return isinstance(self._values.get(key), Mapping)
+
+    def _left_out(self, key: str) -> bool:
+        """Whether a field that need not be given is not; it is allowed all the same."""
+        self._known.add(key)
+        return key not in self._values
 
     def _take(self, key: str) -> Any:
         if key not in self._values:
@@ -44,7 +50,7 @@ class Fields:
 
     def number(self, key: str, default: float | None = None, *, low: float = 0.0, above: bool = False) -> float:
         """A finite number of at least ``low`` (``above``: greater than ``low``)."""
-        if default is not None and key not in self._values:
+        if default is not None and self._left_out(key):
             return default
         return self._number(key, self._take(key), low, above)
 
@@ -62,7 +68,7 @@ class Fields:
 
     def integer(self, key: str, default: int | None = None, *, low: int = 1) -> int:
         """A whole number of at least ``low``."""
-        if default is not None and key not in self._values:
+        if default is not None and self._left_out(key):
             return default
         value = self._take(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
@@ -71,7 +77,7 @@ class Fields:
 
     def flag(self, key: str, default: bool = False) -> bool:
         """True or false."""
-        if key not in self._values:
+        if self._left_out(key):
             return default
         value = self._take(key)
         if not isinstance(value, bool):
@@ -80,7 +86,7 @@ class Fields:
 
     def text(self, key: str, default: str | None = None, allowed: tuple[str, ...] = ()) -> str:
         """Text, not empty; one of ``allowed`` where that is given."""
-        if default is not None and key not in self._values:
+        if default is not None and self._left_out(key):
             return default
         value = self._take(key)
         text = value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else ""
@@ -120,7 +126,7 @@ class Fields:
         """Refuse fields that nobody read: a misspelt field must not be ignored."""
         unknown = [str(key) for key in self._values if key not in self._read]
         if unknown:
-            allowed = ", ".join(sorted(self._read))
+            allowed = ", ".join(sorted(self._known | self._read))
             raise self.error(unknown[0], f"is not a field of a profile here; the fields are: {allowed}")
 
 

@@ -231,6 +231,7 @@ class ResultsFolder(Results):
             missing = [column for column in _NEEDED.get(name, ()) if column not in frame]
             if missing:
                 raise ValueError(f"{name} has no column '{missing[0]}'")
+            _check_rows(name, frame, path)
         return frame
 
     def _is_text(self, field: str) -> bool:
@@ -242,6 +243,21 @@ class ResultsFolder(Results):
         for part in field.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return isinstance(value, str) or any(isinstance(entry, str) for entry in entries)
+
+
+def _check_rows(name: str, frame: pd.DataFrame, path: Path) -> None:
+    """``ValueError`` where a table was cut off, where it has no run, and where a run stands in it twice."""
+    if not path.read_bytes().endswith(b"\n"):
+        raise ValueError(f"{name} was cut off in its last row")
+    if name != "runs.csv":
+        return
+    if frame.empty:
+        raise ValueError(f"{name} has no row")
+    columns = list(frame.columns)
+    which = columns[: columns.index("seed") + 1]
+    twice = frame.duplicated(which)
+    if twice.any():
+        raise ValueError(f"{name}, row {int(twice.argmax()) + 2}: this run stands above already")
 
 
 @contextmanager

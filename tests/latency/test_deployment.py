@@ -140,7 +140,10 @@ def test_a_profile_may_state_its_models_shape(tmp_path: Path) -> None:
             "memory_gb: llama-3.1-70b on H800-80G does not fit: its weights take 141.1 GB",
         ),
         ({"deployment": {"pp": 2}}, "large.yaml: deployment: llama-3.1-70b on H800-80G: pp is 2"),
-        ({"deployment": {"tensor": 2}}, "deployment.tensor: is not a field of a profile here"),
+        (
+            {"deployment": {"tensor": 2}},
+            "deployment.tensor: is not a field of a profile here; the fields are: .*pp, tp, weight_dtype",
+        ),
         ({"deployment": {"tp": 4, "weight_dtype": "q8"}}, "deployment.weight_dtype: must be one of fp32"),
         ({"memory_utilisation": 1.5}, "memory_utilisation: must be a share of the memory, at most 1, not 1.5"),
         ({"kv_tokens": 10**9}, "kv_tokens: 1000000000 tokens of KV do not fit beside the weights"),

@@ -54,6 +54,29 @@ def test_a_damaged_file_is_told(whole: Path, tmp_path: Path, name: str, content:
         READERS[name](gsim.load(folder))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda rows: rows[:1], "runs.csv has no row"),
+        (lambda rows: [*rows[:-1], rows[-1].rstrip(b"\n")], "runs.csv was cut off in its last row"),
+        (lambda rows: [*rows, rows[1]], "runs.csv, row 6: this run stands above already"),
+    ],
+    ids=["head", "torn", "twice"],
+)
+def test_runs_that_are_lost_or_there_twice_are_told(
+    whole: Path,
+    tmp_path: Path,
+    changed: Callable[[list[bytes]], list[bytes]],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = (whole / "runs.csv").read_bytes().splitlines(keepends=True)
+    folder = damaged(whole, tmp_path / "changed", "runs.csv", b"".join(changed(rows)))
+    for words in (["report", str(folder)], ["compare", f"{folder}:random", f"{whole}:round_robin"]):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "runs.csv", "provenance.json"])
 def test_commands_that_read_folders_say_it_too(
     whole: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
