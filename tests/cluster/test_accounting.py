@@ -82,10 +82,10 @@ def test_what_waited_where_an_instance_crashed_was_not_computed_there(engine):
     st.sampled_from([0, 0, 6, 500]),
 )
 def test_hits_and_computed_are_the_prompts_of_all_legs(requests, shared, kv_blocks, crashes, moves, mechanism, host):
-    requests = sorted(requests)
-    # Not at the very instant at which an iteration ends: in the last bit the engines' times may differ.
-    crashed = tuple(Fault("crash", at_s=at + 0.000417, for_s=0.3, instance=i) for at, i in crashes)
-    faults = FaultConfig(planned=crashed)
+    # Reviews and crashes come at round times, and iterations end at others: at one instant, whether a token came before
+    # a move is a matter of the last bit, in which the engines' times may differ.
+    requests = sorted((at + 0.000417, prompt, output) for at, prompt, output in requests)
+    faults = FaultConfig(planned=tuple(Fault("crash", at_s=at, for_s=0.3, instance=i) for at, i in crashes))
     known = {at: [(i, to) for i, to in plan if i < len(requests)] for at, plan in moves.items()}
     rows = []
     for engine in ENGINES:
