@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _say_anything()
     try:
-        _check_text(words)
+        _check_words(words)
         with stopping():
             status = run_command(words)
         sys.stdout.flush()
@@ -65,8 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _check_text(words: Sequence[str]) -> None:
-    """Raises ``ConfigError`` for what is no text: it could be written into no file."""
+def _check_words(words: Sequence[str]) -> None:
+    """Raises ``ConfigError`` for what is no text (it could be written into no file), and where there is no folder to
+    work in."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the working folder is gone; change to another one") from None
     for word in words:
         if any("\ud800" <= letter <= "\udfff" for letter in word):
             raise ConfigError(

@@ -190,6 +190,15 @@ def test_what_is_no_text_is_refused_at_once(capsys):
     assert Path("results/größe/results.csv").exists()
 
 
+def test_a_working_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["router=random", *SMALL]) == 1
+    assert "the working folder is gone" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+
+
 def test_a_pipe_among_ones_own_files_is_not_waited_for(capsys):
     for place in ("extensions/pipe.py", "experiments/pipe.yaml"):
         Path(place).parent.mkdir()
