@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.book import kept_bytes
 from benchmarks.contexts import Clocked, agent_scenario
 from benchmarks.mixed_attention import forms, launches, mixed
 from benchmarks.mixed_attention import main as mixed_attention
@@ -69,3 +70,9 @@ def test_a_stand_in_hides_what_tables_do_not_hold(shared: Path, tmp_path: Path) 
     assert len(truth.requests) == 5
     assert len(truth.assumed) > 3
     assert compare(truth, replay_truth(truth, real)).diff_percent.abs().max() < 0.1
+
+
+@pytest.mark.parametrize("router", ["marginal", "block", "route_balance", "lodestar", "hexagent"])
+def test_what_a_router_keeps_of_a_request_does_not_grow_with_the_pool(router: str) -> None:
+    small, large = (kept_bytes(build("router", router), n, 10) / (10 * n) for n in (8, 64))
+    assert large < 2 * small + 400

@@ -100,7 +100,8 @@ class RouteBalance:
             # Moved by other hands: nobody looked.
             self._sent.pop(request.request_id, None)
             return
-        self._sent[request.request_id] = _Sent(instance, asked[1], asked[2][instance], asked[3][instance])
+        # Copies: a row of an array would keep the features on all instances.
+        self._sent[request.request_id] = _Sent(instance, asked[1], asked[2][instance].copy(), asked[3][instance].copy())
 
     def observe_completion(self, completion: Completion) -> None:
         """Learn from it, and reckon on."""
