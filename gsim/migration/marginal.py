@@ -47,13 +47,13 @@ class MarginalMoves:
     the rule is that of ``router=marginal``.
     """
 
-    interval_s: float = 0.5
+    interval_s: float = 0.25
     """Seconds between two reviews."""
     least_gain: float = 0.2
     """By how much the expected number in time must rise: estimates err, and requests must not wander."""
     deviation: float = 0.3
     """Standard deviation of the logarithm of what is left of a request's latency."""
-    max_moves: int = 1
+    max_moves: int = 2
     """Migrations per request."""
     max_inflight: int = 4
     """Migrations that an instance takes part in at a time, as source or target."""

@@ -49,7 +49,7 @@ def test_every_move_counts_for_the_next(pool, requests):
     assert len(moves(view, ten, max_inflight=10, max_candidates=3)) == 3
 
 
-@pytest.mark.parametrize("columns", [{"moving": True}, {"moves": 1}])
+@pytest.mark.parametrize("columns", [{"moving": True}, {"moves": 2}])
 def test_who_moves_or_has_moved_stays(pool, requests, columns):
     view = pool(2, tpot_s=[0.06, 0.02])
     view.now_s = 4.0
