@@ -29,6 +29,7 @@ def runs(folder, goodput, rates=(10.0, 70.0), **metrics):
                 rows.append({**row, "policy": policy, "seed": seed, "goodput_rps": value, **metrics})
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
+    (folder / "config.yaml").write_text("name: x\n")
     return folder
 
 
