@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 #: Underscores inside words are no emphasis.
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])")
-_LEADING = re.compile(r"^([#+-]|\d+[.)])(?=\s|$)")
+#: Where a line would begin a heading, an item of a list or a rule of dashes: up to the sign that says so.
+_LEADING = re.compile(r"^\d{0,9}(?=([.)]|#{1,6}|[+-])(\s|$))|^(?=-[-\s]*$)")
 
 
 def plain(text: str) -> str:
     """Text on one line, with what Markdown would take for markup escaped."""
     line = " ".join(text.split())
-    return _LEADING.sub(r"\\\1", _SPECIAL.sub(r"\\\g<0>", line))
+    return _LEADING.sub(r"\g<0>\\", _SPECIAL.sub(r"\\\g<0>", line), count=1)
 
 
 def code(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gsim.core.markdown import code, plain, row, target
@@ -26,6 +26,11 @@ def shown(markdown: str) -> list[tuple[str, str]]:
 
 
 @given(st.text(HOSTILE, min_size=1, max_size=30).filter(lambda text: text.strip()))
+@example("--")
+@example("- - -")
+@example("## a")
+@example("1. a")
+@example("12) a")
 def test_text_is_shown_as_it_is(text: str) -> None:
     line = " ".join(text.split())
     assert shown(f"found: {plain(text)}.") == [("text", f"found: {line}.")]
