@@ -66,13 +66,7 @@ def engine(words: dict[str, str]) -> None:
         # The process that serves, beside the one that keeps track of shared resources.
         pids = children() - before
         began_s, used_s = time.monotonic(), {pid: cpu_s(pid) for pid in pids}
-        options = LoadOptions(
-            lambda job: urls[job.request.request_id % n],
-            "llama-3.1-8b",
-            speed,
-            body={"stream_interval": interval},
-            warm=urls * 48,
-        )
+        options = LoadOptions(urls, "llama-3.1-8b", speed, body={"stream_interval": interval}, warm=urls * 48)
         outcomes = asyncio.run(Load(settings.sessions(0), options).run())
         cpu = max(cpu_s(pid) - used_s[pid] for pid in pids)
         span_s = time.monotonic() - began_s

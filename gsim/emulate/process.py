@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
 from gsim.cluster import InstanceSpec
 from gsim.core import ConfigError
 from gsim.emulate.config import EmulateConfig
+from gsim.live.apart import apart
 from gsim.live.rounds import run
 
 
 @contextlib.contextmanager
 def pool_process(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Iterator[list[str]]:
     """Serve ``specs`` elsewhere; the servers' addresses. Raises ``ConfigError`` where they cannot be served."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, list(specs), config), daemon=True)
-    process.start()
-    there.close()
-    try:
+    with watched_pool(specs, config) as (urls, _):
+        yield urls
+
+
+@contextlib.contextmanager
+def watched_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> Iterator[tuple[list[str], Connection]]:
+    """The same, with what tells that the process has ended: a pipe that can be read from then on."""
+    with apart(_serve, list(specs), config) as pipe:
         try:
-            answer = here.recv()
-        except EOFError:
+            answer = pipe.recv()
+        except (EOFError, OSError):
             raise ConfigError("the process of the emulated servers ended before it served") from None
         if isinstance(answer, str):
             raise ConfigError(answer)
-        yield answer
-    finally:
-        here.close()  # tells it to end
-        process.join(5.0)
-        if process.is_alive():
-            process.terminate()
+        yield answer, pipe
 
 
 def _serve(pipe: Connection, specs: list[InstanceSpec], config: EmulateConfig) -> None:

@@ -25,13 +25,20 @@ class Pace:
     clock (sends a request, takes one out) does so by ``do``, which first brings the clock to the present.
     """
 
-    def __init__(self, clock: Clock, speed: float = 1.0, on_error: Callable[[Exception], None] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        speed: float = 1.0,
+        on_error: Callable[[Exception], None] | None = None,
+        began_s: float | None = None,
+    ) -> None:
+        """``began_s``: when, on the system's monotonic clock, the clock is at 0; by default it goes on from now."""
         self.clock = clock
         self.speed = speed
         self.late: Callable[[float], None] | None = None
         """Told, of every timer, by how many real seconds it fired late."""
         self._on_error = on_error
-        self._origin_s = time.monotonic() - clock.now / speed
+        self._origin_s = time.monotonic() - clock.now / speed if began_s is None else began_s
         self._armed_s = inf
         self._timer = Timer(asyncio.get_running_loop(), self._ring)
         self._closed = False
@@ -40,6 +47,10 @@ class Pace:
     def now_s(self) -> float:
         """What the clock should show now."""
         return (time.monotonic() - self._origin_s) * self.speed
+
+    def moment_s(self, at_s: float) -> float:
+        """When, on the system's monotonic clock, the clock shows ``at_s``."""
+        return self._origin_s + at_s / self.speed
 
     def do(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``act`` at the present moment of the clock."""
@@ -74,13 +85,13 @@ class Pace:
             return
         self._armed_s = due_s
         if due_s < inf:
-            self._timer.set(self._origin_s + due_s / self.speed - time.monotonic())
+            self._timer.set(self.moment_s(due_s) - time.monotonic())
         else:
             self._timer.stop()
 
     def _ring(self) -> None:
         if self.late is not None:
-            self.late(time.monotonic() - self._origin_s - self._armed_s / self.speed)
+            self.late(time.monotonic() - self.moment_s(self._armed_s))
         self._armed_s = inf
         self._catch_up()
         self._arm()

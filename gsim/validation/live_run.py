@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from math import nan
+from functools import partial
+from math import ceil, nan
+from multiprocessing.connection import Connection
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -14,19 +16,28 @@ import numpy as np
 from gsim.cluster import InstanceSpec
 from gsim.core import ConfigError, Job, Population, Session, Status
 from gsim.emulate.config import EmulateConfig
-from gsim.emulate.process import pool_process
+from gsim.emulate.pool import start_pool
+from gsim.emulate.process import watched_pool
 from gsim.gateway.records import Columns
-from gsim.live.load import Load, LoadOptions, Outcome
+from gsim.live.apart import readable
+from gsim.live.clients import clients_process
+from gsim.live.load import Begin, Load, LoadOptions, now
+from gsim.live.outcome import Outcome
 from gsim.live.pace import Pace
+from gsim.live.rounds import run
 from gsim.run.settings import Settings
 from gsim.serve.choices import policies_of, scrape_interval_of
 from gsim.serve.config import ServeConfig
 from gsim.serve.discover import discover
 from gsim.serve.exchange import Exchange
 from gsim.serve.running import start_gateway
+from gsim.study.progress import say
+
+#: Puts a load: how, and when it is to begin.
+PutLoad = Callable[[LoadOptions, Begin], Awaitable[list[Outcome]]]
 
 #: So many of the clients' connections are open from the start.
-_CONNECTIONS = 512
+_CONNECTIONS, _CONNECTIONS_IN_ONE = 512, 64
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,9 @@ class LiveOptions:
     speed: float = 1.0
     """Seconds of the run per second of real time."""
     apart: bool = True
-    """The servers have a process of their own."""
+    """Servers and clients have a process of their own each; else all share one."""
+    stream_interval: int = 1
+    """Tokens per event that clients ask for."""
     target: str = ""
     """Address of a gateway that is running, in front of servers on ``port`` and the ports behind it; empty: ours."""
     port: int = 8100
@@ -62,52 +75,68 @@ def live_run(settings: Settings, seed: int, options: LiveOptions) -> LiveRun:
         raise ConfigError("faults=none: live servers have their own faults (python -m gsim.emulate plan=...)")
     sessions = list(load)
     config = EmulateConfig(port=options.port if options.target else 0, speed=options.speed)
-    with _servers(specs, config, options.apart) as urls:
-        return asyncio.run(_run(settings, seed, options, sessions, specs, urls))
+    if not options.apart:
+        return run(_in_one(settings, seed, options, sessions, specs, config))
+    with watched_pool(specs, config) as (urls, servers), clients_process(sessions) as clients:
+        return run(_while_there(servers, _run(settings, seed, options, sessions, urls, clients.run)))
 
 
-@contextlib.contextmanager
-def _servers(specs: Sequence[InstanceSpec], config: EmulateConfig, apart: bool) -> Iterator[list[str] | None]:
-    if apart:
-        with pool_process(specs, config) as urls:
-            yield urls
-    else:
-        yield None
+async def _while_there(servers: Connection, live: Coroutine[Any, Any, LiveRun]) -> LiveRun:
+    """The live run; raises ``ConfigError`` where the process of its servers ends before it."""
+    running, gone = asyncio.create_task(live), asyncio.create_task(readable(servers))
+    try:
+        await asyncio.wait((running, gone), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        raise ConfigError("the process of the emulated servers ended before the load did")
+    finally:
+        for task in (running, gone):
+            task.cancel()
+        await asyncio.gather(running, gone, return_exceptions=True)
 
 
-async def _run(
+async def _in_one(
     settings: Settings,
     seed: int,
     options: LiveOptions,
     sessions: list[Session],
     specs: Sequence[InstanceSpec],
-    urls: list[str] | None,
+    config: EmulateConfig,
 ) -> LiveRun:
-    pool = None
-    if urls is None:
-        from gsim.emulate.pool import start_pool
-
-        pool = await start_pool(specs, EmulateConfig(port=0, speed=options.speed))
-        urls = pool.urls
+    pool = await start_pool(specs, config)
     try:
-        if options.target:
-            return await _through(options, sessions, urls)
-        return await _through_ours(settings, seed, options, sessions, urls)
+        return await _run(settings, seed, options, sessions, pool.urls, partial(_clients, sessions))
     finally:
-        if pool is not None:
-            await pool.close()
+        await pool.close()
 
 
-async def _through(options: LiveOptions, sessions: list[Session], urls: list[str]) -> LiveRun:
+async def _clients(sessions: list[Session], options: LoadOptions, begin: Begin) -> list[Outcome]:
+    return await Load(iter(sessions), options).run(begin)
+
+
+async def _run(
+    settings: Settings, seed: int, options: LiveOptions, sessions: list[Session], urls: list[str], put: PutLoad
+) -> LiveRun:
+    if options.target:
+        return await _through(options, sessions, urls, put)
+    return await _through_ours(settings, seed, options, sessions, urls, put)
+
+
+async def _through(options: LiveOptions, sessions: list[Session], urls: list[str], put: PutLoad) -> LiveRun:
     """By a gateway that somebody else has started."""
     async with aiohttp.ClientSession() as http:
         model = (await discover(http, [(urls[0], None)]))[0].model
+        say(f"servers are up at {' '.join(urls)}; waiting for a gateway in front of them at {options.target}")
         await _until_there(http, options.target.rstrip("/"), model)
         before = [await _answered(http, url) for url in urls]
-        load = LoadOptions(lambda _job: options.target.rstrip("/"), model, options.speed, plain=True)
-        outcomes = await Load(iter(sessions), load).run()
+        load = LoadOptions([options.target.rstrip("/")], model, options.speed, plain=True, body=_body(options))
+        outcomes = await put(load, now)
         served = [await _answered(http, url) - known for url, known in zip(urls, before, strict=True)]
     return LiveRun(_columns(sessions, outcomes, {}), _errors(outcomes), tuple(served))
+
+
+def _body(options: LiveOptions) -> dict[str, Any]:
+    return {"stream_interval": options.stream_interval} if options.stream_interval > 1 else {}
 
 
 async def _until_there(http: aiohttp.ClientSession, target: str, model: str) -> None:
@@ -134,7 +163,7 @@ async def _answered(http: aiohttp.ClientSession, url: str) -> int:
 
 
 async def _through_ours(
-    settings: Settings, seed: int, options: LiveOptions, sessions: list[Session], urls: list[str]
+    settings: Settings, seed: int, options: LiveOptions, sessions: list[Session], urls: list[str], put: PutLoad
 ) -> LiveRun:
     config = ServeConfig(backends=urls, port=0, speed=options.speed, seed=seed, max_hold_s=settings.max_hold_s)
     telemetry, interval_s = settings.choices["telemetry"].build(), scrape_interval_of(settings)
@@ -148,10 +177,10 @@ async def _through_ours(
     gateway.service.on_end = ended
     try:
         model = gateway.service.servers[0].model
-        await _whole_second(gateway.service.pace)
-        warm = [gateway.url] * min(len(sessions), _CONNECTIONS)
-        load = LoadOptions(lambda _job: gateway.url, model, options.speed, warm=warm)
-        outcomes = await Load(iter(sessions), load).run()
+        # In one process each takes two of its files.
+        warm = [gateway.url] * min(len(sessions), _CONNECTIONS if options.apart else _CONNECTIONS_IN_ONE)
+        load = LoadOptions([gateway.url], model, options.speed, body=_body(options), warm=warm)
+        outcomes = await put(load, partial(_whole_second, gateway.service.pace))
     finally:
         await gateway.close()
     columns = _columns(sessions, outcomes, ends)
@@ -159,10 +188,10 @@ async def _through_ours(
     return LiveRun(columns, _errors(outcomes), tuple(served.tolist()))
 
 
-async def _whole_second(pace: Pace) -> None:
-    """Wait for a whole second of the gateway's clock: what it does again and again (observe, review) then comes up as
-    long after arrivals as in a simulation, where both begin at 0."""
-    await asyncio.sleep((1.0 - pace.now_s() % 1.0) / pace.speed)
+async def _whole_second(pace: Pace) -> float:
+    """The next whole second of the gateway's clock but one: what it does again and again (observe, review) then comes
+    up as long after arrivals as in a simulation, where both begin at 0."""
+    return pace.moment_s(ceil(pace.now_s()) + 1.0)
 
 
 def _errors(outcomes: list[Outcome]) -> tuple[str, ...]:

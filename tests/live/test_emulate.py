@@ -183,7 +183,7 @@ def test_times_are_the_engines_own():
 
     async def serve():
         async with emulated("a40-llama-3.1-8b", "h800-llama-3.1-8b", api_s=0.01, speed=1.0) as (running, _):
-            options = LoadOptions(lambda job: running.urls[job.request.request_id % 2], MODEL)
+            options = LoadOptions(running.urls, MODEL)
             return await Load(sessions(), options).run()
 
     outcomes = asyncio.run(asyncio.wait_for(serve(), 30.0))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import multiprocessing
+import time
+
 import pandas as pd
 import pytest
+from live_cases import MODEL, emulated
 
 from gsim.cli.entry import main
 from gsim.cli.one import settings_of
-from gsim.core import Status
+from gsim.core import ConfigError, Job, Request, Session, Status
 from gsim.emulate.metrics import Metrics
+from gsim.live.clients import clients_process
+from gsim.live.load import LoadOptions, now
 from gsim.run.cell import run
 from gsim.validation.live_run import LiveOptions, live_run
 
@@ -73,3 +80,51 @@ def test_sessions_go_on_after_their_answers_and_find_their_prefixes(monkeypatch)
     assert live.requests["generated_tokens"].tolist() == simulated["generated_tokens"].tolist()
     assert sum(cached) == pytest.approx(simulated["cached_tokens"].sum(), rel=0.02)
     assert sum(cached) > 0
+
+
+def test_servers_and_clients_apart():
+    settings = settings_of(["trace.requests=6", "trace.rate_per_s=20", "predictor=history", "rectifier=none"])
+    live = live_run(settings, 0, LiveOptions(speed=20.0, stream_interval=4))
+    assert live.errors == ()
+    assert (live.requests["status"] == Status.FINISHED).all()
+    assert sum(live.served) == 6
+
+
+@pytest.mark.parametrize("when", ["before", "asked", "begun"])
+def test_clients_that_are_gone_are_told_of(when):
+    def end():
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+
+    async def begin():
+        if when == "asked":
+            end()
+        asyncio.get_running_loop().call_later(0.2, end)
+        return time.monotonic()
+
+    async def put():
+        async with emulated(speed=0.02) as (pool, _):
+            await clients.run(LoadOptions(pool.urls, MODEL, 0.01), begin)
+
+    sessions = [Session(0, 0.0, (Job(Request(0, 0.0, 10, 50, 10.0, session_id=0), 50),))]
+    with clients_process(sessions) as clients:
+        if when == "before":
+            end()
+        with pytest.raises(ConfigError, match="the clients' process ended before its load did"):
+            asyncio.run(asyncio.wait_for(put(), 20.0))
+
+
+def test_clients_end_when_nobody_waits_for_them(tmp_path):
+    started = time.monotonic()
+    with clients_process([Session(0, 1e6, (Job(Request(0, 1e6, 10, 50, 10.0, session_id=0), 50),))]) as clients:
+
+        async def put():
+            async with emulated(speed=0.02) as (pool, _):
+                await asyncio.wait_for(clients.run(LoadOptions(pool.urls, MODEL), now), 3.0)
+
+        with pytest.raises(TimeoutError):
+            asyncio.run(put())
+        (process,) = multiprocessing.active_children()
+    assert process.exitcode == 0
+    assert time.monotonic() - started < 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,10 @@ _SUMMARY = {
     ("moves", "count"): "migrations",
     ("completed", "count"): "completed",
 }
-#: Seconds by which requests come later in the simulation that is held against itself: less than HTTP costs live.
+#: Least of the seconds by which requests come later in the simulation that is held against itself.
 _LATER_S = 0.001
+#: Milliseconds of real time by which first tokens may be late, in the middle: some 5 where processes have time.
+_CARRIED_MS = 50.0
 #: Routers whose equals are drawn: single requests go elsewhere, and only distributions can agree.
 _DRAWN = ("random", "weighted_random", "power_of_two", "least_request")
 
@@ -49,8 +51,11 @@ class SimToLive:
     """Values of trace.rate_per_s."""
     speed: float = 1.0
     """Seconds of the run per second of real time, live."""
+    stream_interval: int = 1
+    """Tokens per event that clients ask for. An event for each, of many streams, may be more than one machine carries;
+    times to the first token and to the last are the same."""
     apart: bool = True
-    """The emulated servers run in a process of their own (false: all in one, for small loads)."""
+    """Emulated servers and clients run in processes of their own (false: all in one, for small loads)."""
     target: str = ""
     """Address of another gateway that is running, in front of the pool's servers (which this starts, on port and those
     behind it): it is held against the simulation of each of ``policies``."""
@@ -68,6 +73,8 @@ class SimToLive:
             raise ConfigError(f"live runs need {error.name}: pip install 'gsim[live]'") from None
         if not 0 < self.speed < math.inf:
             raise ConfigError(f"speed must be above 0, not {self.speed}")
+        if self.stream_interval < 1:
+            raise ConfigError(f"stream_interval must be 1 or more, not {self.stream_interval}")
         points = [
             (policy, rate, seed) for policy in self.policies for rate in self.rates_per_s for seed in context.seeds
         ]
@@ -77,7 +84,7 @@ class SimToLive:
         for point in context.track(points, "simulated and live"):
             rows += self._compared(settings[point], *point, errors)
         frame = _means(pd.DataFrame(rows))
-        notes = list(_notes(frame))
+        notes = [*_notes(frame), *_too_much(frame, self.speed)]
         if errors:
             notes.append(f"live, {len(errors)} requests failed; the first: {errors[0]}")
         return Findings(tables={"sim_to_live": frame}, notes=notes)
@@ -88,12 +95,14 @@ class SimToLive:
         from gsim.validation.live_run import LiveOptions, live_run
 
         simulated = run(settings, seed)
-        later = run(_later(settings), seed)
-        live = live_run(settings, seed, LiveOptions(self.speed, self.apart, self.target, self.port))
+        options = LiveOptions(self.speed, self.apart, self.stream_interval, self.target, self.port)
+        live = live_run(settings, seed, options)
         errors += live.errors
+        later_s = _later_s(simulated.requests, live.requests)
+        later = run(_later(settings, later_s), seed)
         names = [instance.name for instance in simulated.instances]
-        all_three = simulated.requests, later.requests, live.requests
-        for metric, statistic, ours, theirs in _differences(settings, *all_three, names, live.served):
+        sides = _Sides(simulated.requests, live.requests, later.requests, later_s)
+        for metric, statistic, ours, theirs in _differences(settings, sides, names, live.served):
             yield {
                 "policy": policy,
                 "rate_per_s": rate,
@@ -122,25 +131,52 @@ def _settings(settings: Settings, policy: str, rate: float) -> Settings:
     )
 
 
-def _later(settings: Settings) -> Settings:
-    """The same, but every request is a little longer on its way: how far does a simulation agree with itself?"""
+@dataclass(frozen=True)
+class _Sides:
+    """Requests of the simulation, of the live run, and of the simulation in which they come ``later_s`` later."""
+
+    simulated: Columns
+    live: Columns
+    later: Columns
+    later_s: float
+
+
+def _later_s(simulated: Columns, live: Columns) -> float:
+    """By how much first tokens came later live, in the middle: what clients, network and gateway take."""
+    ours = _of_the_same(simulated, live)
+    ttft_s = _ttft_s(live) - _ttft_s(ours)
+    known = ttft_s[((ours["instance"] == live["instance"]) | (live["instance"] < 0)) & np.isfinite(ttft_s)]
+    return max(float(np.median(known)), _LATER_S) if len(known) else _LATER_S
+
+
+def _of_the_same(simulated: Columns, live: Columns) -> Columns:
+    """The simulation's rows of the requests that the live run has, in its order (the simulation has them all)."""
+    at = np.searchsorted(simulated["request_id"], live["request_id"])
+    return {name: values[at] for name, values in simulated.items()}
+
+
+def _later(settings: Settings, later_s: float) -> Settings:
+    """The same, but every request is so much longer on its way: how far does a simulation agree with itself?"""
     pool = settings.plain()["pool"]
-    return settings.replace(pool={**pool, "api_s": pool["api_s"] + _LATER_S})
+    return settings.replace(pool={**pool, "api_s": pool["api_s"] + later_s})
 
 
 def _differences(
-    settings: Settings, simulated: Columns, later: Columns, live: Columns, names: list[str], served: tuple[int, ...]
+    settings: Settings, sides: _Sides, names: list[str], served: tuple[int, ...]
 ) -> Iterator[tuple[str, str, float, float]]:
     """Metric, statistic, simulated, live."""
-    sides = [summarise(side, {}, settings.window, settings.objective) for side in (simulated, live)]
+    simulated, live, later = sides.simulated, sides.live, sides.later
+    sums = [summarise(side, {}, settings.window, settings.objective) for side in (simulated, live, later)]
     for (metric, statistic), name in _SUMMARY.items():
-        yield metric, statistic, float(sides[0][name]), float(sides[1][name])
+        yield metric, statistic, float(sums[0][name]), float(sums[1][name])
+    yield "later_ms", "p50", 0.0, 1e3 * sides.later_s
+    # The same against the simulation whose requests come as late as they do live.
+    for metric, name in (("goodput_rps", "goodput_rps"), ("e2e_ms", "mean_e2el_ms")):
+        yield f"{metric}_later", "mean", float(sums[2][name]), float(sums[1][name])
     for index, name in enumerate(names):
         share = float((simulated["instance"] == index).mean())
         yield "share", name, share, served[index] / max(sum(served), 1)
-    # Requests of both, by id: the simulation's are all there.
-    at = np.searchsorted(simulated["request_id"], live["request_id"])
-    ours = {name: values[at] for name, values in simulated.items()}
+    ours = _of_the_same(simulated, live)
     known = (live["instance"] >= 0).any()
     same = float((ours["instance"] == live["instance"]).mean()) if known else math.nan
     itself = float((simulated["instance"] == later["instance"]).mean())
@@ -156,12 +192,27 @@ def _e2e_s(columns: Columns) -> Any:
     return columns["finished_s"] - columns["arrival_s"]
 
 
+def _ttft_s(columns: Columns) -> Any:
+    return columns["first_token_s"] - columns["arrival_s"]
+
+
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, and how far they are apart."""
     keys = ["policy", "rate_per_s", "metric", "statistic"]
     frame = rows.groupby(keys, sort=False)[["simulated", "live"]].mean().reset_index()
     apart = 100.0 * (frame["live"] - frame["simulated"]) / frame["simulated"].where(frame["simulated"] != 0)
     return frame.assign(diff_percent=apart)
+
+
+def _too_much(frame: pd.DataFrame, speed: float) -> Iterator[str]:
+    """Where first tokens come so late that the times are this machine's, not the servers'."""
+    later = frame[frame["metric"] == "later_ms"]
+    for row in later[later["live"] / speed > _CARRIED_MS].to_dict("records"):
+        yield (
+            f"{row['policy']} at {row['rate_per_s']:g}/s: this machine does not carry the load. First tokens came "
+            f"{row['live'] / speed:.0f} ms of real time later than simulated, in the middle; a lower speed (here "
+            f"{speed:g}) or a larger stream_interval leaves it less to do"
+        )
 
 
 def _notes(frame: pd.DataFrame) -> Iterator[str]:
@@ -173,12 +224,20 @@ def _notes(frame: pd.DataFrame) -> Iterator[str]:
             return values[(*at, metric, statistic)]
 
         goodput, e2e, moves = of("goodput_rps", "mean"), of("e2e_ms", "mean"), of("moves", "count")
-        same = of("same_instance", "share")
+        same, later, e2e_later = of("same_instance", "share"), of("later_ms", "p50"), of("e2e_ms_later", "mean")
         drawn = " (equals are drawn)" if policy.partition("+")[0] in _DRAWN else ""
+        # Another gateway does not say where it sends a request.
+        there = "" if math.isnan(same["live"]) else f"; {same['live']:.1%} on the same instance{drawn}"
         yield (
-            f"{policy} at {rate:g}/s: goodput {goodput['simulated']:.4g}/s simulated, {goodput['live']:.4g}/s live "
-            f"({goodput['diff_percent']:+.1f} %); E2E mean {e2e['simulated'] / 1e3:.3f} s, {e2e['live'] / 1e3:.3f} s "
-            f"({e2e['diff_percent']:+.2f} %); {same['live']:.1%} on the same instance{drawn}, "
-            f"{same['simulated']:.1%} in a simulation whose requests come {_LATER_S * 1e3:g} ms later; "
-            f"moves {moves['simulated']:.0f}, {moves['live']:.0f}"
+            f"{policy} at {rate:g}/s: goodput {goodput['simulated']:.4g}/s simulated, {goodput['live']:.4g}/s live"
+            f"{_percent(goodput, 1)}; E2E mean {e2e['simulated'] / 1e3:.3f} s, {e2e['live'] / 1e3:.3f} s"
+            f"{_percent(e2e, 2)}{there}; "
+            f"moves {moves['simulated']:.0f}, {moves['live']:.0f}. In a simulation whose requests come "
+            f"{later['live']:.1f} ms later, as they do live: E2E mean {e2e_later['simulated'] / 1e3:.3f} s, "
+            f"{same['simulated']:.1%} on the same instance"
         )
+
+
+def _percent(row: Mapping[str, float], digits: int) -> str:
+    apart = row["diff_percent"]
+    return "" if math.isnan(apart) else f" ({apart:+.{digits}f} %)"
