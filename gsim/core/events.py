@@ -27,7 +27,7 @@ class EngineEvent(NamedTuple):
     kind: EventKind
     request_id: int
     generated_tokens: int = 0
-    """Output tokens that exist after the event, on this engine."""
+    """Output tokens that exist after the event, on this engine. 0 with FIRST_TOKEN: when it came was not seen."""
     cached_tokens: int = 0
     """With FIRST_TOKEN: prompt tokens that came out of the prefix cache."""
     ticket: object = None

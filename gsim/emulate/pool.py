@@ -22,6 +22,8 @@ from gsim.live.bodies import BodyError
 from gsim.live.pace import Pace
 from gsim.live.vocabulary import vocabulary
 
+_LAST_PORT = 65_535
+
 
 @dataclass
 class EmulatedPool:
@@ -45,6 +47,8 @@ class EmulatedPool:
 async def start_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> EmulatedPool:
     """Start a server per instance; raises ``ConfigError`` where a port is taken or a fault cannot be."""
     config.validate()
+    if config.port + len(specs) - 1 > _LAST_PORT and config.port:
+        raise ConfigError(f"port={config.port}: {len(specs)} instances need ports up to {config.port + len(specs) - 1}")
     pace = Pace(Clock(), config.speed)
     lengths = AnswerLengths(config.lengths, config.seed)
     late = lateness()

@@ -151,7 +151,8 @@ class Ema:
         first_token_s, finished_s = completion.first_token_s, completion.finished_s
         learned = self._learned[instance]
         model = learned.decode
-        if output_tokens > 1 and model.learned_s < first_token_s:
+        # What came whole, its first token with the last, has no pace.
+        if output_tokens > 1 and model.learned_s < first_token_s < finished_s:
             in_flight = self._in_flight[instance] + 1
             model.learn((finished_s - first_token_s) / (output_tokens - 1), in_flight, finished_s)
         self._write(instance, learned)

@@ -222,7 +222,7 @@ class Gateway:
         if type(active) is not Active or active.instance != instance:
             raise SimulationError(f"instance {instance} reports on request {request_id}, which is not there")
         if kind is _FIRST_TOKEN:
-            self._first_token(active, time_s, cached_tokens)
+            self._first_token(active, time_s, cached_tokens, generated_tokens > 0)
         elif kind is _FINISHED:
             self._finished(active, time_s, generated_tokens)
         elif kind is _PREEMPTED:
@@ -234,12 +234,13 @@ class Gateway:
             self._signals.left(active)
             self.end(active, Status.REJECTED, time_s)
 
-    def _first_token(self, active: Active, time_s: float, cached_tokens: int) -> None:
+    def _first_token(self, active: Active, time_s: float, cached_tokens: int, seen: bool) -> None:
+        """``seen``: it came by itself; an answer that comes whole says nothing of when its first token was there."""
         instance = active.instance
         active.instance_first_token_s = time_s
         active.prefilled(active.prompt_tokens, cached_tokens)
         active.lost_tokens = 0
-        if isnan(active.first_token_s):
+        if seen and isnan(active.first_token_s):
             active.first_token_s = time_s
         move = active.move
         if move is not None:
@@ -248,7 +249,7 @@ class Gateway:
             move.computed_tokens -= min(cached_tokens, move.computed_tokens)
             active.move = None
         self._signals.first_token(active)
-        if self._estimates:
+        if self._estimates and seen:
             held_tokens = max(cached_tokens, active.carried_tokens)
             self._estimator.first_token(instance, active.job.request, active.dispatched_s, time_s, held_tokens)
 

@@ -24,6 +24,9 @@ _CROSSED_S = 0.1
 #: Lower statuses (100 Continue, 103 Early Hints) are said before the answer, and are none.
 _FINAL = 200
 
+#: Without the last a server may compress as it likes.
+_COMMON = ("Content-Type: application/json", "Accept-Encoding: identity")
+
 Take = Callable[[bytes], None]
 
 
@@ -219,9 +222,14 @@ class Wires:
         """In the order in which they became so."""
         self._all: set[Wire] = set()
 
+    async def open(self, connections: int) -> None:
+        """Connect so many times before there is anything to send; raises ``OSError``, ``TimeoutError``."""
+        for wire in await asyncio.gather(*(self._connected() for _ in range(connections))):
+            self.free(wire)
+
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Send JSON, and wait for the head of the answer; raises ``OSError``, ``TimeoutError``, ``BrokenOffError``."""
-        lines = [f"POST {self._path}{path} HTTP/1.1", f"Host: {self._named}", "Content-Type: application/json"]
+        lines = [f"POST {self._path}{path} HTTP/1.1", f"Host: {self._named}", *_COMMON]
         lines += [f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers.items()), "\r\n"]
         data = "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
         while True:

@@ -19,7 +19,8 @@ class History:
     """A quantile of the last lengths of the same task class and prompt-length bucket (powers of two).
 
     With tokens generated, the quantile of those lengths that were longer: what a request that has come this far turned
-    out to need. A bucket with fewer than ``min_samples`` asks its class, a class the whole; before that, the prior.
+    out to need. Never more than its client allows. A bucket with fewer than ``min_samples`` asks its class, a class the
+    whole; before that, the prior.
     """
 
     quantile: float = 0.5
@@ -43,25 +44,27 @@ class History:
 
     def predict(self, request: Request, generated_tokens: int = 0) -> float:
         """The quantile of the narrowest bucket that knows enough."""
+        most = _most(request, generated_tokens)
         for key in _keys(request):
             window = self._windows.get(key)
             if window is not None and len(window.ordered) >= self.min_samples:
                 found = window.quantile_above(generated_tokens, self.quantile)
                 if found is not None:
-                    return found
+                    return min(found, most)
                 break
-        return overrun(self.prior_tokens, generated_tokens)
+        return min(overrun(self.prior_tokens, generated_tokens), most)
 
     def predict_quantiles(self, request: Request, generated_tokens: int = 0) -> list[float]:
         """The narrowest bucket's lengths beyond what was generated."""
+        most = _most(request, generated_tokens)
         for key in _keys(request):
             window = self._windows.get(key)
             if window is not None and len(window.ordered) >= self.min_samples:
                 found = window.quantiles_above(generated_tokens)
                 if found:
-                    return found
+                    return [min(tokens, most) for tokens in found]
                 break
-        return certain(overrun(self.prior_tokens, generated_tokens))
+        return certain(min(overrun(self.prior_tokens, generated_tokens), most))
 
     def observe(self, request: Request, output_tokens: int) -> None:
         """Remember a length in its bucket, its class and the whole."""
@@ -69,6 +72,11 @@ class History:
             if key not in self._windows:
                 self._windows[key] = LengthWindow(self.window)
             self._windows[key].add(output_tokens)
+
+
+def _most(request: Request, generated_tokens: int) -> float:
+    """What its client allows; more than there is, for whoever goes on beyond that."""
+    return float(max(request.max_output_tokens, generated_tokens + 1))
 
 
 def _keys(request: Request) -> tuple[_Key, _Key, _Key]:

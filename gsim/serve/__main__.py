@@ -32,7 +32,8 @@ async def serve(settings: Settings, config: ServeConfig) -> None:
     stop = stop_event()
     for server in gateway.service.servers:
         speed = server.profile.name if server.profile is not None else "no profile: speeds are learned from scratch"
-        print(f"{server.name}: {server.url}, {server.model} ({speed})", flush=True)
+        there = "" if server.answers else " does not answer, and gets nothing until it does"
+        print(f"{server.name}: {server.url}{there}, {server.model} ({speed})", flush=True)
     if gateway.service.learned:
         print(f"learned from {gateway.service.learned} earlier requests", flush=True)
     print(f"ready: {gateway.url}", flush=True)

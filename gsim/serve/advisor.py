@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from math import inf
+from math import inf, isnan
 
 from gsim.core import (
     ClusterView,
@@ -105,14 +105,18 @@ class Advisor:
 
     def first_token(self, call: str) -> None:
         """A call's first token has come; told again, nothing happens."""
+        self._first(call, seen=True)
+
+    def _first(self, call: str, *, seen: bool) -> None:
         self._come_up()
         sent = self._sent.get(self._calls.get(call, -1))
-        if sent is not None and sent[2].first_token_s != sent[2].first_token_s:
-            self._tell(sent, EventKind.FIRST_TOKEN, 1)
+        if sent is not None and isnan(sent[2].first_token_s):
+            self._tell(sent, EventKind.FIRST_TOKEN, int(seen))
 
     def ended(self, call: str, output_tokens: int | None) -> None:
         """A call is over, with so many tokens; None: it failed, or nobody counted them, so nothing is learned."""
-        self.first_token(call)
+        # Who was not told of a first token cannot say when it came.
+        self._first(call, seen=False)
         sent = self._sent.get(self._calls.pop(call, -1))
         if sent is None:
             return

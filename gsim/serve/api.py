@@ -52,8 +52,7 @@ class Api(OpenAiApi):
         values = read_json(await request.read())
         service = self.service
         if len(service.exchanges) >= service.config.max_requests:
-            body = error_body("too many requests are under way", "RateLimitError", 429)
-            return web.json_response(body, status=429, headers={"Retry-After": "1"})
+            return _refusal(429, error_body("too many requests are under way", "RateLimitError", 429))
         asked = read_asked(values, chat=chat)
         name = request.headers.get("x-request-id") or uuid.uuid4().hex
         headers = {key: request.headers[key] for key in _PASSED_ON if key in request.headers}
@@ -64,9 +63,11 @@ class Api(OpenAiApi):
         session, slo_s = _text(request, values, SESSION, "session_id"), self._slo_s(request, values)
         number = service.submit(exchange, slo_s, task, session)
         try:
-            await exchange.waiter.wait()
+            # What had come may be taken back before anybody was told of it: then it comes from another server.
+            while not (exchange.done or exchange.pieces or exchange.raw):
+                await exchange.waiter.wait()
             if exchange.error is not None and not exchange.pieces and not exchange.raw:
-                return web.json_response(exchange.error[1], status=exchange.error[0])
+                return _refusal(*exchange.error)
             writer = Writer(exchange, ("chatcmpl-" if chat else "cmpl-") + name, int(time.time()), self._model)
             if asked.stream:
                 return await self._stream(request, exchange, writer)
@@ -103,7 +104,7 @@ class Api(OpenAiApi):
         while not exchange.done:
             await exchange.waiter.wait()
         if exchange.error is not None:
-            return web.json_response(exchange.error[1], status=exchange.error[0])
+            return _refusal(*exchange.error)
         if exchange.stays:
             return web.json_response(exchange.whole, headers=self._told(exchange))
         return web.json_response(writer.whole(exchange.pieces), headers=self._told(exchange))
@@ -125,6 +126,11 @@ class Api(OpenAiApi):
         if not 0 < slo_ms < 1e12:
             raise BodyError(f"slo_ms must be milliseconds above 0, not {given!r}"[:200], "slo_ms")
         return slo_ms / 1e3
+
+
+def _refusal(status: int, body: Any) -> web.Response:
+    # Clients that are told when to come again do not come at once.
+    return web.json_response(body, status=status, headers={"Retry-After": "1"} if status in (429, 503) else {})
 
 
 def _text(request: web.Request, values: dict[str, Any], header: str, name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -32,11 +33,47 @@ class ServerFacts:
     kv_tokens: int
     block_size: int
     profile: Profile | None
+    answers: bool = True
+    """False: it did not, and is taken for one like the first that did."""
+
+
+class _SilentError(ConfigError):
+    """No server answers there."""
 
 
 async def discover(http: aiohttp.ClientSession, places: list[tuple[str, str | None]]) -> list[ServerFacts]:
-    """Ask every server; raises ``ConfigError`` that names the one that does not answer as such a server does."""
-    return list(await asyncio.gather(*(_facts(http, url, profile) for url, profile in places)))
+    """Ask every server; raises ``ConfigError`` where none answers, or where one answers otherwise than such a server.
+
+    No two have the same name.
+    """
+    asked = (_facts(http, url, profile) for url, profile in places)
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    for answer in found:
+        if isinstance(answer, BaseException) and not isinstance(answer, _SilentError):
+            raise answer
+    known = [answer for answer in found if isinstance(answer, ServerFacts)]
+    if not known:
+        raise next(answer for answer in found if isinstance(answer, BaseException))
+    facts = [
+        answer if isinstance(answer, ServerFacts) else _taken_for(known[0], url, profile)
+        for answer, (url, profile) in zip(found, places, strict=True)
+    ]
+    names = Counter(each.name for each in facts)
+    return [_told_apart(each) if names[each.name] > 1 else each for each in facts]
+
+
+def _told_apart(server: ServerFacts) -> ServerFacts:
+    return replace(server, name=f"{server.name} at {_where(server.url)}")
+
+
+def _taken_for(other: ServerFacts, url: str, profile: str | None) -> ServerFacts:
+    """A server that does not answer: what is known of it, and else what is known of another."""
+    known = load_profile(profile) if profile else None
+    return replace(other, url=url, name=_where(url), profile=known or other.profile, answers=False)
+
+
+def _where(url: str) -> str:
+    return url.partition("://")[2]
 
 
 async def _facts(http: aiohttp.ClientSession, url: str, profile: str | None) -> ServerFacts:
@@ -54,7 +91,7 @@ async def _facts(http: aiohttp.ClientSession, url: str, profile: str | None) -> 
     known = load_profile(profile) if profile else None
     held = known.kv_tokens if known is not None else _KV_TOKENS
     tokens = (cache["num_gpu_blocks"] - 1) * block_size if "num_gpu_blocks" in cache else held
-    name = str(version.get("instance") or url.partition("://")[2])
+    name = str(version.get("instance") or _where(url))
     return ServerFacts(url, name, model, longest, tokens, block_size, known)
 
 
@@ -66,11 +103,14 @@ async def _json(http: aiohttp.ClientSession, url: str, *, required: bool = True)
                 values = json.loads(text)
                 if isinstance(values, dict):
                     return values
+            problem: type[ConfigError] = _SilentError if response.status >= 500 else ConfigError
             why = f"HTTP {response.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        why = type(error).__name__
+    except ValueError as error:
+        problem, why = ConfigError, type(error).__name__
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        problem, why = _SilentError, type(error).__name__
     if required:
-        raise ConfigError(f"{url}: no OpenAI-compatible server answers there ({why})")
+        raise problem(f"{url}: no OpenAI-compatible server answers there ({why})")
     return {}
 
 

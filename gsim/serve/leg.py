@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from gsim.core import EventKind, Job
 from gsim.gateway.active import Active
+from gsim.live.silence import Silence
 from gsim.live.sse import Events
 from gsim.serve.exchange import Exchange
 from gsim.serve.frame import Frame
 
-#: Told of a leg that failed: why, and whether the server may be gone.
-Failed = Callable[["Leg", str, bool], None]
+#: Told of a leg that failed, and how.
+Failed = Callable[["Leg", "ServerFailureError"], None]
 #: Told of a policy that failed when it was told of an event of a leg.
 Broken = Callable[["Leg", EventKind, Exception], None]
 
@@ -22,19 +22,22 @@ _ENDING_S = 1.0
 
 
 class ServerFailureError(Exception):
-    """What a server answered is no answer. ``gone``: there may be no server at all."""
+    """What a server answered is no answer."""
 
-    def __init__(self, message: str, gone: bool = False) -> None:
+    def __init__(self, message: str, *, gone: bool = False, busy: int = 0) -> None:
         super().__init__(message)
         self.gone = gone
+        """There may be no server at all."""
+        self.busy = busy
+        """Status by which it says that it takes no more requests for now; 0: it does not say so."""
 
 
 class Leg:
     """A request's stay on one server."""
 
     __slots__ = (
-        *("closed", "events", "exchange", "first", "frame", "heard_s", "held", "index", "job", "silent", "task"),
-        *("ticket", "timer", "tokens"),
+        *("closed", "events", "exchange", "first", "frame", "held", "index", "job", "silence", "task"),
+        *("ticket", "tokens"),
     )
 
     def __init__(self, index: int, job: Job, ticket: Active, exchange: Exchange) -> None:
@@ -49,34 +52,29 @@ class Leg:
         self.first = False
         self.closed = False
         self.task: asyncio.Task[None] | None = None
-        self.heard_s = time.monotonic()
-        """When the server has sent something last."""
-        self.timer: asyncio.TimerHandle | None = None
-        """Looks whether the server says nothing."""
-        self.silent = False
-        """It was given up because the server said nothing."""
+        self.silence: Silence | None = None
         self.events = Events()
         self.frame = Frame()
 
-    def watch(self, silence_s: float) -> None:
-        """Cancel its task when the server has sent nothing for so long.
+    def begin(self, task: asyncio.Task[None], silence_s: float) -> None:
+        """It is served by a task, which is cancelled when the server has sent nothing for so long."""
+        self.task = task
+        self.silence = Silence(task, silence_s)
 
-        One timer that looks when something came last: setting it anew at every event would cost a fifth of an event.
-        """
-        left_s = self.heard_s + silence_s - time.monotonic()
-        if self.closed or self.task is None or self.task.done():
-            return
-        if left_s > 0:
-            self.timer = asyncio.get_running_loop().call_later(left_s, self.watch, silence_s)
-        else:
-            self.silent = True
-            self.task.cancel()
+    def heard(self) -> None:
+        """The server has sent something."""
+        if self.silence is not None:
+            self.silence.heard()
+
+    @property
+    def silent(self) -> bool:
+        """It was given up because the server said nothing."""
+        return self.silence is not None and self.silence.too_long
 
     def unwatch(self) -> None:
-        """Nothing will come any more: a timer would keep the request, prompt and all, until it rings."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        """Nothing will come any more."""
+        if self.silence is not None:
+            self.silence.close()
 
     def read_on(self) -> None:
         """The answer is over: read what is left of the stream, so that its connection can be used again."""

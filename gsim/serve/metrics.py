@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import isfinite
 from typing import Any
 
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from gsim.core import Job, Status
 from gsim.gateway.gateway import Gateway
@@ -24,6 +26,18 @@ _COUNTED = (
 )
 
 
+class _Counts(Collector):
+    """What the gateway counts anyway, when somebody asks."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._counters = gateway.counters
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """See ``Collector``."""
+        for name in _COUNTED:
+            yield CounterMetricFamily(f"gsim:{name}", f"The gateway's count of {name}.", self._counters[name])
+
+
 class ServeMetrics:
     """The metrics of a running gateway."""
 
@@ -34,8 +48,7 @@ class ServeMetrics:
         def gauge(name: str, meaning: str, read: Callable[[], float]) -> None:
             Gauge(f"gsim:{name}", meaning, registry=registry).set_function(read)
 
-        for name in _COUNTED:
-            gauge(f"{name}_total", f"The gateway's count of {name}.", partial(gateway.counters.__getitem__, name))
+        registry.register(_Counts(gateway))
         gauge("requests_under_way", "Requests that have come and not ended.", lambda: len(gateway.active))
         view = gateway.view
         for name, meaning, signal in (

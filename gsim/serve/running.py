@@ -42,7 +42,7 @@ async def start_gateway(
 ) -> RunningGateway:
     """Ask the servers what they are, then listen; raises ``ConfigError`` for what cannot be served."""
     config.validate()
-    # Servers that are silent are noticed by whoever waits for them (``Leg.watch``).
+    # Servers that are silent are noticed by whoever waits for them (``Silence``).
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
     http = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=1 << 18)

@@ -16,21 +16,24 @@ class Sender:
         self._exchange = exchange
         self._writer = writer
         self._interval = exchange.asked.stream_interval
+        self._began = False
+        """A first token was taken: like vLLM's, it waits for no others."""
         self._ended = False
         """The reason of the end was told."""
 
     def take(self) -> bytes:
-        """The events that are due; none while fewer tokens have come than the client wants at a time."""
+        """The events that are due; none while fewer further tokens have come than the client wants at a time."""
         exchange = self._exchange
         if exchange.stays:
             raw, exchange.raw = exchange.raw, []
             return b"".join([b"data: " + event + b"\n\n" for event in raw])
         pieces = exchange.pieces
         last = exchange.done and exchange.error is None and not self._ended
-        due = exchange.done or self._interval == 1 or sum(len(piece.ids) for piece in pieces) >= self._interval
+        wanted = self._interval if self._began else 1
+        due = exchange.done or wanted == 1 or sum(len(piece.ids) for piece in pieces) >= wanted
         if not last and not (pieces and due):
             return b""
-        exchange.pieces, self._ended = [], last
+        exchange.pieces, self._began, self._ended = [], True, last
         return self._writer.pieces(pieces, last=last)
 
     def send_on(self, outlet: Outlet) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -64,8 +63,7 @@ class ServerBackend(Backend):
         exchange.active, exchange.instance = ticket, self.index
         leg = Leg(self.index, job, ticket, exchange)
         self._here[request_id] = leg
-        leg.task = asyncio.get_running_loop().create_task(self._serve(leg))
-        leg.watch(self._silence_s)
+        leg.begin(asyncio.get_running_loop().create_task(self._serve(leg)), self._silence_s)
 
     def abort(self, request_id: int, now_s: float) -> Progress:
         """See ``Backend``: the connection is closed, and the server drops the request."""
@@ -138,30 +136,30 @@ class ServerBackend(Backend):
         try:
             await self._ask(leg)
         except ServerFailureError as error:
-            self._fail(leg, str(error), error.gone)
+            self._fail(leg, error)
         except asyncio.CancelledError:
             if not leg.silent:
                 raise
-            self._fail(leg, "silent for too long", False)
+            self._fail(leg, ServerFailureError("silent for too long"))
         except (BrokenOffError, EventError) as error:
-            self._fail(leg, f"the answer broke off ({error})", False)
+            self._fail(leg, ServerFailureError(f"the answer broke off ({error})"))
         except OSError as error:
-            self._fail(leg, f"no connection ({type(error).__name__})", True)
+            self._fail(leg, ServerFailureError(f"no connection ({type(error).__name__})", gone=True))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            self._fail(leg, f"what was answered cannot be read ({type(error).__name__})", False)
+            self._fail(leg, ServerFailureError(f"what was answered cannot be read ({type(error).__name__})"))
         finally:
             leg.unwatch()
 
-    def _fail(self, leg: Leg, message: str, gone: bool) -> None:
+    def _fail(self, leg: Leg, failure: ServerFailureError) -> None:
         if not leg.closed:
-            self._pace.do(self._failed, leg, message, gone)
+            self._pace.do(self._failed, leg, failure)
 
     async def _ask(self, leg: Leg) -> None:
         exchange = leg.exchange
         path, body = exchange.leg(self.max_model_len)
         reply = await self._wires.post(path, json.dumps(body).encode(), exchange.headers)
         try:
-            leg.heard_s = time.monotonic()
+            leg.heard()
             if reply.status != 200:
                 await self._refused(leg, reply)
             elif not exchange.stays:
@@ -176,7 +174,7 @@ class ServerBackend(Backend):
     async def _refused(self, leg: Leg, reply: Reply) -> None:
         status = reply.status
         if status < 400 or status in (408, 429) or status >= 500:
-            raise ServerFailureError(f"HTTP {status}", gone=status == 503)
+            raise ServerFailureError(f"HTTP {status}", busy=status if status in (429, 503) else 0)
         text = (await reply.read(_LONGEST_REFUSAL)).decode("utf-8", "replace")
         try:
             told: Any = json.loads(text)
@@ -191,7 +189,7 @@ class ServerBackend(Backend):
             raise ServerFailureError("the stream ended before the answer did")
 
     def _feed(self, leg: Leg, tell: Callable[[Leg, bytes], None], data: bytes) -> None:
-        leg.heard_s = time.monotonic()
+        leg.heard()
         for event in leg.events.feed(data):
             # What comes behind the end is nobody's.
             if leg.closed:
@@ -232,6 +230,7 @@ class ServerBackend(Backend):
         if ids is None and text:
             raise ServerFailureError("the server returns no token ids: set moves=none")
         reason = choice.get("finish_reason")
+        _refuse_given_up([choice])
         if ids or reason:
             if text and not (leg.frame.known or reason or usage or prompt):
                 leg.frame.learn(event, values, text, ids)
@@ -254,16 +253,27 @@ class ServerBackend(Backend):
             if leg.closed:
                 return
         most, known = exchange.asked.max_tokens, len(exchange.output_ids)
-        over = bool(reason) or (most is not None and known + len(leg.held) >= most and bool(text))
-        # Without text: part of a character. Whoever goes on elsewhere begins before it, so the text stays whole.
-        if leg.held and (text or reason):
-            leg.tokens += len(leg.held)
-            exchange.add(leg.held, text, last=over)
-            leg.held = []
-            self._changed[leg.job.request.request_id] = leg
-        if over:
-            exchange.reason = reason or "length"
-            self._over(leg, EventKind.FINISHED)
+        if reason or (most is not None and known + len(leg.held) >= most and text):
+            self._pace.do(self._last_tokens, leg, text, reason or "length")
+        elif leg.held and text:
+            # Without text: part of a character. Whoever goes on elsewhere begins before it, so the text stays whole.
+            self._given(leg, text, last=False)
+
+    def _last_tokens(self, leg: Leg, text: str, reason: str) -> None:
+        # What was due before may have moved the request: then another server generates these. What it has all tokens
+        # of cannot be moved, so they are counted at the moment at which it ends.
+        if leg.closed:
+            return
+        if leg.held:
+            self._given(leg, text, last=True)
+        leg.exchange.reason = reason
+        self._over_now(leg, EventKind.FINISHED)
+
+    def _given(self, leg: Leg, text: str, *, last: bool) -> None:
+        leg.tokens += len(leg.held)
+        leg.exchange.add(leg.held, text, last=last)
+        leg.held = []
+        self._changed[leg.job.request.request_id] = leg
 
     def _relayed(self, leg: Leg, event: bytes) -> None:
         """One event of a request that stays: it is passed on as it is."""
@@ -279,6 +289,7 @@ class ServerBackend(Backend):
             if "error" in values:
                 self._error(leg, values)
                 return
+            _refuse_given_up(values.get("choices") or [])
             self._count(leg, values)
             self._learn(leg, event, values)
         exchange.raw.append(event)
@@ -308,8 +319,11 @@ class ServerBackend(Backend):
 
     async def _whole(self, leg: Leg, reply: Reply) -> None:
         values = _read((await reply.read(_LONGEST_ANSWER)).decode())
+        _refuse_given_up(values.get("choices") or [])
         leg.exchange.whole = values
-        self._count(leg, {"usage": values.get("usage")})
+        usage = values.get("usage") or {}
+        leg.exchange.prompt_tokens = _number(usage, "prompt_tokens", leg.exchange.prompt_tokens)
+        leg.tokens = _number(usage, "completion_tokens", 0)
         self._over(leg, EventKind.FINISHED)
 
     def _tell(self, leg: Leg, kind: EventKind, tokens: int) -> None:
@@ -332,14 +346,20 @@ class ServerBackend(Backend):
         if leg.closed:
             return
         if not leg.first and kind is EventKind.FINISHED:
-            # An answer without a token: the gateway knows none that ends before it begins.
+            # An answer that came whole, or without a token: the gateway knows none that ends before it begins.
             leg.first = True
-            self._report_now(leg, EventKind.FIRST_TOKEN, 1)
+            self._report_now(leg, EventKind.FIRST_TOKEN, 0)
         self._left(leg.job.request.request_id)
         leg.exchange.end()
         self._report_now(leg, kind, max(leg.tokens, 1))
         leg.closed = True
         leg.read_on()
+
+
+def _refuse_given_up(choices: list[dict[str, Any]]) -> None:
+    """Raise ``ServerFailureError`` for what the server itself has given up, which vLLM calls ``abort``."""
+    if any(choice.get("finish_reason") == "abort" for choice in choices):
+        raise ServerFailureError("the server has taken the request out")
 
 
 def _number(usage: dict[str, Any], name: str, otherwise: int) -> int:

@@ -29,7 +29,7 @@ from gsim.serve.config import ServeConfig
 from gsim.serve.discover import ServerFacts, static_view
 from gsim.serve.exchange import PARSED, Exchange
 from gsim.serve.journal import Journal
-from gsim.serve.leg import Leg
+from gsim.serve.leg import Leg, ServerFailureError
 from gsim.serve.mechanism import AtOnce
 from gsim.serve.metrics import ServeMetrics
 from gsim.serve.server_backend import ServerBackend
@@ -86,6 +86,9 @@ class Service:
         self._watch.lost = lambda number: self.withdraw(number, 500, "the request was lost when a policy failed")
         self._watch.unreadable = lambda index: self.metrics.unreadable.labels(server=servers[index].name).inc()
         self._watch.start(self._scrapes_every_s(scrape_interval_s), self.pace.now_s)
+        for index, server in enumerate(servers):
+            if not server.answers:
+                self._guarded(self._down, index)
         self.pace.do(lambda: None)
 
     def _assembled(self, telemetry: TelemetryConfig, scrape_interval_s: float) -> Assembly:
@@ -195,20 +198,19 @@ class Service:
             self.exchanges.pop(number, None)
 
     # ----------------------------------------------------------------------------------------------------- what fails
-    def failed(self, leg: Leg, why: str, gone: bool) -> None:
+    def failed(self, leg: Leg, failure: ServerFailureError) -> None:
         """A server has not answered one request: it is sent again, or ends."""
         exchange, active = leg.exchange, leg.ticket
         self.parsed = self.parsed or exchange.stays == PARSED
         self.metrics.failures.labels(server=self.servers[leg.index].name).inc()
-        _log.warning("%s: request %s: %s", self.servers[leg.index].url, exchange.name, why)
+        _log.warning("%s: request %s: %s", self.servers[leg.index].url, exchange.name, str(failure))
         if self.gateway.detach(active) is None:
             return
-        if gone:
+        if failure.gone:
             self._down(leg.index)
         exchange.failures += 1
         if exchange.failures > self.config.retries or (exchange.told and not exchange.movable):
-            body = error_body(f"the server failed: {why}", "BadGatewayError", 502)
-            exchange.fail(502, body)
+            exchange.fail(*_answer_of(failure))
             self.gateway.end(active, Status.FAILED, self.pace.clock.now)
             return
         self.gateway.counters["retries"] += 1
@@ -234,7 +236,7 @@ class Service:
         _log.warning("%s is down", self.servers[index].url)
         for leg in self.backends[index].legs():
             if not leg.closed:
-                self.failed(leg, "the server is down", False)
+                self.failed(leg, ServerFailureError("the server is down"))
 
     def _policy_failed(self, leg: Leg, kind: EventKind, error: Exception) -> None:
         """A policy failed when it was told of something."""
@@ -295,6 +297,14 @@ class Service:
             self.pace.do(act, *args)
         except Exception as error:  # a policy's, asked because something changed
             self._due_failed(error)
+
+
+def _answer_of(failure: ServerFailureError) -> tuple[int, Any]:
+    """Status and body that tell a client how its request failed."""
+    if failure.busy:
+        kind = "RateLimitError" if failure.busy == 429 else "ServiceUnavailableError"
+        return failure.busy, error_body(f"the servers take no more requests for now: {failure}", kind, failure.busy)
+    return 502, error_body(f"the server failed: {failure}", "BadGatewayError", 502)
 
 
 def check_live(policies: Policies) -> None:

@@ -40,7 +40,7 @@ def test_it_learns_lengths_and_speeds():
     assert known.ask("x", "a prompt", 100) == 1
     # A loose objective is met by the weak card, a tight one by the strong one alone.
     assert one.ask("loose", "a prompt", 100, slo_s=1e3) == 0
-    assert one.ask("tight", "a prompt", 100, slo_s=6.0) == 1
+    assert one.ask("tight", "a prompt", 100, slo_s=1.5) == 1
     clock[0] = 1.0
     one.first_token("loose")
     clock[0] = 60.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -203,6 +205,7 @@ def test_metrics_that_lie_are_not_believed():
         assert 0 <= view.kv_usage.min() <= view.kv_usage.max() <= 1
         text = await (await http.get(gateway.url + "/metrics")).text()
         assert 'gsim:unreadable_metrics_total{server="h800-llama-3.1-8b-0"}' in text
+        assert "# TYPE gsim:decisions_total counter\ngsim:decisions_total 1.0\n" in text
         await stream.aclose()
 
     served(test, by=lambda: policies("least_load"))
@@ -427,3 +430,42 @@ def test_the_command_says_what_is_missing(capsys):
     assert "unknown option 'trace=paper'" in capsys.readouterr().err
     assert main(["--help"]) == 0
     assert ServeConfig(backends=[]).host == "127.0.0.1"
+
+
+def test_a_gateway_starts_while_a_server_is_down_and_tells_equals_apart():
+    async def test(pool, http):
+        config = ServeConfig(backends=[*pool.urls, "http://127.0.0.1:9"], port=0, speed=20.0)
+        gateway = await start_gateway(config, policies, TelemetryConfig())
+        try:
+            view = gateway.service.gateway.view
+            assert view.available.tolist() == [True, True, False]
+            for _ in range(4):
+                assert (await post(http, gateway.url + COMPLETE, {"prompt": [1], "max_tokens": 2}))[0] == 200
+            names = [server.name for server in gateway.service.servers]
+            assert len(set(names)) == 3
+            text = await (await http.get(gateway.url + "/metrics")).text()
+            up = dict(re.findall(r'gsim:server_up{server="(.+)"} (.+)', text))
+            assert up == dict(zip(names, ("1.0", "1.0", "0.0"), strict=True))
+        finally:
+            await gateway.close()
+
+    async def both():
+        async with emulated("a40-llama-3.1-8b", "a40-llama-3.1-8b") as (pool, http):
+            # Two programs that serve one instance each name it alike.
+            for server in pool.servers:
+                server.served.spec = replace(server.served.spec, name="A40")
+            await test(pool, http)
+
+    asyncio.run(asyncio.wait_for(both(), 20.0))
+
+
+def test_servers_that_take_no_more_are_told_of_as_they_say():
+    async def test(gateway, pool, http):
+        for server in pool.servers:
+            server.faults.begin({"kind": "unavailable"})
+        async with http.post(gateway.url + COMPLETE, json={"prompt": [1]}) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "1"
+        assert gateway.service.gateway.view.available.all()
+
+    served(test)
