@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: Differences of shares that are equal on paper are apart by so much of the shares.
+_ROUNDING = 1e-12
+
 
 class Interval(NamedTuple):
     """A mean and the bounds of its confidence interval (NaN bounds: fewer than two values)."""
@@ -57,23 +60,35 @@ def paired_difference(
 ) -> Paired:
     """``first - second``, pair by pair (the same seeds in the same order): mean, t-interval, two-sided p-value.
 
-    Pairs with a NaN are left out. Differences that are all 0 give p = 1, differences that are all equal but not 0
-    give p = 0. Raises ``ValueError`` where the lengths differ.
+    Pairs with a NaN are left out. Raises ``ValueError`` where the lengths differ.
+
+    Differences that are all 0 give p = 1. Where all are equal (but for rounding) and not 0 there is no spread to judge
+    by, and two equal seeds are no certainty: the p-value is that of the sign test, 2^(1 - n), and while it is above
+    1 - ``level`` the interval is unknown (NaN).
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"paired values must have equal lengths, not {a.shape} and {b.shape}")
-    differences = finite(a - b)
+    both = ~np.isnan(a - b)
+    a, b = a[both], b[both]
+    differences = a - b
     mean, low, high = mean_interval(differences, level)
     n = len(differences)
     if n < 2:
         return Paired(mean, low, high, math.nan, n)
+    rounding = _ROUNDING * float(max(np.abs(a).max(), np.abs(b).max()))
+    if np.ptp(differences) <= rounding:
+        return _without_spread(mean if abs(mean) > rounding else 0.0, n, level)
     error = standard_error(differences)
-    if error == 0.0:
-        return Paired(mean, low, high, 1.0 if mean == 0.0 else 0.0, n)
     from scipy.special import stdtr
 
     return Paired(mean, low, high, float(2.0 * stdtr(n - 1, -abs(mean) / error)), n)
+
+
+def _without_spread(difference: float, n: int, level: float) -> Paired:
+    p_value = 1.0 if difference == 0.0 else 2.0 ** (1 - n)
+    told = difference if difference == 0.0 or p_value <= 1.0 - level else math.nan
+    return Paired(difference, told, told, p_value, n)
 
 
 def finite(values: Sequence[float] | np.ndarray) -> np.ndarray:

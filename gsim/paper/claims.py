@@ -119,13 +119,14 @@ def _fall_short(folder: Path) -> Iterator[tuple[str, Verdict, str]]:
         best, worst = ranked[-1], ranked[0]
         lost = paired_difference(plan, existing[best])
         base = float(plan.mean())
+        between = "" if np.isnan(lost.low) else f" [{lost.low / base:.1%}, {lost.high / base:.1%}]"
         found = (
-            f"{best} serves {lost.mean / base:.1%} less than the plan [{lost.low / base:.1%}, {lost.high / base:.1%}], "
+            f"{best} serves {lost.mean / base:.1%} less than the plan{between}, "
             f"{worst} {1 - existing[worst].mean() / base:.0%} less"
         )
         if GOODSERVE in here:
             found += f"; GoodServe {1 - here[GOODSERVE].mean() / base:.1%} less"
-        yield claim, _truth(lost.low > 0), found
+        yield claim, Verdict.OPEN if np.isnan(lost.low) else _truth(lost.low > 0), found
 
 
 def _points(results: Results) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,12 @@ class Gain:
 
     def __str__(self) -> str:
         at = place([self.point])
-        return f"{self.share:+.1%} [{self.low:+.1%}, {self.high:+.1%}]" + (f" at {at}" if at else "")
+        return self.told + (f" at {at}" if at else "")
+
+    @property
+    def told(self) -> str:
+        """The share, with its interval where that is known."""
+        return f"{self.share:+.1%}" + ("" if isnan(self.low) else f" [{self.low:+.1%}, {self.high:+.1%}]")
 
 
 def gains(results: Results, of: str = GOODSERVE, metric: str = "goodput_rps") -> list[Gain]:
@@ -94,7 +100,7 @@ def gain_rows(results: Results) -> list[list[str]]:
     for policy, found in groups.items():
         row = [policy]
         for gain in (largest(found), least(found)) if several else found:
-            row.append(f"{gain.share:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
+            row.append(gain.told)
             row += [", ".join(level(value) for value in known(gain.point).values())] if several else []
         rows.append(row)
     return rows

@@ -242,7 +242,7 @@ def _row(pair: tuple[_Cell, _Cell], metric: str, signs: Mapping[int, str]) -> It
     labels = [pair[0].label] if pair[0].label == pair[1].label else []
     at = ", ".join([*labels, *(level(value) for value in pair[0].point.values())]) or "all"
     verdict = "" if not result.significant else "A higher" if result.mean > 0 else "B higher"
-    bounds = f"{number(result.low)} .. {number(result.high)}"
+    bounds = "not known" if math.isnan(result.low) else f"{number(result.low)} .. {number(result.high)}"
     means = [number(values.mean()) + signs[id(cell)] for values, cell in zip((first, second), pair, strict=True)]
     row = [at, metric, *means, number(result.mean), bounds]
     yield [*row, f"{result.p_value:.2g}", str(result.pairs), verdict]

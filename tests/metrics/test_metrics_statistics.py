@@ -54,6 +54,17 @@ def test_equal_runs_do_not_differ():
     assert not result.significant
 
 
+@pytest.mark.parametrize(("seeds", "known"), [(2, False), (5, False), (6, True)])
+def test_a_few_equal_differences_are_no_certainty(seeds, known):
+    # Shares of a few requests come in steps, so two seeds are often equally far apart.
+    shares = [0.1 * (seed + 2) for seed in range(seeds)]
+    result = paired_difference(shares, [share - 0.1 for share in shares])
+    assert result.mean == pytest.approx(0.1)
+    assert result.p_value == 2.0 ** (1 - seeds)
+    assert result.significant is known
+    assert math.isnan(result.low) is not known
+
+
 def test_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="equal lengths"):
         paired_difference([1.0], [1.0, 2.0])
@@ -65,4 +76,4 @@ def test_swapping_turns_the_sign(a, b):
     there, back = paired_difference(a[:n], b[:n]), paired_difference(b[:n], a[:n])
     assert there.mean == pytest.approx(-back.mean)
     assert there.p_value == pytest.approx(back.p_value)
-    assert there.low <= there.mean <= there.high
+    assert math.isnan(there.low) or there.low <= there.mean <= there.high

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsim.core import ConfigError, SlotState, entries, register
-from gsim.metrics import mean_interval, paired_difference, share_interval
+from gsim.metrics import Interval, mean_interval, paired_difference, share_interval
 from gsim.optimum import BoundConfig
 from gsim.optimum.cheapest import Offer, cheapest_pool
 from gsim.run.cell import run, summary_of
@@ -234,7 +234,7 @@ def compared(runs: pd.DataFrame, bound_usd: float, target: float) -> pd.DataFram
     for policy, own in owns.items():
         mean_usd, low, high = mean_interval(usd[policy])
         attained = share_interval(share[policy])
-        saves = paired_difference(usd[base], usd[policy])
+        saves = _saved(usd[base], usd[policy])
         loses = paired_difference(share[base], share[policy])
         better = any(cost < points[policy][0] and good >= points[policy][1] for cost, good in rivals)
         others = own.drop(columns=["policy", "kind", "seed", "attainment", "usd_per_day"]).mean()
@@ -247,6 +247,14 @@ def compared(runs: pd.DataFrame, bound_usd: float, target: float) -> pd.DataFram
             | {str(name): float(value) for name, value in others.items()}
         )
     return pd.DataFrame(rows)
+
+
+def _saved(base: np.ndarray, usd: np.ndarray) -> Interval:
+    saves = paired_difference(base, usd)
+    if len(usd) > 1 and len({*base.tolist()}) == len({*usd.tolist()}) == 1:
+        # Two pools that nobody scales: what they cost is known, whatever is drawn.
+        return Interval(saves.mean, saves.mean, saves.mean)
+    return Interval(saves.mean, saves.low, saves.high)
 
 
 def _dearer(row: Mapping[Any, Any], base_usd: float) -> str:
