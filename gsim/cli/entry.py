@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
-        say("interrupted: finished runs are kept; the same command continues where this one stopped")
+        say("interrupted: finished runs are kept, where a study stores any; the same command goes on from them")
         return 128 + int(stop.args[0]) if isinstance(stop, Stopped) else 130
     except (GsimError, HydraException, OmegaConfBaseException) as error:
         say(f"error: {message_of(error)}")
@@ -163,7 +163,9 @@ def _help(names: list[str], experiments: Mapping[str, Experiment]) -> str:
             raise ConfigError(
                 f"unknown experiment '{names[1]}'{close_to(names[1], experiments)}; see --help experiment"
             )
-        return group_help("experiment", {names[1]: experiments[names[1]]})
+        study = experiments[names[1]].groups.get("study")
+        fields = f"\n(its fields: python -m gsim --help study {study})" if study else ""
+        return group_help("experiment", {names[1]: experiments[names[1]]}) + fields
     return option_help(*names) if len(names) == 2 else group_help(names[0], experiments)
 
 

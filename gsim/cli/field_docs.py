@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gsim.core.meanings import meanings
+from gsim.core.meanings import Said, said_of
 
 
 class FieldDoc(NamedTuple):
@@ -23,14 +23,14 @@ def fields_of(config: type | None, values: Mapping[str, Any] | None = None) -> l
     """The configurable fields of a dataclass (``values`` replace defaults), with the strings that stand under them."""
     if config is None:
         return []
-    said = meanings(config)
+    said = said_of(config)
     own = values or {}
-    return [
-        # A compiled class has its plain types themselves where others have their names.
-        FieldDoc(f.name, getattr(f.type, "__name__", str(f.type)), _default(f, own), said.get(f.name, ""))
-        for f in dataclasses.fields(config)
-        if f.init and f.name != "name"
-    ]
+    found = []
+    for field in dataclasses.fields(config):
+        if field.init and field.name != "name":
+            kind, meaning = said.get(field.name, Said(str(field.type), ""))
+            found.append(FieldDoc(field.name, kind, _default(field, own), meaning))
+    return found
 
 
 def _default(field: dataclasses.Field[Any], own: Mapping[str, Any]) -> str:

@@ -128,8 +128,8 @@ def launch_study(config: DictConfig, words: Sequence[str], commands: Commands, d
     out = context.out
     if dry:
         told = getattr(study, "forecast", None)
-        said = "" if told is None else f"\n{told(context)}"
-        print(f"{values['name']}: would run study '{entry.name}' into {out}{said}")  # noqa: T201
+        said = "how long that takes is not known beforehand" if told is None else told(context)
+        print(f"{values['name']}: would run study '{entry.name}' into {out}\n{said}")  # noqa: T201
         return 0
     with claimed(writable(out), words):
         findings: Findings = study.run(context)

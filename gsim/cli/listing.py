@@ -15,7 +15,6 @@ from gsim.study.experiments import Experiment
 _WIDTH = 100
 _USAGE = """\
 gsim: simulate LLM serving on pools of unlike GPUs, and compare routers by goodput.
-
   python -m gsim experiment=goodput_vs_rps                          a study: grid, figure, tables
   python -m gsim router=random,goodserve trace.rate_per_s=40,80     a grid of your own
   python -m gsim compare ROUTER ROUTER [...]                        two routers on the same seeds
@@ -35,6 +34,7 @@ python -m gsim --help GROUP NAME     the fields of a choice       (--help router
 python -m gsim --help experiment     the experiments and what each of them asks
 python -m gsim --help fields         seeds, warmup_s, out ...: fields beside the groups
 python -m gsim reference             all of it on one page        (also docs/reference.md)
+python -m gsim.emulate, gsim.serve, gsim.calibration: servers, a gateway, measuring (see --help)
 Own files: ./extensions/*.py (imported by every command), ./experiments/*.yaml, ./profiles/*.yaml"""
 _ONE_RUN = (
     "policy=LABEL and values of the grid choose one cell of a sweep, seed=N one of its runs (else the first seed);\n"
@@ -105,7 +105,11 @@ def group_help(group: str, experiments: Mapping[str, Experiment]) -> str:
     defaults = {**RUN_GROUPS, "scheduler": "fcfs"}
     if group not in defaults:
         there = ", ".join([*defaults, "experiment", "study", "fields"])
-        raise ConfigError(f"unknown group '{group}'{close_to(group, defaults)}; there are: {there}")
+        choices = {other: options(other) for other in defaults} | {"study": registry.entries("study")}
+        inside = [f"--help {other} {group}" for other, names in choices.items() if group in names]
+        inside += [f"--help experiment {group}"] * (group in experiments)
+        known = f"; see {' or '.join(inside)}" if inside else close_to(group, defaults)
+        raise ConfigError(f"unknown group '{group}'{known}; there are: {there}")
     found = options(group).values()
     lines = [_line(f" {'*' if o.name == defaults[group] else ' '} {o.name}", o.summary) for o in found]
     return "\n".join(

@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring, as shown by ``--help``."""
+        """The first line of the class's docstring, a sentence, as shown by ``--help``."""
         return _docstring(self.cls).strip().partition("\n")[0]
 
 

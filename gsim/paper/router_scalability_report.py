@@ -42,11 +42,14 @@ def _by_size(frame: pd.DataFrame) -> pd.DataFrame:
 def _decision(policy: object, rows: pd.DataFrame, small: int, large: int) -> str:
     cost = {int(row["instances"]): row for row in rows.to_dict("records")}
     here = cost[large]
-    growth = here["decision_p50_us"] / cost[small]["decision_p50_us"]
+    growth = ""
+    if small < large:
+        times = here["decision_p50_us"] / cost[small]["decision_p50_us"]
+        growth = f"; the median is {times:.1f} times that among {small}"
     return (
         f"{policy}: a decision among {large} instances takes {here['decision_p50_us']:.1f} us, p99 "
         f"{here['decision_p99_us']:.1f} us ({here['decision_p99_us'] / BUDGET_US:.0%} of the {BUDGET_US:.0f} us that "
-        f"{_ONE_CORE_RPS:,.0f} requests/s leave; the median is {growth:.1f} times that among {small}); "
+        f"{_ONE_CORE_RPS:,.0f} requests/s leave{growth}); "
         f"with predictions, estimates and reviews {here['router_core_share']:.0%} of one core"
     )
 

@@ -16,8 +16,10 @@ Strategy = Literal["least", "most"]
 @register("router", "slo_headroom")
 @dataclass
 class SloHeadroom(Drawing):
-    """hr_i = time left - T_i. Among hr_i >= 0: drawn with weight 1 - (hr_i - min) / (max - min) (``least``) or
-    its complement (``most``). None: idle instances first, then the least deficit.
+    """An instance with time to spare before the deadline, drawn by how much; where none has, the least late.
+
+    hr_i = time left - T_i. Among hr_i >= 0: drawn with weight 1 - (hr_i - min) / (max - min) (``least``) or its
+    complement (``most``). None: idle instances first, then the least deficit.
 
     With probability ``explore`` the instances without headroom are used though others have it, so that their
     predictions stay fresh. Ties of the deficit: the lowest index.

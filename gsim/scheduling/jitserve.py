@@ -21,8 +21,7 @@ class _Rated(NamedTuple):
 @register("scheduler", "jitserve")
 @dataclass
 class JitServe:
-    """Grouped margin goodput: what brings most goodput per second of service goes first, and pushes out what brings
-    less.
+    """Grouped margin goodput: what brings most goodput per second of service goes first, and pushes out the rest.
 
     density = min(1, SLO / predicted end-to-end latency) ^ ``penalty`` / seconds of service that are left. Seconds are
     those of the prefill and of the tokens still expected at the speed of the present batch; the length is the

@@ -12,8 +12,7 @@ from gsim.core.scheduling import EngineCard, EngineRequest, EngineView, Plan
 @register("scheduler", "power_cap")
 @dataclass
 class PowerCap:
-    """The lowest frequency at which everybody is still in time; full speed, and fewer requests at once, where memory
-    is short.
+    """The lowest frequency at which all are in time; full speed, and fewer requests at once, where memory is short.
 
     At frequency f (a share of the card's highest) an iteration takes ``compute_share`` / f + (1 - ``compute_share``)
     of its time, and the card draws f ^ ``exponent`` of what it draws above idle. Every ``every_iterations`` the lowest

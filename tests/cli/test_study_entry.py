@@ -184,6 +184,8 @@ def test_help_lists_what_there_is(capsys):
     [
         (["gpu"], "unknown group 'gpu'; there are: pool, trace"),
         (["routr"], "unknown group 'routr' (did you mean router?)"),
+        (["frontier"], "unknown group 'frontier'; see --help study frontier or --help experiment frontier"),
+        (["goodserve"], "unknown group 'goodserve'; see --help router goodserve; there are"),
         (["router", "goodserv"], "unknown router 'goodserv' (did you mean goodserve?)"),
         (["gpu", "goodserve"], "unknown group 'gpu'"),
         (["study", "capacty"], "unknown study 'capacty' (did you mean capacity?)"),

@@ -14,6 +14,7 @@ from gsim.core import ConfigError, register
 from gsim.metrics import paired_difference, share_interval
 from gsim.run.settings import Settings
 from gsim.run.shelf import Shelf
+from gsim.study.dry_run import duration, timed
 from gsim.study.questions.frontier_cases import CASES, changed, check_policies, in_quotes, with_policy_named
 from gsim.study.run_numbers import OF_CLASS, RunNumbers
 from gsim.study.study import Context, Findings
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _DARKEST = 30.0
 #: What a policy's row has beside its attainment: means over the seeds.
 _MEANS = ("goodput_rps", "session_attainment", "worst_class_attainment", "p50_e2e_s", "not_served")
+
+
+#: Folder of what was measured, in the results.
+_MEASURED = "measured"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,17 @@ class Frontier:
         tables = {"frontier": table, "pairs": against, "classes": by_class(runs), "runs": runs}
         return Findings(tables, {"frontier": figure(table)}, [*notes(table), *losses(against, self.policies[0])])
 
+    def forecast(self, context: Context) -> str:
+        """How many runs there are and about how long they take: the first policy, at a few of the cases."""
+        loads = list(self._loads(context))
+        probes = [loads[0], loads[len(loads) // 2], loads[-1]]
+        run_s = timed([(Settings.read(load.settings[self.policies[0]]), load.seed) for load in probes])
+        runs = len(loads) * len(self.policies)
+        return (
+            f"{runs} runs: {len(self.cases or CASES)} cases, {len(self.policies)} policies, {len(context.seeds)} seeds "
+            f"(less what {context.out / _MEASURED} has): {duration(run_s, runs)}"
+        )
+
     def _loads(self, context: Context) -> Iterator[_Load]:
         for case in self.cases or CASES:
             base = changed(context.settings, CASES[case])
@@ -83,7 +99,7 @@ class Frontier:
 
 
 def _measured(load: _Load) -> list[dict[str, Any]]:
-    numbers, shelf = RunNumbers(load.folder / "measured"), Shelf()
+    numbers, shelf = RunNumbers(load.folder / _MEASURED), Shelf()
     return [
         {"case": load.case, "policy": policy, "seed": load.seed} | numbers.of(Settings.read(settings), load.seed, shelf)
         for policy, settings in load.settings.items()

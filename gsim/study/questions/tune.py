@@ -43,8 +43,11 @@ class _Run:
 @register("study", "tune")
 @dataclass(frozen=True)
 class Tune:
-    """Fields of one policy, searched by Optuna for the best mean of a metric on training loads and seeds, then judged
-    once against the fields as configured on loads and seeds that the search has not seen."""
+    """Fields of one policy, searched on training loads and judged on others.
+
+    Optuna searches for the best mean of a metric on training loads and seeds; what it finds is judged once, against the
+    fields as configured, on loads and seeds that the search has not seen.
+    """
 
     policy: str = "router"
     """The group whose choice is tuned: router, estimator, predictor or rectifier."""

@@ -38,8 +38,10 @@ class _Run:
 @register("study", "who_should_act")
 @dataclass(frozen=True)
 class WhoShouldAct:
-    """Every router with every policy of the engines' queues and every rectifier, on the same seeds of several loads:
-    what each layer brings alone, and what is left of it where the best of the other two act already."""
+    """What router, engines' queues and rectifier bring, each alone and where the other two act already.
+
+    Every router with every policy of the engines' queues and every rectifier, on the same seeds of several loads.
+    """
 
     routers: tuple[str, ...] = ("least_request", "fastest", "goodserve")
     """Routers; the first is what the others are measured from."""
