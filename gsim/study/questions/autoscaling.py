@@ -260,6 +260,8 @@ def _saved(base: np.ndarray, usd: np.ndarray) -> Interval:
 def _dearer(row: Mapping[Any, Any], base_usd: float) -> str:
     """By which share of the fixed pool's cost a policy is cheaper or dearer, with its interval."""
     share, low, high = (row[name] / base_usd for name in ("saves_usd", "saves_low", "saves_high"))
+    if math.isnan(low):
+        return f"{abs(share):.0%} {'dearer' if share < 0.0 else 'cheaper'}"
     if share < 0.0:
         return f"{-share:.0%} dearer ({-high:.0%} to {-low:.0%})"
     return f"{share:.0%} cheaper ({low:.0%} to {high:.0%})"

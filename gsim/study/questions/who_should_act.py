@@ -234,7 +234,9 @@ def notes(table: pd.DataFrame) -> list[str]:
 
 
 def _points(row: Any, name: str) -> str:
-    return f"{100 * row[name]:+.1f} ({100 * row[f'{name}_low']:+.1f} to {100 * row[f'{name}_high']:+.1f})"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    between = "" if np.isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * row[name]:+.1f}{between}"
 
 
 def starved(runs: pd.DataFrame) -> list[str]:
