@@ -175,7 +175,7 @@ def _told_unknown(key: str, message: str) -> str:
         return told + (f" ('{field}' is a field of {group}={', '.join(others[:5])})" if others and own else "")
     allowed = sorted({*TOP_LEVEL, *RUN_GROUPS, "experiment", "study"})
     inside = {f.name for study in registry.entries("study").values() for f in dataclasses.fields(study.config)}
-    near = close_to(key, [*allowed, *sorted(inside)])
+    near = close_to(key, allowed) or close_to(key, sorted(inside))
     return (
         f"unknown key '{key}'{near}; allowed: {', '.join(allowed)}, and the fields of the experiment's study "
         "(python -m gsim --help study NAME)"

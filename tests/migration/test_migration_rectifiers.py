@@ -207,7 +207,9 @@ def test_every_rectifier_keeps_the_rules(pool, requests, name, seed, n, instance
     assert list(build("rectifier", name).review(active, view)) == list(moves)
 
 
-def test_a_review_of_80000_requests_on_512_instances_takes_milliseconds(pool, requests):
+def test_a_review_of_80000_requests_asks_few_of_them_one_by_one(pool, requests):
+    """A review takes some 14 times as long as a loop over all of them that multiplies and compares, most of it for
+    those that do move; to weigh each of them by itself would take a hundred times as long."""
     rng = np.random.default_rng(1)
     view = pool(512, tpot_s=rng.uniform(0.01, 0.06, 512))
     view.queue_s[:] = rng.exponential(0.5, 512)
@@ -219,14 +221,16 @@ def test_a_review_of_80000_requests_on_512_instances_takes_milliseconds(pool, re
         deadline_s=rng.uniform(0.0, 20.0, 80_000),
     )
     monitor = RiskMonitor()
-    spans = []
+    spans, passes = [], []
     for _ in range(5):
         began = time.process_time()
         moves = monitor.review(active, view)
         spans.append(time.process_time() - began)
+        began = time.process_time()
+        sum(float(left) * 0.5 > 3.0 for left in active.deadline_s)
+        passes.append(time.process_time() - began)
     assert len(moves) > 50
-    # A generous guard: about 20 ms on an idle core, most of it for the requests that do move.
-    assert min(spans) < 0.15
+    assert min(spans) < 40 * min(passes)
 
 
 # -------------------------------------------------------------------------------------------------------- llumnix
