@@ -47,8 +47,11 @@ class EmulatedPool:
 async def start_pool(specs: Sequence[InstanceSpec], config: EmulateConfig) -> EmulatedPool:
     """Start a server per instance; raises ``ConfigError`` where a port is taken or a fault cannot be."""
     config.validate()
-    if config.port + len(specs) - 1 > _LAST_PORT and config.port:
-        raise ConfigError(f"port={config.port}: {len(specs)} instances need ports up to {config.port + len(specs) - 1}")
+    last = config.port + len(specs) - 1
+    if config.port and last > _LAST_PORT:
+        raise ConfigError(
+            f"port={config.port}: {len(specs)} instances need ports up to {last}; the last is {_LAST_PORT}"
+        )
     pace = Pace(Clock(), config.speed)
     lengths = AnswerLengths(config.lengths, config.seed)
     late = lateness()

@@ -142,7 +142,8 @@ FILES: Mapping[str, File] = {
             "difference": "mean over seeds of the first's less the second's value of the same seed",
             "difference_low": "lower end of its 95 % interval (Student's t)",
             "difference_high": "upper end",
-            "p_value": "of a two-sided paired t test of no difference",
+            "p_value": "of a two-sided paired t test of no difference; where all seeds are equally far apart, of the "
+            "sign test, and the interval is empty while that is above 0.05",
             "pairs": "seeds that both have",
             "significant": "the interval excludes 0",
         },

@@ -263,6 +263,11 @@ def test_a_port_that_is_taken_is_named():
     run(test)
 
 
+def test_ports_beyond_the_last_are_refused():
+    with pytest.raises(ConfigError, match="port=65535: 2 instances need ports up to 65536; the last is 65535"):
+        asyncio.run(start_pool(specs("a40-llama-3.1-8b", "h800-llama-3.1-8b"), EmulateConfig(port=65_535)))
+
+
 def test_servers_listen_on_this_machine_alone_unless_told():
     assert EmulateConfig().host == "127.0.0.1"
 

@@ -18,6 +18,7 @@ from gsim.live.clients import clients_process
 from gsim.live.load import LoadOptions, now
 from gsim.run.cell import run
 from gsim.validation.live_run import LiveOptions, live_run
+from gsim.validation.studies.sim_to_live import _too_much
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +129,10 @@ def test_clients_end_when_nobody_waits_for_them(tmp_path):
         (process,) = multiprocessing.active_children()
     assert process.exitcode == 0
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(("later_ms", "speed", "said"), [(40.0, 1.0, False), (60.0, 1.0, True), (160.0, 4.0, False)])
+def test_a_load_that_the_machine_does_not_carry_is_told_of(later_ms, speed, said):
+    row = {"policy": "fastest", "rate_per_s": 10.0, "metric": "later_ms", "live": later_ms}
+    told = list(_too_much(pd.DataFrame([row, row | {"metric": "e2e_ms", "live": 9000.0}]), speed))
+    assert [line.partition(".")[0] for line in told] == ["fastest at 10/s: this machine does not carry the load"] * said
